@@ -1,1 +1,9 @@
-//! (module doc follows)
+//! Cofferdam's decisions, and nothing else.
+//!
+//! Everything here is pure: no clock, no random numbers, no threads, no files, no network. Time
+//! and randomness are arguments. That is what lets the whole of the resilience logic run in a
+//! seeded simulator, and a run's state be rebuilt from its journal exactly.
+
+pub mod descriptor;
+pub mod failure;
+pub mod schema;
