@@ -1,0 +1,276 @@
+//! A store in memory: the model that the others are compared with, and the one that tests break
+//! on purpose.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::audit::Audit;
+use crate::commit::Answer;
+use crate::heads;
+use crate::store::{Records, Rows};
+use crate::table::{check_run, journal_key, parse_journal_key, run_prefix};
+use crate::{Batch, Commit, Error, Head, JournalStore, KeyRange, Report, Table, Write};
+
+/// A [`JournalStore`] without a disk: everything is gone with the last clone of it.
+///
+/// Clones share their contents. Commits take effect and resolve at once, on the caller's thread,
+/// in the order of the calls, so that a simulation with it is deterministic. Faults are planned
+/// with [`inject`](Self::inject), [`hold`](Self::hold) and [`stop_after`](Self::stop_after).
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+/// What is to happen to one commit that would otherwise be applied and acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Not applied; resolves to [`Error::Io`].
+    Lost,
+    /// Applied; resolves to [`Error::Io`] all the same, as when the machine dies between the
+    /// write and the acknowledgement.
+    Unacknowledged,
+    /// Not applied; resolves to [`Error::Busy`].
+    Busy,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    data: Data,
+    /// Commits applied so far.
+    applied: u64,
+    faults: VecDeque<Fault>,
+    holding: bool,
+    held: VecDeque<(Batch, Answer)>,
+    /// Commits that are still applied before the store stops.
+    left: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Data {
+    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    heads: BTreeMap<String, Head>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Plans a fault for the next commit that is not refused for reasons of its own; several are
+    /// used up in order, one per commit.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push_back(fault);
+    }
+
+    /// From here on commits wait, unapplied and in order, until [`release`](Self::release): a
+    /// slow disk. What waits is not in a [`snapshot`](Self::snapshot), as it would be lost.
+    pub fn hold(&self) {
+        self.lock().holding = true;
+    }
+
+    /// Applies what waits, in order, and stops holding.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        state.holding = false;
+        let mut answers = Vec::new();
+        while let Some((batch, answer)) = state.held.pop_front() {
+            answers.push((answer, state.commit(&batch)));
+        }
+        drop(state);
+        // Outside of the lock: an answer may wake somebody who commits at once.
+        for (answer, result) in answers {
+            answer.send(result);
+        }
+    }
+
+    /// Lets `commits` more commits through; then the store is as if the process had been killed
+    /// there: every later commit resolves to [`Error::Closed`], and [`snapshot`](Self::snapshot)
+    /// is what a restart would find.
+    pub fn stop_after(&self, commits: u64) {
+        self.lock().left = Some(commits);
+    }
+
+    /// Whether the store has come to the end set by [`stop_after`](Self::stop_after).
+    pub fn is_stopped(&self) -> bool {
+        self.lock().left == Some(0)
+    }
+
+    /// How many commits were applied, empty ones included.
+    pub fn commits(&self) -> u64 {
+        self.lock().applied
+    }
+
+    /// Another store, with the same contents, without faults and independent of this one: what a
+    /// restart would find after a crash here.
+    pub fn snapshot(&self) -> Self {
+        let state = State {
+            data: self.lock().data.clone(),
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A batch is checked in full before the first write of it is applied, and applying it
+        // does not panic: the state behind a poisoned lock is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
+        if self.left == Some(0) {
+            return Err(Error::Closed);
+        }
+        let changes = heads::resolve(batch, |run| Ok(self.data.head(run)))?;
+        let fault = self.faults.pop_front();
+        match fault {
+            Some(Fault::Lost) => return Err(injected()),
+            Some(Fault::Busy) => {
+                return Err(Error::Busy {
+                    commits: self.held.len() + 1,
+                    bytes: batch.len_bytes(),
+                });
+            }
+            Some(Fault::Unacknowledged) | None => {}
+        }
+        self.data.apply(batch, changes)?;
+        self.applied += 1;
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        match fault {
+            Some(_) => Err(injected()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn injected() -> Error {
+    Error::Io {
+        action: "a commit".to_owned(),
+        detail: "injected fault".to_owned(),
+    }
+}
+
+impl Data {
+    fn head(&self, run: &str) -> Head {
+        self.heads.get(run).copied().unwrap_or_default()
+    }
+
+    fn apply(&mut self, batch: &Batch, changes: heads::Changes) -> Result<(), Error> {
+        for write in &batch.writes {
+            match write {
+                Write::Append { run, seq, record } => {
+                    let key = (Table::Journal, journal_key(run, *seq)?);
+                    self.rows.insert(key, record.clone());
+                }
+                Write::Put { table, key, value } => {
+                    self.rows.insert((*table, key.clone()), value.clone());
+                }
+                Write::Delete { table, key } => {
+                    self.rows.remove(&(*table, key.clone()));
+                }
+                Write::Claim { .. } | Write::Forget { .. } => {}
+            }
+        }
+        for (run, head) in changes {
+            match head {
+                Some(head) => self.heads.insert(run, head),
+                None => self.heads.remove(&run),
+            };
+        }
+        Ok(())
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Rows {
+        self.rows
+            .range((table, range.start.clone())..)
+            .take_while(|((of, key), _)| {
+                *of == table && range.end.as_ref().is_none_or(|end| key < end)
+            })
+            .take(limit)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect()
+    }
+}
+
+impl JournalStore for MemoryStore {
+    fn commit(&self, batch: Batch) -> Commit {
+        if let Err(error) = batch.validate() {
+            return Commit::resolved(Err(error));
+        }
+        let mut state = self.lock();
+        if state.holding {
+            let (answer, commit) = Commit::pair();
+            state.held.push_back((batch, answer));
+            return commit;
+        }
+        let result = state.commit(&batch);
+        Commit::resolved(result)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.lock().data.rows.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error> {
+        Ok(self.lock().data.scan(table, &range, limit))
+    }
+
+    fn head(&self, run: &str) -> Result<Head, Error> {
+        check_run(run)?;
+        Ok(self.lock().data.head(run))
+    }
+
+    fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error> {
+        let range = KeyRange {
+            start: journal_key(run, from_seq)?,
+            ..KeyRange::prefix(run_prefix(run)?)
+        };
+        let rows = self.lock().data.scan(Table::Journal, &range, limit);
+        Ok(rows
+            .into_iter()
+            .filter_map(|(key, record)| Some((parse_journal_key(&key)?.1, record)))
+            .collect())
+    }
+
+    fn verify(&self) -> Result<Report, Error> {
+        let state = self.lock();
+        let data = &state.data;
+        let mut report = Report {
+            rows: data.rows.len() as u64,
+            bytes: data.rows.values().map(|value| value.len() as u64).sum(),
+            runs: data.heads.len() as u64,
+            ..Report::default()
+        };
+        let mut audit = Audit::default();
+        let head = |run: &str| data.heads.get(run).copied();
+        for ((table, key), _) in &data.rows {
+            let Some((run, seq)) = parse_journal_key(key).filter(|_| *table == Table::Journal)
+            else {
+                continue;
+            };
+            if audit.run() != run {
+                let done = std::mem::replace(&mut audit, Audit::of(run));
+                let at = head(done.run());
+                done.end(at, &mut report);
+            }
+            audit.record(seq, &mut report);
+        }
+        let at = head(audit.run());
+        audit.end(at, &mut report);
+        Ok(report)
+    }
+
+    fn size_on_disk(&self) -> Result<u64, Error> {
+        let state = self.lock();
+        let rows = state.data.rows.iter();
+        Ok(rows
+            .map(|((_, key), value)| (key.len() + value.len()) as u64)
+            .sum())
+    }
+}

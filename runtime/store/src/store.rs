@@ -1,0 +1,134 @@
+//! The trait.
+
+use crate::{Batch, Commit, Error, Head, KeyRange, Table};
+
+/// Rows of a table: keys and values, in the order of the keys.
+pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Records of a run: sequence numbers and records, in the order of the numbers.
+pub type Records = Vec<(u64, Vec<u8>)>;
+
+/// A place where runs are kept so that they outlive the process and the power supply.
+///
+/// **Writes.** All writes go through [`commit`](Self::commit): atomic, guarded, durable when
+/// acknowledged, and applied in the order in which `commit` was called.
+///
+/// **Isolation.** A read sees whole batches only, never a part of one, and every batch that was
+/// acknowledged before the read began. It may also see a batch that is applied and not yet
+/// durable, which a loss of power can still undo. So who *acts outside of the store* on what it
+/// has read commits something first, if only an empty batch, and waits for that. Two reads are
+/// two points in time.
+///
+/// **Blocking.** Reads are short and block the thread; on a cold cache they read from the disk.
+pub trait JournalStore: Send + Sync + 'static {
+    /// Hands a batch over; the returned [`Commit`] resolves when the batch is durable (written
+    /// and synced to the disk), or refused as a whole.
+    ///
+    /// Never blocks. The batch takes its place in the order of commits before this returns.
+    /// Dropping the `Commit` does not cancel it. A caller that waits for each commit before the
+    /// next one has at most one batch waiting, and that is the back-pressure; the sum over all
+    /// callers is bounded too.
+    ///
+    /// After a crash each batch is there as a whole or not at all; those acknowledged are there,
+    /// and if a batch is there, so are all that were applied before it.
+    ///
+    /// # Errors
+    /// Resolves to [`Error::Stale`] if a guard, a claim or a sequence number does not fit,
+    /// [`Error::Invalid`] and [`Error::TooLarge`] for a batch that never fits, [`Error::Busy`] if
+    /// too much is waiting, [`Error::Closed`]: in all these cases nothing of this batch was
+    /// applied, and other batches are not affected. Resolves to [`Error::Io`] if the disk failed:
+    /// then the outcome is unknown, and every later commit fails the same way until the store is
+    /// opened again, since after a failed sync nothing can be said about what is on the disk.
+    fn commit(&self, batch: Batch) -> Commit;
+
+    /// The value of a key; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], naming table and key; [`Error::Io`].
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The first `limit` rows of a range, as of one point in time.
+    ///
+    /// Holds them all in memory and keeps commits waiting while it reads: go through a large
+    /// range in pages, with [`KeyRange::after`] the last key. Pages are different points in time.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], naming table and key; [`Error::Io`].
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error>;
+
+    /// Where a run is; the default [`Head`] for a run that the store does not know.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], naming the run; [`Error::Io`]; [`Error::Invalid`] and
+    /// [`Error::TooLarge`] for what cannot be the name of a run.
+    fn head(&self, run: &str) -> Result<Head, Error>;
+
+    /// The first `limit` records of a run from a sequence number on, as of one point in time.
+    ///
+    /// There are no gaps between them, unless records in the middle were pruned.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan) and [`head`](Self::head).
+    fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error>;
+
+    /// Reads everything and reports what does not fit: rows whose checksum is wrong, gaps in
+    /// journals, journals that end before or after their run's head, parts without an owner.
+    ///
+    /// In bounded memory, beside commits; a run that is written to meanwhile is judged at one
+    /// point in time.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Corrupt`] where the damage keeps the rest from being read.
+    fn verify(&self) -> Result<Report, Error>;
+
+    /// The bytes that the store takes up on the disk, or in memory if it has no disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn size_on_disk(&self) -> Result<u64, Error>;
+}
+
+/// Most problems that a [`Report`] lists; more of the same help nobody.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// What [`JournalStore::verify`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Rows read, records of journals included.
+    pub rows: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+    /// Runs that have a [`Head`].
+    pub runs: u64,
+    /// What does not fit; the first [`PROBLEMS_MAX`].
+    pub problems: Vec<Problem>,
+    /// How many problems there are beyond those listed.
+    pub problems_left_off: u64,
+}
+
+/// One thing that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which table and key, or which run.
+    pub place: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl Report {
+    /// Whether everything fits.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    pub(crate) fn problem(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem {
+                place: place.into(),
+                what: what.into(),
+            });
+        } else {
+            self.problems_left_off += 1;
+        }
+    }
+}
