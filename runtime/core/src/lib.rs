@@ -5,5 +5,10 @@
 //! seeded simulator, and a run's state be rebuilt from its journal exactly.
 
 pub mod descriptor;
+pub mod error;
+pub mod expr;
 pub mod failure;
+pub mod manifest;
+pub mod retry;
 pub mod schema;
+pub mod workflow;

@@ -1,0 +1,294 @@
+//! Looking at and rewriting parsed jq.
+
+use std::collections::BTreeSet;
+
+use jaq_core::load::lex::StrPart;
+use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term as JqTerm};
+use jaq_core::ops::Math;
+use jaq_core::path::Part;
+
+/// A parsed term.
+pub(super) type Term<'s> = JqTerm<&'s str>;
+
+/// No term is nested deeper than this.
+const NESTING_MAX: usize = 192;
+
+/// Counts work; see [`super::prelude`].
+pub(super) const TICK: &str = "cofferdam_tick";
+/// Multiplication that refuses results that are too large.
+pub(super) const MULTIPLY: &str = "cofferdam_multiply";
+
+/// Functions that loop as long as they like. Where jq follows a path in order to change what is
+/// there, each round takes a piece of the stack.
+const LOOPS: [&str; 4] = ["until", "while", "repeat", "recurse"];
+/// Functions whose argument is followed as a path.
+const PATH_TAKERS: [&str; 5] = ["del", "path", "paths", "pick", "path_value"];
+
+/// What a term needs, and why it is refused if it is.
+#[derive(Debug, Default)]
+pub(super) struct Survey<'s> {
+    /// Functions that it calls.
+    pub calls: BTreeSet<&'s str>,
+    /// Variables that it reads, with `$`.
+    pub reads: BTreeSet<&'s str>,
+    /// Variables that it binds, with `$`.
+    pub binds: BTreeSet<&'s str>,
+    /// The first thing in it that is not allowed.
+    pub refused: Option<String>,
+}
+
+impl<'s> Survey<'s> {
+    /// Surveys a term written in a workflow.
+    pub(super) fn of(term: &Term<'s>) -> Self {
+        let mut survey = Self::default();
+        survey.term(term, 0, false);
+        survey
+    }
+
+    /// Surveys a definition of the library.
+    pub(super) fn of_library(def: &Def<&'s str>) -> Self {
+        let mut survey = Self::default();
+        survey.term(&def.body, 0, false);
+        survey
+    }
+
+    fn refuse(&mut self, why: &str) {
+        if self.refused.is_none() {
+            self.refused = Some(why.to_owned());
+        }
+    }
+
+    /// `path` says whether the term is followed as a path to change something.
+    fn term(&mut self, term: &Term<'s>, depth: usize, path: bool) {
+        use JqTerm as T;
+        if depth > NESTING_MAX {
+            return self.refuse("it is nested too deeply");
+        }
+        let deeper = depth + 1;
+        match term {
+            T::Id | T::Recurse | T::Num(_) | T::Break(_) => {}
+            T::Str(format, parts) => self.string(*format, parts, deeper, path),
+            T::Arr(None) => {}
+            T::Arr(Some(inner)) | T::Neg(inner) | T::Label(_, inner) => {
+                self.term(inner, deeper, path);
+            }
+            T::Obj(entries) => {
+                for (key, value) in entries {
+                    self.term(key, deeper, path);
+                    value.iter().for_each(|v| self.term(v, deeper, path));
+                }
+            }
+            T::BinOp(left, op, right) => self.operation(left, op, right, deeper, path),
+            T::Fold(_, over, pattern, args) => {
+                if path {
+                    self.refuse("`reduce` and `foreach` cannot stand where something is changed");
+                }
+                self.term(over, deeper, path);
+                self.pattern(pattern, deeper, path);
+                args.iter().for_each(|a| self.term(a, deeper, path));
+            }
+            T::TryCatch(inner, handler) => {
+                self.term(inner, deeper, path);
+                handler.iter().for_each(|h| self.term(h, deeper, path));
+            }
+            T::IfThenElse(branches, otherwise) => {
+                for (condition, then) in branches {
+                    self.term(condition, deeper, path);
+                    self.term(then, deeper, path);
+                }
+                otherwise.iter().for_each(|o| self.term(o, deeper, path));
+            }
+            T::Def(defs, inner) => {
+                self.refuse("functions cannot be defined (`def`) in a workflow expression");
+                defs.iter().for_each(|d| self.term(&d.body, deeper, path));
+                self.term(inner, deeper, path);
+            }
+            T::Call(name, args) => {
+                if path && LOOPS.contains(name) {
+                    self.refuse(&format!("`{name}` cannot stand where something is changed"));
+                }
+                self.calls.insert(name);
+                let path = path || PATH_TAKERS.contains(name);
+                args.iter().for_each(|a| self.term(a, deeper, path));
+            }
+            T::Var(name) => {
+                self.reads.insert(name);
+            }
+            T::Path(inner, parts) => {
+                self.term(inner, deeper, path);
+                for (part, _) in &parts.0 {
+                    match part {
+                        Part::Index(index) => self.term(index, deeper, path),
+                        Part::Range(from, to) => {
+                            from.iter()
+                                .chain(to)
+                                .for_each(|t| self.term(t, deeper, path));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn string(
+        &mut self,
+        format: Option<&'s str>,
+        parts: &[StrPart<&'s str, Term<'s>>],
+        depth: usize,
+        path: bool,
+    ) {
+        self.calls.extend(format);
+        for part in parts {
+            if let StrPart::Term(term) = part {
+                self.term(term, depth, path);
+            }
+        }
+    }
+
+    fn operation(
+        &mut self,
+        left: &Term<'s>,
+        op: &BinaryOp<&'s str>,
+        right: &Term<'s>,
+        depth: usize,
+        path: bool,
+    ) {
+        let changes = matches!(
+            op,
+            BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt
+        );
+        if let BinaryOp::UpdateMath(Math::Mul) = op {
+            self.refuse("`*=` is not supported; write `.a = .a * 2`");
+        }
+        if let BinaryOp::Pipe(Some(pattern)) = op {
+            self.pattern(pattern, depth, path);
+        }
+        self.term(left, depth, path || changes);
+        self.term(right, depth, path);
+    }
+
+    fn pattern(&mut self, pattern: &Pattern<&'s str>, depth: usize, path: bool) {
+        if depth > NESTING_MAX {
+            return self.refuse("it is nested too deeply");
+        }
+        match pattern {
+            Pattern::Var(name) => {
+                self.binds.insert(name);
+            }
+            Pattern::Arr(items) => {
+                items.iter().for_each(|p| self.pattern(p, depth + 1, path));
+            }
+            Pattern::Obj(entries) => {
+                for (key, value) in entries {
+                    self.term(key, depth + 1, path);
+                    self.pattern(value, depth + 1, path);
+                }
+            }
+        }
+    }
+}
+
+/// The same term with a meter in every loop and function, and with bounded multiplication.
+pub(super) fn metered(term: Term<'_>) -> Term<'_> {
+    use JqTerm as T;
+    match term {
+        T::Id | T::Recurse | T::Num(_) | T::Break(_) | T::Var(_) | T::Arr(None) => term,
+        T::Str(format, parts) => T::Str(format, parts.into_iter().map(metered_part).collect()),
+        T::Arr(Some(t)) => T::Arr(Some(Box::new(metered(*t)))),
+        T::Neg(t) => T::Neg(Box::new(metered(*t))),
+        T::Label(x, t) => T::Label(x, Box::new(metered(*t))),
+        T::Obj(entries) => T::Obj(
+            entries
+                .into_iter()
+                .map(|(k, v)| (metered(k), v.map(metered)))
+                .collect(),
+        ),
+        T::BinOp(l, BinaryOp::Math(Math::Mul), r) => {
+            T::Call(MULTIPLY, vec![metered(*l), metered(*r)])
+        }
+        T::BinOp(l, op, r) => T::BinOp(Box::new(metered(*l)), op, Box::new(metered(*r))),
+        T::Fold(name, over, pattern, args) => {
+            let mut args: Vec<_> = args.into_iter().map(metered).collect();
+            if let Some(update) = args.get_mut(1) {
+                *update = ticking(std::mem::take(update));
+            }
+            // The last value is weighed too: only then is it known to be small enough.
+            let fold = T::Fold(name, Box::new(metered(*over)), pattern, args);
+            T::BinOp(
+                Box::new(fold),
+                BinaryOp::Pipe(None),
+                Box::new(T::Call(TICK, vec![])),
+            )
+        }
+        T::TryCatch(t, handler) => T::TryCatch(
+            Box::new(metered(*t)),
+            handler.map(|h| Box::new(metered(*h))),
+        ),
+        T::IfThenElse(branches, otherwise) => T::IfThenElse(
+            branches
+                .into_iter()
+                .map(|(c, t)| (metered(c), metered(t)))
+                .collect(),
+            otherwise.map(|o| Box::new(metered(*o))),
+        ),
+        T::Def(defs, t) => T::Def(
+            defs.into_iter().map(metered_def).collect(),
+            Box::new(metered(*t)),
+        ),
+        T::Call(name, args) => T::Call(name, args.into_iter().map(metered).collect()),
+        T::Path(t, mut path) => {
+            for (part, _) in &mut path.0 {
+                *part = match std::mem::take(part) {
+                    Part::Index(index) => Part::Index(metered(index)),
+                    Part::Range(from, to) => Part::Range(from.map(metered), to.map(metered)),
+                };
+            }
+            T::Path(Box::new(metered(*t)), path)
+        }
+    }
+}
+
+/// The same definition with a meter.
+pub(super) fn metered_def<'s>(def: Def<&'s str>) -> Def<&'s str> {
+    Def {
+        name: def.name,
+        args: def.args,
+        body: ticking(metered(def.body)),
+    }
+}
+
+fn metered_part<'s>(part: StrPart<&'s str, Term<'s>>) -> StrPart<&'s str, Term<'s>> {
+    match part {
+        StrPart::Term(t) => StrPart::Term(metered(t)),
+        other => other,
+    }
+}
+
+fn ticking(term: Term<'_>) -> Term<'_> {
+    let tick = JqTerm::Call(TICK, vec![]);
+    JqTerm::BinOp(Box::new(tick), BinaryOp::Pipe(None), Box::new(term))
+}
+
+/// `.a.b` or `$x.a.b` as a root and keys, if that is all that the term is.
+pub(super) fn as_lookup(term: &Term<'_>) -> Option<(Option<String>, Vec<String>)> {
+    use jaq_core::path::Opt;
+    let root = |t: &Term<'_>| match t {
+        JqTerm::Id => Some(None),
+        JqTerm::Var(name) => Some(Some(name.trim_start_matches('$').to_owned())),
+        _ => None,
+    };
+    let JqTerm::Path(inner, path) = term else {
+        return root(term).map(|r| (r, Vec::new()));
+    };
+    let mut keys = Vec::new();
+    for part in &path.0 {
+        let (Part::Index(JqTerm::Str(None, parts)), Opt::Essential) = part else {
+            return None;
+        };
+        let [StrPart::Str(key)] = parts.as_slice() else {
+            return None;
+        };
+        keys.push((*key).to_owned());
+    }
+    Some((root(inner)?, keys))
+}
