@@ -1,5 +1,7 @@
 //! Every fault does to a caller what it says, and takes effect or not as it says.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod common;
 
 use std::io::ErrorKind;

@@ -1,5 +1,7 @@
 //! The mail server speaks ESMTP, keeps what it accepted, and fails on demand.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::io::ErrorKind;
 
 use cofferdam_standins::{Fault, Options, Standins};

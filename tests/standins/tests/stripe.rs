@@ -252,11 +252,11 @@ async fn a_search_by_metadata_pages_through_all_matches() {
         .send()
         .await
         .json();
-    let last = list["data"][2]["id"].as_str().unwrap();
+    let cursor = list["data"][2]["id"].as_str().unwrap();
     let rest = stripe(
         &standins,
         "GET",
-        &format!("/v1/payment_intents?starting_after={last}"),
+        &format!("/v1/payment_intents?starting_after={cursor}"),
     )
     .send()
     .await

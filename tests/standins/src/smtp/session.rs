@@ -264,7 +264,7 @@ impl Session {
             }
             _ => {
                 self.say(&format!("250 2.0.0 Ok: queued as {number}\r\n"))
-                    .await?
+                    .await?;
             }
         }
         Ok(Next::Go)
