@@ -43,6 +43,9 @@ const INPUTS: &[&str] = &[
     "wit",
     "tests/guests",
     "examples/lead-intake/plugins",
+    // What a stamp writes into a component.
+    "runtime/core/src/manifest.rs",
+    "runtime/core/src/descriptor.rs",
     // The sdk takes the versions of its dependencies from here.
     "Cargo.toml",
 ];
