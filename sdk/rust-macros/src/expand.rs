@@ -172,23 +172,12 @@ fn exports(connector: &Connector) -> TokenStream {
         .actions
         .iter()
         .any(|action| action.lookup.is_some());
-    let recovery = recovers.then(|| {
-        quote! {
-            ::cofferdam_sdk::bindings::recovery::export_recovery!(
-                CofferdamExport with_types_in ::cofferdam_sdk::bindings::recovery
-            );
-        }
-    });
-    quote! {
-        #[cfg(target_arch = "wasm32")]
-        #[allow(unsafe_code, missing_docs, clippy::all, clippy::pedantic)]
-        const _: () = {
-            type CofferdamExport = ::cofferdam_sdk::bindings::Adapter<#this>;
-            ::cofferdam_sdk::bindings::plugin::export_plugin!(
-                CofferdamExport with_types_in ::cofferdam_sdk::bindings::plugin
-            );
-            #recovery
-        };
+    if connector.export_by_hand {
+        quote!()
+    } else if recovers {
+        quote!(::cofferdam_sdk::export!(#this, with lookup);)
+    } else {
+        quote!(::cofferdam_sdk::export!(#this);)
     }
 }
 

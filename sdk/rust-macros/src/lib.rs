@@ -9,6 +9,8 @@ use proc_macro::TokenStream;
 ///
 /// `#[connector(name = "…", description = "…")]`: the name has lower-case letters, digits and
 /// hyphens; without a description the block's doc comment is taken. The version is the crate's.
+/// With `export = by_hand` the component's exports are left to `cofferdam_sdk::export!`, for a
+/// connector that is wrapped by another.
 ///
 /// In the block:
 /// - `#[action(effect = read | idempotent | once)]` on a method makes it an action, named like

@@ -13,26 +13,28 @@ use syn::{
 pub(crate) struct Arguments {
     name: LitStr,
     description: Option<LitStr>,
+    export_by_hand: bool,
 }
 
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let (mut name, mut description) = (None, None);
+        let (mut name, mut description, mut export_by_hand) = (None, None, false);
         for argument in Punctuated::<Argument, Token![,]>::parse_terminated(input)? {
             match argument.key.to_string().as_str() {
                 "name" => name = Some(argument.text()?),
                 "description" => description = Some(argument.text()?),
+                "export" if argument.ident()? == "by_hand" => export_by_hand = true,
                 _ => {
                     return Err(Error::new(
                         argument.key.span(),
-                        "expected `name` or `description`",
+                        "expected `name`, `description` or `export = by_hand`",
                     ));
                 }
             }
         }
         let name = name.ok_or_else(|| input.error("a connector needs a `name = \"…\"`"))?;
         check_name(&name)?;
-        Ok(Self { name, description })
+        Ok(Self { name, description, export_by_hand })
     }
 }
 
@@ -97,6 +99,7 @@ pub(crate) struct Connector {
     pub(crate) description: String,
     pub(crate) actions: Vec<Action>,
     pub(crate) has_open: bool,
+    pub(crate) export_by_hand: bool,
     /// The block without the attributes that are this macro's own.
     pub(crate) block: ItemImpl,
 }
@@ -170,6 +173,7 @@ impl Connector {
             description,
             actions,
             has_open,
+            export_by_hand: arguments.export_by_hand,
             block,
         })
     }

@@ -100,6 +100,34 @@ pub mod prelude {
     pub use serde_json::{Value, json};
 }
 
+/// Exports a [`Connector`] from the component; does nothing elsewhere. The attribute
+/// [`macro@connector`] does this unless it is told `export = by_hand`. `with lookup` exports the
+/// contract's optional interface `recovery` besides.
+#[macro_export]
+macro_rules! export {
+    ($connector:ty) => {
+        $crate::export!(@ $connector, {});
+    };
+    ($connector:ty, with lookup) => {
+        $crate::export!(@ $connector, {
+            $crate::bindings::recovery::export_recovery!(
+                CofferdamExport with_types_in $crate::bindings::recovery
+            );
+        });
+    };
+    (@ $connector:ty, { $($recovery:tt)* }) => {
+        #[cfg(target_arch = "wasm32")]
+        #[allow(unsafe_code, missing_docs, clippy::all, clippy::pedantic)]
+        const _: () = {
+            type CofferdamExport = $crate::bindings::Adapter<$connector>;
+            $crate::bindings::plugin::export_plugin!(
+                CofferdamExport with_types_in $crate::bindings::plugin
+            );
+            $($recovery)*
+        };
+    };
+}
+
 /// For the macros' expansions only.
 #[doc(hidden)]
 pub mod __private {
