@@ -4,11 +4,16 @@
 //! and randomness are arguments. That is what lets the whole of the resilience logic run in a
 //! seeded simulator, and a run's state be rebuilt from its journal exactly.
 
+pub mod breaker;
+pub mod call;
 pub mod descriptor;
+pub mod duration;
 pub mod error;
 pub mod expr;
 pub mod failure;
 pub mod manifest;
+pub mod provenance;
 pub mod retry;
+pub mod run;
 pub mod schema;
 pub mod workflow;

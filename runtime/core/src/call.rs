@@ -1,0 +1,513 @@
+//! One call task, from its first attempt to its end, as a pure machine.
+//!
+//! It decides what DESIGN calls retry, failover, parking and the unknown-outcome path. Two rules
+//! carry it: a call that may have happened is never sent to *another* connection, and a `once`
+//! call that may have happened is never sent again at all unless a lookup says that it did not.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::descriptor;
+use crate::failure::{EffectState, Failure};
+use crate::retry::Backoff;
+use crate::workflow::{OnOutage, OnUnknown};
+
+/// Everything that is fixed when the task begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What repeating the action does.
+    pub effect: descriptor::Effect,
+    /// Whether the connector can be asked for the outcome of an earlier call.
+    pub lookup: bool,
+    /// The connection of the task and those to fail over to, in order; never empty.
+    pub connections: Vec<String>,
+    /// Attempts on each connection, the first included.
+    pub attempts_max: u32,
+    /// Time between attempts.
+    pub backoff: Backoff,
+    /// What to do while the connection is out.
+    pub on_outage: OnOutage,
+    /// What to do when nobody knows whether the call happened; the effect decides if none.
+    pub on_unknown: Option<OnUnknown>,
+    /// All attempts and backoffs together, in milliseconds; parking does not count.
+    pub schedule_to_close_ms: u64,
+}
+
+/// Where a call task is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Index into [`Plan::connections`].
+    pub connection: usize,
+    /// Attempts begun in all.
+    pub attempts: u32,
+    /// Attempts that failed on this connection since it was last chosen.
+    pub failed_here: u32,
+    /// Whether an attempt on this connection may have had its effect.
+    pub tainted: bool,
+    /// Time for attempts and backoffs is over at this instant.
+    pub close_at_ms: u64,
+    /// When it was first parked, if ever: the parking deadline counts from there.
+    pub parked_since_ms: Option<u64>,
+    /// What it is doing.
+    pub phase: Phase,
+}
+
+/// What a call task is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// It wants to make an attempt and waits for admission.
+    Ready,
+    /// An attempt is under way.
+    InFlight,
+    /// It waits before the next attempt, or before asking again for the outcome.
+    Backoff {
+        /// When it goes on.
+        due_ms: u64,
+        /// What it goes on with.
+        then: Next,
+        /// The failure that it waits after.
+        failure: Failure,
+    },
+    /// It waits for the connection to recover.
+    Parked {
+        /// When it stops waiting, in milliseconds.
+        deadline_ms: u64,
+        /// Why it was parked.
+        failure: Failure,
+    },
+    /// It asks the connector what became of the call.
+    LookingUp {
+        /// Why it has to ask.
+        failure: Failure,
+        /// How often it asked.
+        asked: u32,
+    },
+    /// It waits for a person.
+    Review {
+        /// Why.
+        failure: Failure,
+    },
+    /// It has its output.
+    Succeeded {
+        /// The action's output.
+        output: Value,
+        /// Whether a person supplied it.
+        manual: bool,
+    },
+    /// It is out of options.
+    Exhausted {
+        /// The last failure.
+        failure: Failure,
+        /// Whether the workflow's fallbacks may be used.
+        fallback: bool,
+    },
+}
+
+/// What follows a backoff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt.
+    Attempt,
+    /// Another question, having asked so often.
+    Lookup {
+        /// Questions asked.
+        asked: u32,
+    },
+}
+
+/// What happens to a call task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Admitted: the attempt begins.
+    Started,
+    /// Not admitted; says nothing happened.
+    Refused(Failure),
+    /// The attempt succeeded.
+    Succeeded(Value),
+    /// The attempt failed. The number is the randomness of the backoff.
+    Failed(Failure, u32),
+    /// The runtime stopped while the attempt was under way.
+    Lost,
+    /// The instant of a backoff or of a parking deadline has come.
+    Due,
+    /// The connection works again.
+    Recovered,
+    /// The connector answered what became of the call.
+    LookedUp(Lookup, u32),
+    /// A person decided.
+    Decided(Decision),
+}
+
+/// What a connector knows about an earlier call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Lookup {
+    /// It happened, with this output.
+    Found {
+        /// The output.
+        output: Value,
+    },
+    /// It certainly did not happen.
+    Absent,
+    /// The question itself failed.
+    Failed {
+        /// How.
+        failure: Failure,
+    },
+}
+
+/// What a person can decide about a call in review.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Decision {
+    /// It happened: go on with this output.
+    Approve {
+        /// The output.
+        output: Value,
+    },
+    /// It did not happen: call again.
+    Retry,
+    /// Give up.
+    Reject {
+        /// Why, for the record.
+        reason: String,
+    },
+}
+
+/// A pair of state and event that cannot be.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("a call task cannot take {event} while it is {phase}")]
+pub struct Illegal {
+    phase: &'static str,
+    event: &'static str,
+}
+
+/// How often a connector is asked for an outcome before a person is.
+const LOOKUPS_MAX: u32 = 5;
+
+impl State {
+    /// A task that is about to make its first attempt.
+    pub fn new(plan: &Plan, now_ms: u64) -> Self {
+        Self {
+            connection: 0,
+            attempts: 0,
+            failed_here: 0,
+            tainted: false,
+            close_at_ms: now_ms.saturating_add(plan.schedule_to_close_ms),
+            parked_since_ms: None,
+            phase: Phase::Ready,
+        }
+    }
+
+    /// The connection that the next attempt goes to.
+    pub fn connection<'a>(&self, plan: &'a Plan) -> &'a str {
+        &plan.connections[self.connection.min(plan.connections.len() - 1)]
+    }
+
+    /// When [`Event::Due`] is to be told, if ever.
+    pub fn due_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Backoff { due_ms, .. } => Some(due_ms),
+            Phase::Parked { deadline_ms, .. } => Some(deadline_ms),
+            Phase::Ready
+            | Phase::InFlight
+            | Phase::LookingUp { .. }
+            | Phase::Review { .. }
+            | Phase::Succeeded { .. }
+            | Phase::Exhausted { .. } => None,
+        }
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// [`Illegal`] if the task cannot take this event where it is; nothing has changed then.
+    pub fn step(mut self, event: Event, now_ms: u64, plan: &Plan) -> Result<Self, Illegal> {
+        let illegal = Illegal {
+            phase: self.phase.name(),
+            event: event.name(),
+        };
+        self.phase = match (self.phase.clone(), event) {
+            (Phase::Ready, Event::Started) => {
+                self.attempts += 1;
+                Phase::InFlight
+            }
+            (Phase::Ready, Event::Refused(failure)) => self.elsewhere(failure, now_ms, plan),
+            (Phase::InFlight, Event::Succeeded(output)) => Phase::Succeeded {
+                output,
+                manual: false,
+            },
+            (Phase::InFlight, Event::Failed(failure, draw)) => {
+                self.failed(failure, draw, now_ms, plan)
+            }
+            (Phase::InFlight, Event::Lost) => {
+                self.tainted = true;
+                self.unknown(lost(), plan)
+            }
+            (
+                Phase::Backoff {
+                    then: Next::Attempt,
+                    ..
+                },
+                Event::Due,
+            ) => Phase::Ready,
+            (
+                Phase::Backoff {
+                    then: Next::Lookup { asked },
+                    failure,
+                    ..
+                },
+                Event::Due,
+            ) => Phase::LookingUp { failure, asked },
+            (Phase::Parked { .. }, Event::Recovered) => {
+                self.unpark(now_ms, plan);
+                Phase::Ready
+            }
+            (Phase::Parked { failure, .. }, Event::Due) => Phase::Exhausted {
+                failure,
+                fallback: true,
+            },
+            (Phase::LookingUp { failure, asked }, Event::LookedUp(answer, draw)) => {
+                self.looked_up(answer, failure, asked + 1, draw, now_ms, plan)
+            }
+            (Phase::Review { failure }, Event::Decided(decision)) => {
+                self.decided(decision, failure, now_ms, plan)
+            }
+            _ => return Err(illegal),
+        };
+        Ok(self)
+    }
+
+    fn failed(&mut self, failure: Failure, draw: u32, now_ms: u64, plan: &Plan) -> Phase {
+        self.failed_here += 1;
+        if failure.effect != EffectState::None {
+            self.tainted = true;
+            if plan.effect == descriptor::Effect::Once || !failure.class.is_transient() {
+                return self.unknown(failure, plan);
+            }
+        }
+        if !failure.class.is_transient() {
+            return if failure.class.is_outage() {
+                self.next_connection(
+                    failure,
+                    |_, failure| Phase::Exhausted {
+                        failure,
+                        fallback: true,
+                    },
+                    plan,
+                )
+            } else {
+                Phase::Exhausted {
+                    failure,
+                    fallback: true,
+                }
+            };
+        }
+        let delay_ms = plan
+            .backoff
+            .delay_after_ms(self.failed_here, draw, failure.retry_after_ms);
+        let due_ms = now_ms.saturating_add(delay_ms);
+        if self.failed_here < plan.attempts_max && due_ms < self.close_at_ms {
+            return Phase::Backoff {
+                due_ms,
+                then: Next::Attempt,
+                failure,
+            };
+        }
+        self.elsewhere(failure, now_ms, plan)
+    }
+
+    /// The connection is out: another one, else what the policy says.
+    fn elsewhere(&mut self, failure: Failure, now_ms: u64, plan: &Plan) -> Phase {
+        self.next_connection(
+            failure,
+            |state, failure| state.outage(failure, now_ms, plan),
+            plan,
+        )
+    }
+
+    fn next_connection(
+        &mut self,
+        failure: Failure,
+        otherwise: impl FnOnce(&mut Self, Failure) -> Phase,
+        plan: &Plan,
+    ) -> Phase {
+        let may_leave = !self.tainted || plan.effect == descriptor::Effect::Read;
+        if may_leave && self.connection + 1 < plan.connections.len() {
+            self.connection += 1;
+            self.failed_here = 0;
+            self.tainted = false;
+            return Phase::Ready;
+        }
+        otherwise(self, failure)
+    }
+
+    fn outage(&mut self, failure: Failure, now_ms: u64, plan: &Plan) -> Phase {
+        match plan.on_outage {
+            OnOutage::Fallback => Phase::Exhausted {
+                failure,
+                fallback: true,
+            },
+            OnOutage::Fail => Phase::Exhausted {
+                failure,
+                fallback: false,
+            },
+            OnOutage::Park { deadline_ms } => {
+                let since_ms = *self.parked_since_ms.get_or_insert(now_ms);
+                let deadline_ms = since_ms.saturating_add(deadline_ms);
+                if deadline_ms <= now_ms {
+                    return Phase::Exhausted {
+                        failure,
+                        fallback: true,
+                    };
+                }
+                if !self.tainted {
+                    // It waits for the connection that the workflow names, not for a backup.
+                    self.connection = 0;
+                }
+                Phase::Parked {
+                    deadline_ms,
+                    failure,
+                }
+            }
+        }
+    }
+
+    fn unpark(&mut self, now_ms: u64, plan: &Plan) {
+        self.failed_here = 0;
+        self.close_at_ms = now_ms.saturating_add(plan.schedule_to_close_ms);
+    }
+
+    /// Nobody knows whether the call happened.
+    fn unknown(&mut self, failure: Failure, plan: &Plan) -> Phase {
+        let default = match plan.effect {
+            descriptor::Effect::Read => OnUnknown::Repeat,
+            _ if plan.lookup => OnUnknown::Lookup,
+            descriptor::Effect::Idempotent => OnUnknown::Repeat,
+            descriptor::Effect::Once => OnUnknown::Review,
+        };
+        match plan.on_unknown.unwrap_or(default) {
+            OnUnknown::Lookup if plan.lookup => Phase::LookingUp { failure, asked: 0 },
+            OnUnknown::Lookup | OnUnknown::Review => Phase::Review { failure },
+            OnUnknown::Repeat if self.failed_here < plan.attempts_max => Phase::Ready,
+            OnUnknown::Repeat => Phase::Exhausted {
+                failure,
+                fallback: true,
+            },
+        }
+    }
+
+    fn looked_up(
+        &mut self,
+        answer: Lookup,
+        failure: Failure,
+        asked: u32,
+        draw: u32,
+        now_ms: u64,
+        plan: &Plan,
+    ) -> Phase {
+        match answer {
+            Lookup::Found { output } => Phase::Succeeded {
+                output,
+                manual: false,
+            },
+            Lookup::Absent => {
+                self.tainted = false;
+                if self.failed_here < plan.attempts_max {
+                    Phase::Ready
+                } else if failure.class.is_transient() {
+                    self.elsewhere(failure, now_ms, plan)
+                } else {
+                    Phase::Exhausted {
+                        failure,
+                        fallback: true,
+                    }
+                }
+            }
+            Lookup::Failed { failure: again }
+                if again.class.is_transient() && asked < LOOKUPS_MAX =>
+            {
+                let due_ms = now_ms.saturating_add(plan.backoff.delay_ms(asked, draw));
+                Phase::Backoff {
+                    due_ms,
+                    then: Next::Lookup { asked },
+                    failure,
+                }
+            }
+            Lookup::Failed { .. } => Phase::Review { failure },
+        }
+    }
+
+    fn decided(
+        &mut self,
+        decision: Decision,
+        mut failure: Failure,
+        now_ms: u64,
+        plan: &Plan,
+    ) -> Phase {
+        match decision {
+            Decision::Approve { output } => Phase::Succeeded {
+                output,
+                manual: true,
+            },
+            Decision::Retry => {
+                self.tainted = false;
+                self.parked_since_ms = None;
+                self.unpark(now_ms, plan);
+                Phase::Ready
+            }
+            Decision::Reject { reason } => {
+                failure.message = format!("{} (rejected in review: {reason})", failure.message);
+                Phase::Exhausted {
+                    failure,
+                    fallback: false,
+                }
+            }
+        }
+    }
+}
+
+/// What is known of an attempt that the runtime did not live to see the end of.
+fn lost() -> Failure {
+    Failure::new(
+        crate::failure::Class::Unavailable,
+        "runtime.lost",
+        "the runtime stopped while the call was under way",
+    )
+    .with_effect(EffectState::Unknown)
+}
+
+impl Phase {
+    /// One word for messages and lists.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::InFlight => "in flight",
+            Self::Backoff { .. } => "backing off",
+            Self::Parked { .. } => "parked",
+            Self::LookingUp { .. } => "looking up",
+            Self::Review { .. } => "in review",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Exhausted { .. } => "exhausted",
+        }
+    }
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Refused(_) => "refused",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(..) => "failed",
+            Self::Lost => "lost",
+            Self::Due => "due",
+            Self::Recovered => "recovered",
+            Self::LookedUp(..) => "looked up",
+            Self::Decided(_) => "decided",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

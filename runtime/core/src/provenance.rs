@@ -1,0 +1,72 @@
+//! How an output came to be, so that a degraded answer is never taken for a whole one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How the output of a task came to be. In JSON and in messages it is one word, with what it
+/// needs after a colon: `backup:crm-eu`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Provenance {
+    /// The connection answered.
+    Live,
+    /// Another connection answered.
+    Backup(String),
+    /// The value that the workflow names for this case.
+    Default,
+    /// Nothing: the task is not critical and was passed over.
+    Skipped,
+    /// A person decided.
+    Manual,
+}
+
+impl Provenance {
+    /// Whether the output is less than what the task would have given.
+    pub fn is_degraded(&self) -> bool {
+        match self {
+            Self::Live | Self::Manual => false,
+            Self::Backup(_) | Self::Default | Self::Skipped => true,
+        }
+    }
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::Backup(connection) => write!(f, "backup:{connection}"),
+            Self::Default => f.write_str("default"),
+            Self::Skipped => f.write_str("skipped"),
+            Self::Manual => f.write_str("manual"),
+        }
+    }
+}
+
+impl From<Provenance> for String {
+    fn from(provenance: Provenance) -> Self {
+        provenance.to_string()
+    }
+}
+
+/// A word that is no provenance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no provenance")]
+pub struct Unknown(String);
+
+impl TryFrom<String> for Provenance {
+    type Error = Unknown;
+
+    fn try_from(word: String) -> Result<Self, Unknown> {
+        match word.as_str() {
+            "live" => Ok(Self::Live),
+            "default" => Ok(Self::Default),
+            "skipped" => Ok(Self::Skipped),
+            "manual" => Ok(Self::Manual),
+            other => match other.strip_prefix("backup:") {
+                Some(connection) => Ok(Self::Backup(connection.to_owned())),
+                None => Err(Unknown(word)),
+            },
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! Call tasks inside a run: what is fixed when they begin, and what is done with their end.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::environment::Around;
+use super::frame::{CallPolicy, CallWork, Frame, Key, Op, Slot, Work};
+use super::report::{AttemptReport, TaskReport, TaskStatus};
+use super::saga::Undo;
+use super::{Illegal, InFlight, Run, Step};
+use crate::call::{self, Phase};
+use crate::descriptor;
+use crate::error::WorkflowError;
+use crate::failure::Failure;
+use crate::provenance::Provenance;
+use crate::workflow::{Call, Fallback, Kind, OnExhausted, OnOutage, Policy, Target, Task};
+
+/// An idempotency key is handed to other systems, which take no more.
+const KEY_BYTES_MAX: usize = 128;
+
+impl Run {
+    pub(super) fn start_call(
+        &mut self,
+        key: &str,
+        task: &Arc<Task>,
+        call: &Call,
+        input: &Arc<Value>,
+        step: &mut Step,
+    ) -> Result<(), WorkflowError> {
+        let around = Around::new(self, key);
+        let with = Arc::new(self.evaluate(&call.with, input, &around)?);
+        let (connection, action) = match &call.target {
+            Target::Action { connection, action } => (connection.clone(), action.clone()),
+            Target::Http => ("http".to_owned(), http_action(&with).to_owned()),
+        };
+        let custom = match &call.policy.idempotency_key {
+            None => None,
+            Some(expr) => Some(self.evaluate_expr(expr, input, &around)?),
+        };
+        let call_key = self.call_key(key, custom.as_ref());
+        if let Some((output, provenance)) = self.memo.get(&call_key).cloned() {
+            self.succeed(key, output, provenance, step);
+            return Ok(());
+        }
+        let plan = self.plan(&connection, &action, &call.policy, &task.reference)?;
+        let once = plan.effect == descriptor::Effect::Once;
+        let default = if once {
+            OnExhausted::Review
+        } else {
+            OnExhausted::DeadLetter
+        };
+        let policy = CallPolicy {
+            critical: call.policy.critical.unwrap_or(true),
+            on_exhausted: call.policy.on_exhausted.unwrap_or(default),
+        };
+        let timeout_ms = call
+            .policy
+            .start_to_close_ms
+            .unwrap_or(self.start_to_close_ms(&connection));
+        let state = call::State::new(&plan, step.now_ms);
+        let work = CallWork {
+            plan,
+            state,
+            action,
+            input: with,
+            key: call_key,
+            timeout_ms,
+            ticket: 0,
+            undo: None,
+            policy,
+        };
+        self.set_work(key, Work::Call(Box::new(work)));
+        self.follow_call(key, step);
+        Ok(())
+    }
+
+    /// A call that is no task of the workflow: a fallback, or the undoing of a task.
+    pub(super) fn start_inner_call(&mut self, inner: InnerCall<'_>, step: &mut Step) {
+        let InnerCall {
+            key,
+            parent,
+            slot,
+            reference,
+            connection,
+            action,
+            input,
+            call_key,
+        } = inner;
+        self.reports.insert(
+            key.clone(),
+            TaskReport::new(&key, reference, "call", step.now_ms),
+        );
+        let policy = Policy {
+            on_outage: matches!(slot, Slot::Fallback(_)).then_some(OnOutage::Fallback),
+            ..Policy::default()
+        };
+        let scope = parent
+            .as_deref()
+            .map(|p| self.scope_of(p))
+            .unwrap_or_default();
+        let mut frame = Frame {
+            task: None,
+            parent,
+            slot,
+            raw_input: Arc::clone(&input),
+            input: Arc::clone(&input),
+            scope,
+            started_ms: step.now_ms,
+            deadline_ms: None,
+            work: Work::Wait { due_ms: u64::MAX },
+        };
+        match self.plan(connection, action, &policy, reference) {
+            Err(error) => {
+                self.frames.insert(key.clone(), frame);
+                step.ops.push(Op::Raise { key, error });
+            }
+            Ok(plan) => {
+                let state = call::State::new(&plan, step.now_ms);
+                frame.work = Work::Call(Box::new(CallWork {
+                    plan,
+                    state,
+                    action: action.to_owned(),
+                    input,
+                    key: call_key,
+                    timeout_ms: self.start_to_close_ms(connection),
+                    ticket: 0,
+                    undo: None,
+                    policy: CallPolicy {
+                        critical: true,
+                        on_exhausted: OnExhausted::Fault,
+                        fallbacks: 0,
+                    },
+                }));
+                self.frames.insert(key.clone(), frame);
+                self.follow_call(&key, step);
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        connection: &str,
+        action: &str,
+        policy: &Policy,
+        reference: &str,
+    ) -> Result<call::Plan, WorkflowError> {
+        let missing = |what: String| WorkflowError::configuration(what, reference);
+        let Some(binding) = self.bindings.connections.get(connection) else {
+            return Err(missing(format!("there is no connection `{connection}`")));
+        };
+        let Some(bound) = binding.actions.get(action) else {
+            return Err(missing(format!(
+                "connection `{connection}` has no action `{action}`"
+            )));
+        };
+        let mut connections = vec![connection.to_owned()];
+        let backups = policy.failover.as_ref().unwrap_or(&binding.backups);
+        let offers = |name: &&String| {
+            self.bindings
+                .connections
+                .get(*name)
+                .is_some_and(|b| b.actions.contains_key(action))
+        };
+        connections.extend(backups.iter().filter(offers).cloned());
+        let once = bound.effect == descriptor::Effect::Once;
+        let attempts_max = if once { 1 } else { binding.attempts_max };
+        Ok(call::Plan {
+            effect: bound.effect,
+            lookup: bound.lookup,
+            connections,
+            attempts_max: policy.attempts_max.unwrap_or(attempts_max).max(1),
+            backoff: binding.backoff,
+            on_outage: policy.on_outage.unwrap_or(binding.on_outage),
+            on_unknown: policy.on_unknown,
+            schedule_to_close_ms: policy
+                .schedule_to_close_ms
+                .unwrap_or(binding.schedule_to_close_ms),
+        })
+    }
+
+    fn start_to_close_ms(&self, connection: &str) -> u64 {
+        let binding = self.bindings.connections.get(connection);
+        binding.map_or_else(
+            || super::Binding::default().start_to_close_ms,
+            |b| b.start_to_close_ms,
+        )
+    }
+
+    /// The same for every attempt of a task, and for no other task.
+    pub(super) fn call_key(&self, key: &str, custom: Option<&Value>) -> String {
+        let wanted = match custom {
+            None | Some(Value::Null) => format!("{}{key}", self.id),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let fits = (1..=KEY_BYTES_MAX).contains(&wanted.len())
+            && wanted.bytes().all(|b| b.is_ascii_graphic());
+        if fits { wanted } else { hashed(&wanted) }
+    }
+
+    /// An attempt begins: the intent.
+    pub(super) fn started(
+        &mut self,
+        ticket: u64,
+        digest: String,
+        step: &mut Step,
+    ) -> Result<(), Illegal> {
+        let key = self.call_event(ticket, call::Event::Started, step)?;
+        let Some(Frame {
+            work: Work::Call(work),
+            task,
+            ..
+        }) = self.frames.get_mut(&key)
+        else {
+            return Ok(());
+        };
+        let connection = work.state.connection(&work.plan).to_owned();
+        if work.undo.is_none()
+            && let Some(task) = task
+            && let Kind::Call(Call {
+                policy:
+                    Policy {
+                        compensate: Some(_),
+                        ..
+                    },
+                ..
+            }) = &task.kind
+        {
+            work.undo = Some(self.undos.len());
+            self.undos.push(Undo::begun(&key, task, &work.input));
+        }
+        self.in_flight.insert(
+            ticket,
+            InFlight {
+                task: key.clone(),
+                undo: work.undo,
+            },
+        );
+        if let Some(report) = self.reports.get_mut(&key) {
+            report.attempts.push(AttemptReport {
+                connection,
+                action: work.action.clone(),
+                digest,
+                started_ms: step.now_ms,
+                ended_ms: None,
+                failure: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// An attempt ended, or nobody will ever see its end.
+    pub(super) fn ended(
+        &mut self,
+        ticket: u64,
+        event: call::Event,
+        step: &mut Step,
+    ) -> Result<(), Illegal> {
+        let Some(InFlight { task, undo }) = self.in_flight.get(&ticket).cloned() else {
+            return Err(Illegal::Ticket(ticket));
+        };
+        let observed = self.ticket_of(&task) == Some(ticket);
+        if observed {
+            self.apply(&task, event.clone(), step)?;
+        }
+        self.in_flight.remove(&ticket);
+        if let Some(undo) = undo.and_then(|index| self.undos.get_mut(index)) {
+            undo.attempt_ended(&event);
+        }
+        if let Some(attempt) = self
+            .reports
+            .get_mut(&task)
+            .and_then(|r| r.attempts.last_mut())
+            && observed
+        {
+            attempt.ended_ms = (event != call::Event::Lost).then_some(step.now_ms);
+            if let call::Event::Failed(failure, _) = &event {
+                attempt.failure = Some(failure.clone());
+            }
+        }
+        if observed {
+            self.follow_call(&task, step);
+        }
+        Ok(())
+    }
+
+    fn ticket_of(&self, key: &str) -> Option<u64> {
+        match self.frames.get(key)?.work {
+            Work::Call(ref work) => Some(work.ticket),
+            _ => None,
+        }
+    }
+
+    /// An answer to an open effect; returns the task.
+    pub(super) fn call_event(
+        &mut self,
+        ticket: u64,
+        event: call::Event,
+        step: &mut Step,
+    ) -> Result<Key, Illegal> {
+        let key = self
+            .open
+            .get(&ticket)
+            .cloned()
+            .ok_or(Illegal::Ticket(ticket))?;
+        let begins = event == call::Event::Started;
+        self.apply(&key, event, step)?;
+        self.open.remove(&ticket);
+        if !begins {
+            self.follow_call(&key, step);
+        }
+        Ok(key)
+    }
+
+    pub(super) fn task_event(
+        &mut self,
+        key: &str,
+        event: call::Event,
+        step: &mut Step,
+    ) -> Result<(), Illegal> {
+        self.apply(key, event, step)?;
+        self.follow_call(key, step);
+        Ok(())
+    }
+
+    pub(super) fn call_due(&mut self, key: &str, step: &mut Step) {
+        // `due` is told only while the call waits for an instant: the pair is legal.
+        if self.apply(key, call::Event::Due, step).is_ok() {
+            self.follow_call(key, step);
+        }
+    }
+
+    fn apply(&mut self, key: &str, event: call::Event, step: &Step) -> Result<(), Illegal> {
+        let Some(Frame {
+            work: Work::Call(work),
+            ..
+        }) = self.frames.get_mut(key)
+        else {
+            return Err(Illegal::Task(key.to_owned()));
+        };
+        work.state = work
+            .state
+            .clone()
+            .step(event, step.now_ms, &work.plan)
+            .map_err(|source| Illegal::Call {
+                task: key.to_owned(),
+                source,
+            })?;
+        Ok(())
+    }
+
+    /// Does what the phase that a call has come to asks for.
+    fn follow_call(&mut self, key: &str, step: &mut Step) {
+        self.note_due(key);
+        let Some(Frame {
+            work: Work::Call(work),
+            ..
+        }) = self.frames.get_mut(key)
+        else {
+            return;
+        };
+        let report = self.reports.get_mut(key);
+        match work.state.phase.clone() {
+            Phase::Succeeded { output, manual } => {
+                let provenance = match work.state.connection {
+                    _ if manual => Provenance::Manual,
+                    0 => Provenance::Live,
+                    _ => Provenance::Backup(work.state.connection(&work.plan).to_owned()),
+                };
+                let output = Arc::new(output);
+                if work.plan.effect != descriptor::Effect::Read {
+                    self.memo
+                        .insert(work.key.clone(), (Arc::clone(&output), provenance.clone()));
+                }
+                if let Some(undo) = work.undo.and_then(|index| self.undos.get_mut(index)) {
+                    undo.completed(&output);
+                }
+                self.succeed(key, output, provenance, step);
+            }
+            Phase::Exhausted { failure, fallback } => {
+                let undo = work.undo.filter(|_| !work.state.tainted);
+                if let Some(undo) = undo.and_then(|index| self.undos.get_mut(index)) {
+                    undo.never_happened();
+                }
+                if fallback {
+                    self.next_fallback(key, 0, step);
+                } else {
+                    self.out_of_options(key, failure, step);
+                }
+            }
+            Phase::Ready | Phase::LookingUp { .. } => {
+                self.tickets += 1;
+                work.ticket = self.tickets;
+                self.open.insert(work.ticket, key.to_owned());
+                step.effects.extend(work.outstanding(key));
+                if let Some(report) = report {
+                    report.status = TaskStatus::Running;
+                    report.waiting = None;
+                }
+            }
+            Phase::InFlight => {}
+            Phase::Backoff { .. } | Phase::Parked { .. } | Phase::Review { .. } => {
+                step.effects.extend(work.outstanding(key));
+                if let Some(report) = report {
+                    report.status = TaskStatus::Waiting;
+                    report.waiting = Some(waiting(work));
+                }
+            }
+        }
+    }
+
+    fn succeed(&mut self, key: &str, output: Arc<Value>, provenance: Provenance, step: &mut Step) {
+        self.degraded |= provenance.is_degraded();
+        if let Some(report) = self.reports.get_mut(key) {
+            report.provenance = Some(provenance);
+        }
+        step.ops.push(Op::Complete {
+            key: key.to_owned(),
+            output,
+            then: None,
+        });
+    }
+
+    /// Uses the fallback with this index, or goes on without.
+    pub(super) fn next_fallback(&mut self, key: &str, index: usize, step: &mut Step) {
+        let Some(Frame {
+            work: Work::Call(work),
+            task,
+            input,
+            ..
+        }) = self.frames.get(key)
+        else {
+            return;
+        };
+        let Phase::Exhausted { failure, .. } = work.state.phase.clone() else {
+            return;
+        };
+        let fallback = task.as_ref().and_then(|task| match &task.kind {
+            Kind::Call(call) => call.policy.fallback.get(index).cloned(),
+            _ => None,
+        });
+        let (input, with, call_key) =
+            (Arc::clone(input), Arc::clone(&work.input), work.key.clone());
+        let around = Around::new(self, key);
+        match fallback {
+            None => self.out_of_options(key, failure, step),
+            Some(Fallback::Value(template)) => match self.evaluate(&template, &input, &around) {
+                Ok(value) => self.succeed(key, Arc::new(value), Provenance::Default, step),
+                Err(error) => step.ops.push(Op::Raise {
+                    key: key.to_owned(),
+                    error,
+                }),
+            },
+            Some(Fallback::Call {
+                connection,
+                action,
+                with: template,
+            }) => {
+                let reference = around.reference().to_owned();
+                let input = match template.map(|t| self.evaluate(&t, &input, &around)) {
+                    None => with,
+                    Some(Ok(value)) => Arc::new(value),
+                    Some(Err(error)) => {
+                        step.ops.push(Op::Raise {
+                            key: key.to_owned(),
+                            error,
+                        });
+                        return;
+                    }
+                };
+                let inner = InnerCall {
+                    key: format!("{key}/~fallback[{index}]"),
+                    parent: Some(key.to_owned()),
+                    slot: Slot::Fallback(index),
+                    reference: &reference,
+                    connection: &connection,
+                    action: &action,
+                    input,
+                    call_key: self
+                        .call_key("", Some(&Value::String(format!("{call_key}~{index}")))),
+                };
+                self.start_inner_call(inner, step);
+            }
+        }
+    }
+
+    pub(super) fn fallback_answered(
+        &mut self,
+        key: &str,
+        index: usize,
+        output: Arc<Value>,
+        step: &mut Step,
+    ) {
+        let task = self.frames.get(key).and_then(|f| f.task.clone());
+        let Some(Kind::Call(call)) = task.as_ref().map(|t| &t.kind) else {
+            return;
+        };
+        let Some(Fallback::Call { connection, .. }) = call.policy.fallback.get(index) else {
+            return;
+        };
+        self.succeed(key, output, Provenance::Backup(connection.clone()), step);
+    }
+
+    fn out_of_options(&mut self, key: &str, failure: Failure, step: &mut Step) {
+        let Some(Frame {
+            work: Work::Call(work),
+            slot,
+            ..
+        }) = self.frames.get_mut(key)
+        else {
+            return;
+        };
+        if !work.policy.critical {
+            self.degraded = true;
+            if let Some(report) = self.reports.get_mut(key) {
+                report.provenance = Some(Provenance::Skipped);
+                report.error = Some(WorkflowError::from_failure(&failure, ""));
+            }
+            step.ops.push(Op::Skip {
+                key: key.to_owned(),
+            });
+            return;
+        }
+        let rejected = matches!(
+            work.state.phase,
+            Phase::Exhausted {
+                fallback: false,
+                ..
+            }
+        );
+        if work.policy.on_exhausted == OnExhausted::Review && *slot == Slot::Task && !rejected {
+            work.state.phase = Phase::Review { failure };
+            self.follow_call(key, step);
+            return;
+        }
+        let reference = Around::new(self, key).reference().to_owned();
+        let error = WorkflowError::from_failure(&failure, &reference);
+        step.ops.push(Op::Raise {
+            key: key.to_owned(),
+            error,
+        });
+    }
+}
+
+/// A call that is no task of the workflow.
+pub(super) struct InnerCall<'a> {
+    pub key: Key,
+    pub parent: Option<Key>,
+    pub slot: Slot,
+    pub reference: &'a str,
+    pub connection: &'a str,
+    pub action: &'a str,
+    pub input: Arc<Value>,
+    pub call_key: String,
+}
+
+/// The `http` connector has an action for each effect that a method has.
+fn http_action(with: &Value) -> &'static str {
+    let method = with.get("method").and_then(Value::as_str).unwrap_or("get");
+    match method.to_ascii_lowercase().as_str() {
+        "get" | "head" | "options" => "get",
+        "put" | "delete" => "put",
+        _ => "send",
+    }
+}
+
+fn hashed(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .fold(String::from("sha256-"), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+fn waiting(work: &CallWork) -> String {
+    let connection = work.state.connection(&work.plan);
+    match &work.state.phase {
+        Phase::Backoff { failure, .. } => format!("tries again soon, after {failure}"),
+        Phase::Parked { failure, .. } => {
+            format!("parked until connection `{connection}` works again, after {failure}")
+        }
+        Phase::Review { failure } => format!("a person must decide, after {failure}"),
+        phase => phase.name().to_owned(),
+    }
+}

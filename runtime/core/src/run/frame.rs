@@ -1,0 +1,245 @@
+//! The frames of a run: one for each task, block or workflow that is under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Attempt, Effect};
+use crate::call::{self, Phase};
+use crate::error::WorkflowError;
+use crate::workflow::{self, Block, Task, Then, Workflow};
+
+/// A task key: `/charge`, `/each/[3]/charge`, `undo:/charge`.
+pub(super) type Key = String;
+
+/// Variables that tasks around this one have set (`$item`, `$index`, `$error`).
+pub(super) type Scope = Arc<BTreeMap<String, Value>>;
+
+/// Something under way.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    /// The task; none for the blocks inside `for`, `try` and workflows.
+    pub task: Option<Arc<Task>>,
+    /// The frame around it; none for the workflow and for undoing.
+    pub parent: Option<Key>,
+    /// What it is to the frame around it.
+    pub slot: Slot,
+    pub raw_input: Arc<Value>,
+    pub input: Arc<Value>,
+    pub scope: Scope,
+    pub started_ms: u64,
+    /// `timeout.after` of the task or workflow, as an instant.
+    pub deadline_ms: Option<u64>,
+    pub work: Work,
+}
+
+/// What a frame is to the frame around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// A task of a block, or the workflow itself.
+    Task,
+    /// An iteration of a `for`.
+    Iteration(usize),
+    /// A branch of a `fork`.
+    Branch(usize),
+    /// What a `try` tries.
+    Tried,
+    /// What a `try` does with an error.
+    Catch,
+    /// What stands in for a call.
+    Fallback(usize),
+    /// The undoing of a task: index into the saga.
+    Undo(usize),
+}
+
+/// What a frame does.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    Block(BlockWork),
+    Call(Box<CallWork>),
+    For(ForWork),
+    Fork(ForkWork),
+    Try(TryWork),
+    Wait { due_ms: u64 },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct BlockWork {
+    pub block: Arc<Block>,
+    pub index: usize,
+    /// How often each task of the block was entered: a task that `then` leads back to is
+    /// another task, with a key of its own.
+    pub visits: Vec<u32>,
+    /// Set if the block is a whole workflow.
+    pub flow: Option<FlowWork>,
+}
+
+/// A workflow around its block.
+#[derive(Debug, Clone)]
+pub(super) struct FlowWork {
+    pub workflow: Arc<Workflow>,
+    pub context: Arc<Value>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct CallWork {
+    pub plan: call::Plan,
+    pub state: call::State,
+    pub action: String,
+    pub input: Arc<Value>,
+    pub key: String,
+    pub timeout_ms: u64,
+    /// The open attempt or question.
+    pub ticket: u64,
+    pub undo: Option<usize>,
+    pub policy: CallPolicy,
+}
+
+/// What is done with the end of a call.
+#[derive(Debug, Clone)]
+pub(super) struct CallPolicy {
+    pub critical: bool,
+    pub on_exhausted: workflow::OnExhausted,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ForWork {
+    pub items: Vec<Value>,
+    pub next: usize,
+    pub running: usize,
+    pub failed: usize,
+    /// Outputs by index; only kept when iterations run side by side.
+    pub outputs: Vec<Value>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ForkWork {
+    pub running: usize,
+    pub outputs: Vec<Value>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TryWork {
+    pub attempts: u32,
+    pub first_started_ms: u64,
+    /// When the next attempt begins, while waiting for it.
+    pub due_ms: Option<u64>,
+}
+
+/// One thing to do within a step.
+#[derive(Debug)]
+pub(super) enum Op {
+    Enter(Entry),
+    /// Begin the task at the block's index.
+    Next {
+        block: Key,
+        value: Arc<Value>,
+    },
+    /// A frame has its raw output. `then` overrides the task's own.
+    Complete {
+        key: Key,
+        output: Arc<Value>,
+        then: Option<Then>,
+    },
+    /// A call is passed over.
+    Skip {
+        key: Key,
+    },
+    Raise {
+        key: Key,
+        error: WorkflowError,
+    },
+}
+
+/// A task that is about to begin.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub key: Key,
+    pub task: Arc<Task>,
+    pub parent: Key,
+    pub slot: Slot,
+    pub input: Arc<Value>,
+    pub scope: Scope,
+}
+
+impl Frame {
+    /// Whether something falls due at exactly this instant.
+    pub fn is_due_at(&self, due_ms: u64) -> bool {
+        self.deadline_ms == Some(due_ms) || self.work_due_ms() == Some(due_ms)
+    }
+
+    /// When the work itself goes on, as opposed to when its time is over.
+    pub fn work_due_ms(&self) -> Option<u64> {
+        match &self.work {
+            Work::Call(call) => call.state.due_ms(),
+            Work::Wait { due_ms } => Some(*due_ms),
+            Work::Try(work) => work.due_ms,
+            Work::Block(_) | Work::For(_) | Work::Fork(_) => None,
+        }
+    }
+
+    /// Whether an unanswered effect is open.
+    pub fn wants_something(&self) -> bool {
+        match &self.work {
+            Work::Call(call) => {
+                matches!(
+                    call.state.phase,
+                    Phase::Ready | Phase::InFlight | Phase::LookingUp { .. }
+                )
+            }
+            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Try(_) | Work::Wait { .. } => {
+                false
+            }
+        }
+    }
+
+    /// The effect that this frame waits for an answer to.
+    pub fn outstanding(&self, key: &str) -> Option<Effect> {
+        match &self.work {
+            Work::Call(call) => call.outstanding(key),
+            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Try(_) | Work::Wait { .. } => {
+                None
+            }
+        }
+    }
+}
+
+impl CallWork {
+    /// The effect that belongs to the phase the call is in.
+    pub fn outstanding(&self, key: &str) -> Option<Effect> {
+        let connection = self.state.connection(&self.plan).to_owned();
+        match &self.state.phase {
+            Phase::Ready => Some(Effect::Attempt(Attempt {
+                ticket: self.ticket,
+                task: key.to_owned(),
+                connection,
+                action: self.action.clone(),
+                input: Arc::clone(&self.input),
+                key: self.key.clone(),
+                attempt: self.state.attempts + 1,
+                effect: self.plan.effect,
+                timeout_ms: self.timeout_ms,
+            })),
+            Phase::LookingUp { .. } => Some(Effect::Lookup {
+                ticket: self.ticket,
+                task: key.to_owned(),
+                connection,
+                action: self.action.clone(),
+                key: self.key.clone(),
+            }),
+            Phase::Parked { .. } => Some(Effect::Park {
+                task: key.to_owned(),
+                connection,
+            }),
+            Phase::Review { failure } => Some(Effect::Review {
+                task: key.to_owned(),
+                failure: failure.clone(),
+            }),
+            Phase::InFlight
+            | Phase::Backoff { .. }
+            | Phase::Succeeded { .. }
+            | Phase::Exhausted { .. } => None,
+        }
+    }
+}
