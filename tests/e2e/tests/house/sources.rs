@@ -129,13 +129,15 @@ pub(crate) fn is_library(file: &File) -> bool {
     in_library && file.is_rust() && file.path.contains("/src/")
 }
 
-/// The files and folders of modules that are only compiled for tests: `#[cfg(test)] mod x;`.
+/// The files and folders of modules that are only compiled for tests: `#[cfg(test)] mod x;`, or
+/// `#[cfg(any(test, feature = "…"))]` for a suite that the tests of other crates run too.
 fn test_modules(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files.iter().filter(|file| is_library(file)) {
         let mut lines = file.text.lines();
         while let Some(line) = lines.next() {
-            if line.trim() != "#[cfg(test)]" {
+            let line = line.trim();
+            if line != "#[cfg(test)]" && !line.starts_with("#[cfg(any(test, feature") {
                 continue;
             }
             let next = lines.next().unwrap_or_default().trim();
@@ -222,6 +224,9 @@ mod tests {
     fn a_module_for_tests_may_unwrap() {
         let unwrap = format!("    x{UNWRAP};\n");
         let parent = file("sdk/x/src/lib.rs", "#[cfg(test)]\nmod checks;\n");
+        assert!(unwraps(&[parent, file("sdk/x/src/checks.rs", &unwrap)]).is_empty());
+        let gate = "#[cfg(any(test, feature = \"suite\"))]\npub mod checks;\n";
+        let parent = file("sdk/x/src/lib.rs", gate);
         assert!(unwraps(&[parent, file("sdk/x/src/checks.rs", &unwrap)]).is_empty());
         let parent = file("sdk/x/src/a.rs", "#[cfg(test)]\npub(crate) mod checks;\n");
         assert!(unwraps(&[parent, file("sdk/x/src/a/checks.rs", &unwrap)]).is_empty());
