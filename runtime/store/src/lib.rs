@@ -2,7 +2,7 @@
 //!
 //! [`JournalStore`] is what the engine is written against: guarded, atomic batches that are
 //! durable when acknowledged, and reads that see whole batches only. [`MemoryStore`] is its model
-//! and has no disk.
+//! and has no disk; [`SledStore`] keeps its rows in a directory.
 //!
 //! ```
 //! use cofferdam_store::{Batch, JournalStore, MemoryStore, Table};
@@ -21,9 +21,12 @@
 mod audit;
 mod batch;
 mod commit;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod heads;
 mod memory;
+mod sled_store;
 mod store;
 mod table;
 
@@ -34,5 +37,6 @@ pub use batch::{
 pub use commit::Commit;
 pub use error::Error;
 pub use memory::{Fault, MemoryStore};
+pub use sled_store::{CACHE_BYTES_MIN, Options, QUEUE_BYTES_MAX, QUEUE_COMMITS_MAX, SledStore};
 pub use store::{JournalStore, PROBLEMS_MAX, Problem, Records, Report, Rows};
 pub use table::{KeyRange, Table, journal_key, parse_journal_key};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::audit::Audit;
 use crate::commit::Answer;
 use crate::heads;
-use crate::store::{Records, Rows};
+use crate::store::{Records, Rows, records};
 use crate::table::{check_run, journal_key, parse_journal_key, run_prefix};
 use crate::{Batch, Commit, Error, Head, JournalStore, KeyRange, Report, Table, Write};
 
@@ -232,10 +232,7 @@ impl JournalStore for MemoryStore {
             ..KeyRange::prefix(run_prefix(run)?)
         };
         let rows = self.lock().data.scan(Table::Journal, &range, limit);
-        Ok(rows
-            .into_iter()
-            .filter_map(|(key, record)| Some((parse_journal_key(&key)?.1, record)))
-            .collect())
+        records(run, rows)
     }
 
     fn verify(&self) -> Result<Report, Error> {
@@ -249,7 +246,7 @@ impl JournalStore for MemoryStore {
         };
         let mut audit = Audit::default();
         let head = |run: &str| data.heads.get(run).copied();
-        for ((table, key), _) in &data.rows {
+        for (table, key) in data.rows.keys() {
             let Some((run, seq)) = parse_journal_key(key).filter(|_| *table == Table::Journal)
             else {
                 continue;
@@ -272,5 +269,78 @@ impl JournalStore for MemoryStore {
         Ok(rows
             .map(|((_, key), value)| (key.len() + value.len()) as u64)
             .sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    fn put(store: &MemoryStore, key: &str) -> Commit {
+        store.commit(Batch::new().put(Table::Kv, key, "v"))
+    }
+
+    fn has(store: &MemoryStore, key: &str) -> bool {
+        store.get(Table::Kv, key.as_bytes()).unwrap().is_some()
+    }
+
+    #[test]
+    fn the_model_passes_the_conformance_suite() {
+        conformance::check_all(|| Box::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn each_planned_fault_hits_one_commit() {
+        let store = MemoryStore::new();
+        store.inject(Fault::Lost);
+        store.inject(Fault::Unacknowledged);
+        store.inject(Fault::Busy);
+        assert!(put(&store, "lost").wait().unwrap_err().is_unknown_outcome());
+        let error = put(&store, "there").wait().unwrap_err();
+        assert!(error.is_unknown_outcome());
+        assert!(matches!(
+            put(&store, "busy").wait(),
+            Err(Error::Busy { .. })
+        ));
+        assert_eq!(put(&store, "fine").wait(), Ok(()));
+        let found = ["lost", "there", "busy", "fine"].map(|key| has(&store, key));
+        assert_eq!(found, [false, true, false, true]);
+    }
+
+    #[test]
+    fn held_commits_are_applied_in_order_on_release_and_lost_in_a_crash() {
+        let store = MemoryStore::new();
+        store.hold();
+        let commits = [put(&store, "a"), store.commit(Batch::new().claim("r", 1))];
+        assert!(commits.iter().all(|commit| !commit.is_resolved()));
+        let crashed = store.snapshot();
+        store.release();
+        assert!(
+            commits
+                .map(|commit| commit.wait())
+                .iter()
+                .all(Result::is_ok)
+        );
+        assert!(has(&store, "a"));
+        assert!(!has(&crashed, "a"));
+        assert_eq!(put(&store, "b").wait(), Ok(()));
+    }
+
+    #[test]
+    fn a_stopped_store_keeps_what_a_restart_would_find() {
+        let store = MemoryStore::new();
+        store.stop_after(2);
+        for key in ["a", "b"] {
+            assert!(!store.is_stopped());
+            assert_eq!(put(&store, key).wait(), Ok(()));
+        }
+        assert!(store.is_stopped());
+        assert_eq!(put(&store, "c").wait(), Err(Error::Closed));
+        let restarted = store.snapshot();
+        let found = ["a", "b", "c"].map(|key| has(&restarted, key));
+        assert_eq!(found, [true, true, false]);
+        assert_eq!(put(&restarted, "c").wait(), Ok(()));
+        assert!(!has(&store, "c"));
     }
 }

@@ -1,6 +1,6 @@
 //! The trait.
 
-use crate::{Batch, Commit, Error, Head, KeyRange, Table};
+use crate::{Batch, Commit, Error, Head, KeyRange, Table, parse_journal_key};
 
 /// Rows of a table: keys and values, in the order of the keys.
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -65,10 +65,11 @@ pub trait JournalStore: Send + Sync + 'static {
 
     /// The first `limit` records of a run from a sequence number on, as of one point in time.
     ///
-    /// There are no gaps between them, unless records in the middle were pruned.
+    /// They follow upon one another without a gap. The first may have a higher number than was
+    /// asked for if older ones were pruned.
     ///
     /// # Errors
-    /// Those of [`scan`](Self::scan) and [`head`](Self::head).
+    /// [`Error::Corrupt`] for a gap. Those of [`scan`](Self::scan) and [`head`](Self::head).
     fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error>;
 
     /// Reads everything and reports what does not fit: rows whose checksum is wrong, gaps in
@@ -86,6 +87,28 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Io`].
     fn size_on_disk(&self) -> Result<u64, Error>;
+}
+
+/// The records of a run out of the rows of [`Table::Journal`], which must follow upon one another:
+/// a run that was rebuilt from a journal with a gap would be another run.
+pub(crate) fn records(run: &str, rows: Rows) -> Result<Records, Error> {
+    let mut records: Records = Vec::with_capacity(rows.len());
+    for (key, record) in rows {
+        let corrupt = |detail: String| Error::Corrupt {
+            place: format!("the journal of run `{run}`"),
+            detail,
+        };
+        let Some((_, seq)) = parse_journal_key(&key) else {
+            return Err(corrupt(format!("key `{}`", key.escape_ascii())));
+        };
+        if let Some((last, _)) = records.last()
+            && seq != last + 1
+        {
+            return Err(corrupt(format!("record {seq} follows record {last}")));
+        }
+        records.push((seq, record));
+    }
+    Ok(records)
 }
 
 /// Most problems that a [`Report`] lists; more of the same help nobody.
