@@ -1,0 +1,276 @@
+//! What one call may use, and the meter for its memory.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+use crate::Error;
+
+/// What the calls of one connection may use. [`Limits::default`] is what a connection gets that
+/// says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Instructions of one call, roughly; `None` leaves only the CPU time. Default 20 billion, more
+    /// than the default CPU time lets pass, so that it is a backstop.
+    pub fuel: Option<u64>,
+    /// CPU time of one call, host calls that wait not included. Default 1 s.
+    pub cpu_time: Duration,
+    /// Wall clock time of one call, host calls included. Default 30 s.
+    pub timeout: Duration,
+    /// Memory of one call, summed over all memories and tables. Default 64 MiB, at most 256 MiB.
+    pub memory_bytes: u64,
+    /// Length of the output's JSON text. Default 1 MiB.
+    pub output_bytes: u64,
+    /// Log text that is kept of one call; more is cut off. Default 64 KiB.
+    pub log_bytes: u64,
+    /// Requests, statements and mails of one call together. Default 32.
+    pub requests_max: u32,
+    /// Calls at the same time. Default 16.
+    pub concurrency_max: u32,
+    /// Calls that wait while [`Limits::concurrency_max`] run. Default 64.
+    pub queue_max: u32,
+}
+
+/// The largest memory that any call can have: the size of a slot in the large pool.
+pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// Below this no component can be instantiated (one page of memory and its tables).
+const MEMORY_BYTES_MIN: u64 = 128 << 10;
+const DURATION_MAX: Duration = Duration::from_hours(1);
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+const COUNT_MAX: u64 = 10_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fuel: Some(20_000_000_000),
+            cpu_time: Duration::from_secs(1),
+            timeout: Duration::from_secs(30),
+            memory_bytes: 64 << 20,
+            output_bytes: 1 << 20,
+            log_bytes: 64 << 10,
+            requests_max: 32,
+            concurrency_max: 16,
+            queue_max: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses limits that would stop every call, or stop none.
+    ///
+    /// # Errors
+    /// [`Error::BadLimit`] names the key and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        if let Some(fuel) = self.fuel {
+            range("fuel", fuel, 100_000, u64::MAX)?;
+        }
+        span("cpu_time", self.cpu_time)?;
+        span("timeout", self.timeout)?;
+        range(
+            "memory_bytes",
+            self.memory_bytes,
+            MEMORY_BYTES_MIN,
+            MEMORY_BYTES_MAX,
+        )?;
+        range("output_bytes", self.output_bytes, 2, TEXT_BYTES_MAX)?;
+        range("log_bytes", self.log_bytes, 0, TEXT_BYTES_MAX)?;
+        range("requests_max", self.requests_max.into(), 0, COUNT_MAX)?;
+        range("concurrency_max", self.concurrency_max.into(), 1, COUNT_MAX)?;
+        range("queue_max", self.queue_max.into(), 0, COUNT_MAX)
+    }
+}
+
+fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("must be from {min} to {max}");
+    Err(Error::BadLimit {
+        key,
+        value: value.to_string(),
+        reason,
+    })
+}
+
+fn span(key: &'static str, value: Duration) -> Result<(), Error> {
+    if !value.is_zero() && value <= DURATION_MAX {
+        return Ok(());
+    }
+    let reason = "must be longer than zero and at most one hour".to_owned();
+    Err(Error::BadLimit {
+        key,
+        value: format!("{value:?}"),
+        reason,
+    })
+}
+
+/// Bytes that one table element takes.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Counts the memory of one call: every memory and every table, together.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    bytes: usize,
+    bytes_max: usize,
+    /// Highest sum so far.
+    pub(crate) bytes_peak: usize,
+    /// The growth that was allowed last, to be taken back if the engine cannot perform it.
+    pending: usize,
+    /// Whether a growth was refused.
+    pub(crate) refused: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Self {
+            bytes: 0,
+            bytes_max,
+            bytes_peak: 0,
+            pending: 0,
+            refused: false,
+        }
+    }
+
+    fn grow(&mut self, by: usize) -> bool {
+        match self
+            .bytes
+            .checked_add(by)
+            .filter(|sum| *sum <= self.bytes_max)
+        {
+            Some(sum) => {
+                self.bytes = sum;
+                self.bytes_peak = self.bytes_peak.max(sum);
+                self.pending = by;
+                true
+            }
+            None => {
+                self.refused = true;
+                self.pending = 0;
+                false
+            }
+        }
+    }
+
+    fn take_back(&mut self) {
+        self.bytes = self.bytes.saturating_sub(std::mem::take(&mut self.pending));
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let by = desired
+            .saturating_sub(current)
+            .saturating_mul(TABLE_ELEMENT_BYTES);
+        Ok(self.grow(by))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Limits::default().validate().unwrap();
+    }
+
+    #[test]
+    fn limits_without_sense_are_refused_by_name() {
+        let base = Limits::default();
+        let cases = [
+            (
+                Limits {
+                    fuel: Some(0),
+                    ..base.clone()
+                },
+                "fuel",
+            ),
+            (
+                Limits {
+                    cpu_time: Duration::ZERO,
+                    ..base.clone()
+                },
+                "cpu_time",
+            ),
+            (
+                Limits {
+                    timeout: Duration::from_secs(7200),
+                    ..base.clone()
+                },
+                "timeout",
+            ),
+            (
+                Limits {
+                    memory_bytes: 0,
+                    ..base.clone()
+                },
+                "memory_bytes",
+            ),
+            (
+                Limits {
+                    memory_bytes: 1 << 40,
+                    ..base.clone()
+                },
+                "memory_bytes",
+            ),
+            (
+                Limits {
+                    output_bytes: 0,
+                    ..base.clone()
+                },
+                "output_bytes",
+            ),
+            (
+                Limits {
+                    concurrency_max: 0,
+                    ..base
+                },
+                "concurrency_max",
+            ),
+        ];
+        for (limits, key) in cases {
+            let error = limits.validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key} = ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_is_summed_and_taken_back_when_growing_fails() {
+        let mut meter = Meter::new(1000);
+        assert!(meter.memory_growing(0, 600, None).unwrap());
+        assert!(meter.table_growing(0, 40, None).unwrap());
+        assert!(!meter.memory_growing(600, 700, None).unwrap());
+        assert!(meter.refused);
+        assert!(meter.memory_growing(600, 660, None).unwrap());
+        meter
+            .memory_grow_failed(wasmtime::Error::msg("no memory"))
+            .unwrap();
+        assert_eq!(meter.bytes, 920);
+        assert_eq!(meter.bytes_peak, 980);
+    }
+}

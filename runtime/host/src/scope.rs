@@ -1,0 +1,171 @@
+//! What one call has in common with the work done on its behalf: deadline, budgets, log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use cofferdam_core::failure::{Class, EffectState, Failure};
+use parking_lot::Mutex;
+
+use crate::call::{LogLevel, LogLine};
+use crate::connection::Settings;
+
+/// Shared by the chamber, its capabilities, and the tasks that carry its requests.
+pub(crate) struct Scope {
+    pub(crate) settings: Arc<Settings>,
+    /// On whose behalf; empty if there is only one.
+    pub(crate) tenant: String,
+    pub(crate) began: Instant,
+    pub(crate) deadline: Instant,
+    /// Stand-ins for secrets handed out in this call, with the index of the secret.
+    pub(crate) placeholders: Mutex<Vec<(String, usize)>>,
+    requests: AtomicU32,
+    requests_refused: AtomicBool,
+    sent: AtomicBool,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<LogLine>,
+    bytes: u64,
+    full: bool,
+}
+
+/// What a line costs besides its text, so that empty lines end too.
+const LINE_BYTES: u64 = 16;
+
+impl Scope {
+    pub(crate) fn new(settings: Arc<Settings>, tenant: String, timeout: Duration) -> Self {
+        let began = Instant::now();
+        Self {
+            settings,
+            tenant,
+            began,
+            deadline: began + timeout,
+            placeholders: Mutex::default(),
+            requests: AtomicU32::new(0),
+            requests_refused: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
+            log: Mutex::default(),
+        }
+    }
+
+    /// What is left of the call's time; zero when it is over.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Takes one from the budget of outbound requests.
+    pub(crate) fn take_request(&self) -> Result<(), Failure> {
+        let requests_max = self.settings.limits.requests_max;
+        let taken = self
+            .requests
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < requests_max).then_some(count + 1)
+            });
+        if taken.is_ok() {
+            return Ok(());
+        }
+        if !self.requests_refused.swap(true, Ordering::Relaxed) {
+            self.log(
+                LogLevel::Error,
+                format!("limit.requests: {}", requests_text(requests_max)),
+            );
+        }
+        Err(self.requests_failure())
+    }
+
+    /// Whether a request beyond the budget was tried.
+    pub(crate) fn requests_refused(&self) -> bool {
+        self.requests_refused.load(Ordering::Relaxed)
+    }
+
+    /// What the caller is told of a request beyond the budget.
+    pub(crate) fn requests_failure(&self) -> Failure {
+        let text = requests_text(self.settings.limits.requests_max);
+        Failure::new(Class::Denied, "limit.requests", text).with_effect(self.effect())
+    }
+
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Notes that from here on the other side may have been changed.
+    pub(crate) fn mark_sent(&self) {
+        self.sent.store(true, Ordering::Release);
+    }
+
+    /// What a call that ends now without an answer may have left behind.
+    pub(crate) fn effect(&self) -> EffectState {
+        if self.sent.load(Ordering::Acquire) {
+            EffectState::Unknown
+        } else {
+            EffectState::None
+        }
+    }
+
+    /// Keeps a line of the host's own.
+    pub(crate) fn log(&self, level: LogLevel, message: impl Into<String>) {
+        self.log_line(level, message.into(), serde_json::Value::Null);
+    }
+
+    /// Keeps a line, without secrets, as long as the call's log has room; what comes first is kept.
+    pub(crate) fn log_line(&self, level: LogLevel, message: String, fields: serde_json::Value) {
+        let after = self.began.elapsed();
+        let message = self.settings.scrubber.text(message);
+        let fields = self.settings.scrubber.value(fields);
+        let mut log = self.log.lock();
+        if log.full {
+            return;
+        }
+        let fields_bytes = if fields.is_null() {
+            0
+        } else {
+            fields.to_string().len() as u64
+        };
+        let cost = message.len() as u64 + fields_bytes + LINE_BYTES;
+        let room = self.settings.limits.log_bytes.saturating_sub(log.bytes);
+        if cost <= room {
+            log.bytes += cost;
+            log.lines.push(LogLine {
+                level,
+                message,
+                fields,
+                after,
+            });
+            return;
+        }
+        log.full = true;
+        let kept = floor_char_boundary(&message, room as usize);
+        log.bytes += kept as u64;
+        let message = format!("{} [the log is cut off here]", &message[..kept]);
+        log.lines.push(LogLine {
+            level,
+            message,
+            fields: serde_json::Value::Null,
+            after,
+        });
+    }
+
+    /// The lines so far, and how many bytes of text they took.
+    pub(crate) fn take_log(&self) -> (Vec<LogLine>, u64) {
+        let mut log = self.log.lock();
+        (std::mem::take(&mut log.lines), log.bytes)
+    }
+}
+
+fn requests_text(requests_max: u32) -> String {
+    format!(
+        "the call tried more than {requests_max} outbound requests; send fewer, or raise requests_max of the connection"
+    )
+}
+
+/// The largest index not above `index` at which the text may be cut.
+pub(crate) fn floor_char_boundary(text: &str, index: usize) -> usize {
+    let mut index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}

@@ -1,0 +1,294 @@
+//! The one place where the end of a call becomes a failure: class, code, message and effect.
+
+use cofferdam_core::failure::{Class, EffectState, Failure};
+use cofferdam_core::schema::Violation;
+use serde_json::{Value, json};
+use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::cofferdam::connector::protocol;
+use crate::call::{Health, HealthStatus};
+use crate::connection::Settings;
+use crate::plugin::Action;
+use crate::scope::{Scope, floor_char_boundary};
+
+/// Why the epoch callback ended a call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the call's CPU time is used up")]
+    Cpu,
+    #[error("the call's deadline has passed")]
+    Deadline,
+}
+
+/// What a failure that a guest tells of may hold, as the contract says.
+const CODE_BYTES_MAX: usize = 128;
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
+const DETAILS_BYTES_MAX: usize = 64 << 10;
+/// Functions of a trap's backtrace that are told.
+const FRAMES_MAX: usize = 4;
+
+/// What wasmtime says when guest and host exchange too much; it offers no type to ask for.
+const HOST_RESOURCE_TEXTS: [&str; 5] = [
+    "fuel allocated for hostcalls has been exhausted",
+    "store handle limit exceeded",
+    "exceeds limit",
+    "too many fields",
+    "total size",
+];
+
+/// A call that ended in an error of the engine: a trap, a limit, a host function that gave up.
+pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bool) -> Failure {
+    let limits = &scope.settings.limits;
+    let internal = |code: &str, message: String| {
+        Failure::new(Class::Internal, code, message).with_effect(scope.effect())
+    };
+    match error.downcast_ref::<Stop>() {
+        Some(Stop::Cpu) => {
+            let cpu = limits.cpu_time;
+            let text = format!(
+                "the call used more than {cpu:?} of CPU time; raise cpu_time of the connection if the work needs it"
+            );
+            return internal("limit.cpu", text);
+        }
+        Some(Stop::Deadline) => return timed_out(scope),
+        None => {}
+    }
+    if matches!(error.downcast_ref::<Trap>(), Some(Trap::OutOfFuel)) {
+        let fuel = limits.fuel.unwrap_or(u64::MAX);
+        let text = format!(
+            "the call used more than {fuel} units of fuel; raise fuel of the connection if the work needs it"
+        );
+        return internal("limit.fuel", text);
+    }
+    if memory_refused {
+        let bytes = limits.memory_bytes;
+        let text = format!(
+            "the call needs more than {bytes} bytes of memory; raise memory_bytes of the connection if the work needs it"
+        );
+        return internal("limit.memory", text);
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        let text = "no slot of the pool is free; try later, or raise concurrency_max of the host";
+        return Failure::new(Class::Unavailable, "busy", text);
+    }
+    if is_host_resource(error) {
+        let reason = bounded(error.root_cause().to_string(), MESSAGE_BYTES_MAX / 4);
+        return internal(
+            "limit.host-resources",
+            format!("the call took too much of the host: {reason}"),
+        );
+    }
+    internal(
+        "plugin.trap",
+        format!("the plugin stopped: {}", trap_reason(error)),
+    )
+}
+
+fn is_host_resource(error: &wasmtime::Error) -> bool {
+    if matches!(
+        error.downcast_ref::<ResourceTableError>(),
+        Some(ResourceTableError::Full)
+    ) {
+        return true;
+    }
+    error.chain().any(|cause| {
+        let text = cause.to_string();
+        HOST_RESOURCE_TEXTS.iter().any(|known| text.contains(known))
+    })
+}
+
+fn trap_reason(error: &wasmtime::Error) -> String {
+    let mut reason = match (
+        error.downcast_ref::<Trap>(),
+        error.downcast_ref::<I32Exit>(),
+    ) {
+        (Some(trap), _) => trap.to_string(),
+        (None, Some(I32Exit(status))) => format!("it exited with status {status}"),
+        (None, None) => error.root_cause().to_string(),
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        let names: Vec<&str> = backtrace
+            .frames()
+            .iter()
+            .filter_map(wasmtime::FrameInfo::func_name)
+            .take(FRAMES_MAX)
+            .collect();
+        if !names.is_empty() {
+            reason = format!("{reason} (in {})", names.join(" < "));
+        }
+    }
+    bounded(reason, MESSAGE_BYTES_MAX)
+}
+
+pub(crate) fn timed_out(scope: &Scope) -> Failure {
+    let timeout = scope.deadline.saturating_duration_since(scope.began);
+    let text = format!("no answer within {timeout:?}");
+    Failure::new(Class::Timeout, "timeout", text).with_effect(scope.effect())
+}
+
+pub(crate) fn panicked(scope: &Scope) -> Failure {
+    let text = "a defect of the host ended this call; see the host's own log";
+    Failure::new(Class::Internal, "host.panic", text).with_effect(scope.effect())
+}
+
+/// A state that the types allow and the code does not reach.
+pub(crate) fn defect(text: &str) -> Failure {
+    Failure::new(Class::Internal, "host.defect", text)
+}
+
+pub(crate) fn input_schema(action: &str, violations: &[Violation]) -> Failure {
+    let text = format!(
+        "the input of `{action}` breaks its schema at {}",
+        listed(violations)
+    );
+    let mut failure = Failure::new(Class::InvalidInput, "input.schema", text);
+    failure.details = details_of(violations);
+    failure
+}
+
+/// Reads and checks what a guest returned.
+pub(crate) fn output(
+    text: &str,
+    action: &Action,
+    settings: &Settings,
+    effect: EffectState,
+) -> Result<Value, Failure> {
+    let name = &action.name;
+    let internal = |code: &str, message: String, effect| {
+        Failure::new(Class::Internal, code, message).with_effect(effect)
+    };
+    let bytes_max = settings.limits.output_bytes;
+    if text.len() as u64 > bytes_max {
+        let text = format!(
+            "the output of `{name}` has {} bytes, and at most {bytes_max} are taken; raise output_bytes of the connection",
+            text.len()
+        );
+        return Err(internal("limit.output", text, effect));
+    }
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        internal(
+            "output.json",
+            format!("the output of `{name}` is not JSON: {error}"),
+            effect,
+        )
+    })?;
+    let value = settings.scrubber.value(value);
+    action.output.check(&value).map_err(|violations| {
+        let text = format!(
+            "the output of `{name}` breaks its schema at {}",
+            listed(&violations)
+        );
+        // The guest said that it succeeded, so what it was asked for has happened.
+        let mut failure = internal("output.schema", text, EffectState::Applied);
+        failure.details = settings.scrubber.value(details_of(&violations));
+        failure.message = settings.scrubber.text(failure.message);
+        failure
+    })?;
+    Ok(value)
+}
+
+fn listed(violations: &[Violation]) -> String {
+    let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    bounded(texts.join("; "), MESSAGE_BYTES_MAX)
+}
+
+fn details_of(violations: &[Violation]) -> Value {
+    let list: Vec<Value> = violations
+        .iter()
+        .map(|violation| json!({"pointer": violation.pointer, "reason": violation.reason}))
+        .collect();
+    json!({ "violations": list })
+}
+
+/// A failure that a guest told of, held to the contract and without secrets.
+pub(crate) fn of_guest(failure: protocol::Failure, scope: &Scope) -> Failure {
+    if scope.requests_refused() {
+        return scope.requests_failure();
+    }
+    let scrubber = &scope.settings.scrubber;
+    let details = if failure.details.len() > DETAILS_BYTES_MAX {
+        Value::Null
+    } else {
+        serde_json::from_str(&failure.details).unwrap_or(Value::Null)
+    };
+    Failure {
+        class: class(failure.class),
+        code: scrubber.text(bounded(failure.code, CODE_BYTES_MAX)),
+        message: bounded(scrubber.text(failure.message), MESSAGE_BYTES_MAX),
+        retry_after_ms: failure.retry_after_ms,
+        effect: match failure.effect {
+            protocol::EffectState::None => EffectState::None,
+            protocol::EffectState::Unknown => EffectState::Unknown,
+            protocol::EffectState::Applied => EffectState::Applied,
+        },
+        details: scrubber.value(details),
+    }
+}
+
+fn class(class: protocol::FailureClass) -> Class {
+    match class {
+        protocol::FailureClass::InvalidInput => Class::InvalidInput,
+        protocol::FailureClass::Unauthenticated => Class::Unauthenticated,
+        protocol::FailureClass::Denied => Class::Denied,
+        protocol::FailureClass::NotFound => Class::NotFound,
+        protocol::FailureClass::Conflict => Class::Conflict,
+        protocol::FailureClass::RateLimited => Class::RateLimited,
+        protocol::FailureClass::Timeout => Class::Timeout,
+        protocol::FailureClass::Unavailable => Class::Unavailable,
+        protocol::FailureClass::Refused => Class::Refused,
+        protocol::FailureClass::Unsupported => Class::Unsupported,
+        protocol::FailureClass::Internal => Class::Internal,
+        protocol::FailureClass::Other => Class::Other,
+    }
+}
+
+/// A failure of a host capability, as the guest gets it.
+pub(crate) fn to_guest(failure: Failure) -> protocol::Failure {
+    protocol::Failure {
+        class: match failure.class {
+            Class::InvalidInput => protocol::FailureClass::InvalidInput,
+            Class::Unauthenticated => protocol::FailureClass::Unauthenticated,
+            Class::Denied => protocol::FailureClass::Denied,
+            Class::NotFound => protocol::FailureClass::NotFound,
+            Class::Conflict => protocol::FailureClass::Conflict,
+            Class::RateLimited => protocol::FailureClass::RateLimited,
+            Class::Timeout => protocol::FailureClass::Timeout,
+            Class::Unavailable => protocol::FailureClass::Unavailable,
+            Class::Refused => protocol::FailureClass::Refused,
+            Class::Unsupported => protocol::FailureClass::Unsupported,
+            Class::Internal => protocol::FailureClass::Internal,
+            Class::Other => protocol::FailureClass::Other,
+        },
+        code: failure.code,
+        message: failure.message,
+        retry_after_ms: failure.retry_after_ms,
+        effect: match failure.effect {
+            EffectState::None => protocol::EffectState::None,
+            EffectState::Unknown => protocol::EffectState::Unknown,
+            EffectState::Applied => protocol::EffectState::Applied,
+        },
+        details: if failure.details.is_null() {
+            String::new()
+        } else {
+            failure.details.to_string()
+        },
+    }
+}
+
+pub(crate) fn health(health: protocol::Health) -> Health {
+    Health {
+        status: match health.status {
+            protocol::HealthStatus::Healthy => HealthStatus::Healthy,
+            protocol::HealthStatus::Degraded => HealthStatus::Degraded,
+            protocol::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
+        },
+        message: bounded(health.message, MESSAGE_BYTES_MAX),
+    }
+}
+
+fn bounded(mut text: String, bytes_max: usize) -> String {
+    text.truncate(floor_char_boundary(&text, bytes_max));
+    text
+}
