@@ -10,7 +10,9 @@ pub(crate) fn expand(connector: &Connector) -> TokenStream {
     let implementation = implementation(connector);
     let exports = exports(connector);
     let test = examples_test(connector);
+    // The shape of an action is this macro's, whatever a single one would make of it.
     quote! {
+        #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::unused_self)]
         #block
         #implementation
         #exports
@@ -105,10 +107,10 @@ fn implementation(connector: &Connector) -> TokenStream {
 }
 
 fn input_type(action: &Action) -> TokenStream {
-    match &action.input {
-        Some(input) => quote!(#input),
-        None => quote!(::cofferdam_sdk::Empty),
-    }
+    action.input.as_ref().map_or_else(
+        || quote!(::cofferdam_sdk::Empty),
+        |input| quote!(#input),
+    )
 }
 
 fn descriptor_entry(action: &Action) -> TokenStream {
@@ -123,10 +125,10 @@ fn descriptor_entry(action: &Action) -> TokenStream {
     } = action;
     let input = input_type(action);
     let lookup = action.lookup.is_some();
-    let compensated_by = match &action.compensated_by {
-        Some(by) => quote!(::core::option::Option::Some(#by.to_owned())),
-        None => quote!(::core::option::Option::None),
-    };
+    let compensated_by = action.compensated_by.as_ref().map_or_else(
+        || quote!(::core::option::Option::None),
+        |by| quote!(::core::option::Option::Some(#by.to_owned())),
+    );
     quote! {
         actions.insert(
             #name.to_owned(),

@@ -34,7 +34,11 @@ impl Parse for Arguments {
         }
         let name = name.ok_or_else(|| input.error("a connector needs a `name = \"…\"`"))?;
         check_name(&name)?;
-        Ok(Self { name, description, export_by_hand })
+        Ok(Self {
+            name,
+            description,
+            export_by_hand,
+        })
     }
 }
 

@@ -108,11 +108,10 @@ impl From<Failure> for wire::Failure {
                 EffectState::Unknown => wire::EffectState::Unknown,
                 EffectState::Applied => wire::EffectState::Applied,
             },
-            details: if failure.details.is_null() {
-                String::new()
-            } else {
-                failure.details.to_string()
-            },
+            details: failure
+                .details
+                .map(|details| details.to_string())
+                .unwrap_or_default(),
         }
     }
 }
@@ -129,7 +128,7 @@ impl From<wire::Failure> for Failure {
                 wire::EffectState::Unknown => EffectState::Unknown,
                 wire::EffectState::Applied => EffectState::Applied,
             },
-            details: serde_json::from_str(&failure.details).unwrap_or_default(),
+            details: serde_json::from_str(&failure.details).ok().map(Box::new),
         }
     }
 }

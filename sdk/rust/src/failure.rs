@@ -66,9 +66,9 @@ pub struct Failure {
     pub retry_after_ms: Option<u32>,
     /// What the failed call left behind.
     pub effect: EffectState,
-    /// More for a machine; `null` for nothing. At most 64 KiB as text.
+    /// More for a machine. At most 64 KiB as text. Boxed to keep results small.
     #[serde(default)]
-    pub details: Value,
+    pub details: Option<Box<Value>>,
 }
 
 /// The contract's bound on a code, in bytes.
@@ -88,7 +88,7 @@ impl Failure {
             message: bounded(message.into(), MESSAGE_BYTES_MAX),
             retry_after_ms: None,
             effect: EffectState::None,
-            details: Value::Null,
+            details: None,
         }
     }
 
@@ -139,7 +139,7 @@ impl Failure {
     /// left out.
     pub fn details(mut self, details: Value) -> Self {
         if details.to_string().len() <= DETAILS_BYTES_MAX {
-            self.details = details;
+            self.details = Some(Box::new(details)).filter(|details| !details.is_null());
         }
         self
     }
@@ -175,7 +175,7 @@ mod tests {
             .details(Value::String("d".repeat(70_000)));
         assert_eq!(failure.code.len(), 128);
         assert_eq!(failure.message.len(), 4096);
-        assert_eq!(failure.details, Value::Null);
+        assert_eq!(failure.details, None);
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl Request {
         self
     }
 
+    /// The address, with what [`Request::query`] added.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sets a JSON body and its content type.
     pub fn json(mut self, body: &impl Serialize) -> Self {
         self.body = serde_json::to_vec(body).map_err(|error| {
@@ -180,11 +185,17 @@ impl Request {
     }
 
     /// Sets a form body (`application/x-www-form-urlencoded`) and its content type.
-    pub fn form<N: AsRef<str>, V: AsRef<str>>(mut self, pairs: &[(N, V)]) -> Self {
+    pub fn form<N: AsRef<str>, V: AsRef<str>>(self, pairs: &[(N, V)]) -> Self {
+        self.form_body(pairs)
+            .header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    /// Sets a form body, for a request that has a content type already.
+    pub fn form_body<N: AsRef<str>, V: AsRef<str>>(mut self, pairs: &[(N, V)]) -> Self {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(pairs);
         self.body = Ok(form.finish().into_bytes());
-        self.header("content-type", "application/x-www-form-urlencoded")
+        self
     }
 
     /// Sets a body as it is; set the content type with [`Request::header`].

@@ -181,7 +181,7 @@ mod tests {
             assert_eq!(failure.code, "http.429");
             assert_eq!(failure.retry_after_ms, Some(2_000));
             assert_eq!(
-                failure.details["body"].as_str().unwrap().len(),
+                failure.details.unwrap()["body"].as_str().unwrap().len(),
                 EXCERPT_BYTES_MAX
             );
         });

@@ -72,6 +72,9 @@ impl Recorded {
     }
 
     /// Gives the connection a setting.
+    ///
+    /// # Panics
+    /// If the value cannot be written as JSON.
     pub fn config(self, name: &str, value: impl Serialize) -> Self {
         let value = serde_json::to_string(&value).expect("a setting must be JSON");
         self.state
@@ -131,6 +134,9 @@ impl Recorded {
     }
 
     /// Performs one action as the runtime would, JSON in and JSON out.
+    ///
+    /// # Panics
+    /// If the connector asks for something that was not expected.
     pub fn invoke<C: Connector>(
         &self,
         action: &str,
@@ -151,6 +157,9 @@ impl Recorded {
     }
 
     /// Asks what came of the call of `action` with this idempotency key.
+    ///
+    /// # Panics
+    /// If the connector asks for something that was not expected.
     pub fn lookup<C: Connector>(&self, action: &str, key: &str) -> Result<Option<Value>, Failure> {
         let found = self.run(|| C::open()?.lookup(action, key))?;
         Ok(found.map(|output| serde_json::from_str(&output).expect("the SDK writes JSON")))
@@ -185,6 +194,9 @@ impl Drop for Recorded {
 
 /// Fails the test unless every example in the connector's descriptor is an input that its
 /// action takes. [`crate::connector`] puts a test into every connector's crate that calls it.
+///
+/// # Panics
+/// If an example is not a valid input, naming it.
 pub fn assert_examples<C: Connector>() {
     for (name, action) in C::descriptor().actions {
         for example in action["examples"].as_array().into_iter().flatten() {

@@ -3,7 +3,7 @@
 //! should.
 //!
 //! Settings: `health` is what `check` answers: `healthy` (default), `degraded`, `unhealthy`,
-//! `fail` (a failure of class `unavailable`) or `panic`. Secret: `UNRULY_SECRET`.
+//! `fail` (a failure of class `unavailable`) or `panic`.
 
 mod shapes;
 #[cfg(test)]
@@ -101,14 +101,19 @@ impl Unruly {
     /// Returns a text of so many bytes.
     #[action(effect = read, example = r#"{"bytes": 10}"#)]
     fn big_output(&self, input: Size) -> Result<Big, Failure> {
-        Ok(Big { text: "x".repeat(input.bytes as usize) })
+        Ok(Big {
+            text: "x".repeat(input.bytes as usize),
+        })
     }
 
     /// Returns something that is not JSON.
     #[action(effect = read)]
     fn not_json(&self) -> Result<Empty, Failure> {
         // Answered by `Raw`: the SDK itself cannot do this.
-        Err(Failure::internal("unruly", "`not-json` needs the raw export"))
+        Err(Failure::internal(
+            "unruly",
+            "`not-json` needs the raw export",
+        ))
     }
 
     /// Returns an output that breaks its own schema.
@@ -136,7 +141,10 @@ impl Unruly {
             request = request.body(body);
         }
         let response = request.send()?;
-        Ok(Answer { status: response.status(), body: response.text() })
+        Ok(Answer {
+            status: response.status(),
+            body: response.text(),
+        })
     }
 
     /// Sends so many requests, one after the other, and returns how many were answered.
@@ -157,11 +165,17 @@ impl Unruly {
         let answer = match input.url {
             Some(url) => {
                 let response = http::Request::get(url).bearer(&placeholder).send()?;
-                Some(Answer { status: response.status(), body: response.text() })
+                Some(Answer {
+                    status: response.status(),
+                    body: response.text(),
+                })
             }
             None => None,
         };
-        Ok(SecretSeen { placeholder, answer })
+        Ok(SecretSeen {
+            placeholder,
+            answer,
+        })
     }
 
     /// Fails as it is told.
@@ -179,7 +193,9 @@ impl Unruly {
     fn remember(&self, input: Remember) -> Result<Remembered, Failure> {
         let before = kv::get(&input.key)?;
         kv::set(&input.key, input.value.as_bytes())?;
-        Ok(Remembered { before: before.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) })
+        Ok(Remembered {
+            before: before.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        })
     }
 
     fn check(&self) -> Result<Health, Failure> {
@@ -190,7 +206,11 @@ impl Unruly {
             Some("panic") => panic!("unruly panicked in its check"),
             Some(_) => {
                 error!("the check fails");
-                Err(Failure::new(Class::Unavailable, "unruly.check", "told to fail"))
+                Err(Failure::new(
+                    Class::Unavailable,
+                    "unruly.check",
+                    "told to fail",
+                ))
             }
         }
     }

@@ -54,14 +54,20 @@ const COUNTRIES: [(&str, &str, &str); 16] = [
 /// E.164 allows 15 digits; fewer than 7 reach nobody from abroad.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
-#[connector(name = "normalize", description = "Telephone numbers in international form")]
+#[connector(
+    name = "normalize",
+    description = "Telephone numbers in international form"
+)]
 impl Normalize {
     /// Writes a telephone number in international form (E.164).
     #[action(effect = read, example = r#"{"phone": "(0)40 123 4567", "country": "FI"}"#)]
     fn normalize_phone(&self, input: Phone) -> Result<Normalized, Failure> {
         let country = input.country.to_uppercase();
         let Some((_, code, trunk)) = COUNTRIES.iter().find(|(name, ..)| *name == country) else {
-            let message = format!("the country `{}` is not among those known here", input.country);
+            let message = format!(
+                "the country `{}` is not among those known here",
+                input.country
+            );
             return Err(Failure::invalid_input("country", message));
         };
         let international = input.phone.trim_start().starts_with('+');
@@ -77,7 +83,9 @@ impl Normalize {
             let message = format!("{} digits cannot be a telephone number", digits.len());
             return Err(Failure::invalid_input("length", message));
         }
-        Ok(Normalized { e164: format!("+{digits}") })
+        Ok(Normalized {
+            e164: format!("+{digits}"),
+        })
     }
 
     fn check(&self) -> Result<Health, Failure> {
@@ -116,7 +124,10 @@ mod tests {
             ("415-555-2671", "US", "+14155552671"),
             ("1 415 555 2671", "CA", "+14155552671"),
         ] {
-            assert_eq!(normalized(phone, country).unwrap(), json!({"e164": expected}));
+            assert_eq!(
+                normalized(phone, country).unwrap(),
+                json!({"e164": expected})
+            );
         }
     }
 

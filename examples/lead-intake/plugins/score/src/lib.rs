@@ -52,13 +52,20 @@ pub enum Band {
 }
 
 /// Words of a name that say that it is a registered company.
-const LEGAL_FORMS: [&str; 12] =
-    ["ab", "ag", "as", "bv", "corp", "gmbh", "inc", "llc", "ltd", "oy", "plc", "sa"];
+const LEGAL_FORMS: [&str; 12] = [
+    "ab", "ag", "as", "bv", "corp", "gmbh", "inc", "llc", "ltd", "oy", "plc", "sa",
+];
 /// Words of a name that say that nobody is there.
 const PLACEHOLDERS: [&str; 5] = ["asdf", "demo", "example", "none", "test"];
 /// Who gives an address to anybody.
-const FREE_MAIL: [&str; 6] =
-    ["gmail.com", "gmx.net", "hotmail.com", "outlook.com", "proton.me", "yahoo.com"];
+const FREE_MAIL: [&str; 6] = [
+    "gmail.com",
+    "gmx.net",
+    "hotmail.com",
+    "outlook.com",
+    "proton.me",
+    "yahoo.com",
+];
 /// What stands between the parts of a name.
 const SEPARATORS: [char; 5] = ['&', '-', '+', '/', ','];
 
@@ -94,10 +101,21 @@ fn company_points(company: &str) -> i32 {
         .flat_map(|part| part.split_whitespace())
         .map(|word| word.trim_matches('.').to_lowercase())
         .collect();
-    if words.is_empty() || words.iter().any(|word| PLACEHOLDERS.contains(&word.as_str())) {
+    if words.is_empty()
+        || words
+            .iter()
+            .any(|word| PLACEHOLDERS.contains(&word.as_str()))
+    {
         return -50;
     }
-    if words.iter().any(|word| LEGAL_FORMS.contains(&word.as_str())) { 25 } else { 10 }
+    if words
+        .iter()
+        .any(|word| LEGAL_FORMS.contains(&word.as_str()))
+    {
+        25
+    } else {
+        10
+    }
 }
 
 /// The parts of a name: `Kallio & Sons Oy` has `Kallio` and `Sons Oy`.
@@ -105,7 +123,9 @@ fn parts(name: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut at = 0;
     while at < name.len() {
-        let end = name[at..].find(SEPARATORS).map_or(name.len(), |length| at + length);
+        let end = name[at..]
+            .find(SEPARATORS)
+            .map_or(name.len(), |length| at + length);
         let part = name[at..end].trim();
         if part.is_empty() {
             // The defect: nothing moves past the separator.
@@ -164,15 +184,24 @@ mod tests {
                 json!({"company": "Coca-Cola Ltd.", "source": "web"}),
                 json!({"score": 40, "band": "warm"}),
             ),
-            (json!({"company": "test", "employees": 5}), json!({"score": 0, "band": "cold"})),
+            (
+                json!({"company": "test", "employees": 5}),
+                json!({"score": 0, "band": "cold"}),
+            ),
         ] {
-            assert_eq!(Recorded::new().invoke::<Score>("score-lead", lead).unwrap(), expected);
+            assert_eq!(
+                Recorded::new().invoke::<Score>("score-lead", lead).unwrap(),
+                expected
+            );
         }
     }
 
     #[test]
     fn names_fall_into_their_parts() {
-        assert_eq!(parts("Smith & Sons - Trading"), ["Smith", "Sons", "Trading"]);
+        assert_eq!(
+            parts("Smith & Sons - Trading"),
+            ["Smith", "Sons", "Trading"]
+        );
         assert!(parts("").is_empty());
     }
 }
