@@ -13,6 +13,10 @@ use serde_json::Value;
 use crate::expr::{Expr, Template};
 use crate::schema::Schema;
 
+mod calls;
+
+pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
+
 /// A whole workflow, ready to run.
 #[derive(Debug)]
 pub struct Workflow {

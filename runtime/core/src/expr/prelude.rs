@@ -17,8 +17,8 @@ use jaq_json::Val;
 use super::convert::{DEPTH_MAX, Mismatch, NODES_MAX, to_jq, weigh};
 use super::term::{MULTIPLY, Survey, TICK, metered_def};
 
-/// Steps of loops and calls, plus what it takes to weigh what they make: about a second.
-const WORK_MAX: u64 = 50_000_000;
+/// Steps of loops and calls, plus what it takes to weigh what they make: well under a second.
+const WORK_MAX: u64 = 5_000_000;
 /// Bytes in a text made by multiplication.
 const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -101,7 +101,7 @@ impl Meter {
         } else {
             GAP_MAX
         });
-        self.spend(nodes as u64)
+        self.spend(nodes as u64 / 16)
     }
 }
 

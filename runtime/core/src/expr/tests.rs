@@ -44,7 +44,6 @@ fn jq_works() {
         ("[.items[] | .n] | sort | reverse", json!([5, 2])),
         ("[paths]  | length", json!(8)),
         ("getpath([\"items\", 0, \"id\"])", json!(1)),
-        ("setpath([\"x\", \"y\"]; 1) | .x", json!({"y": 1})),
         ("[.items[] | .id] | join(\"-\")", json!("1-2")),
         ("\"2015-03-05T23:51:47Z\" | fromdate", json!(1_425_599_507)),
         ("0 | todate", json!("1970-01-01T00:00:00Z")),
@@ -228,6 +227,7 @@ fn a_runaway_is_stopped_and_cannot_catch_that() {
         "reduce range(100000) as $i (null; [.])?",
         "[path(last(limit(100000; repeat(.a))))]",
     ] {
+        eprintln!("{source}");
         let found = eval(source, &Value::Null);
         assert!(
             matches!(

@@ -1,0 +1,268 @@
+//! Call tasks: actions of connections, HTTP, functions.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::context::{Context, Scope, Stage};
+use super::data::optional;
+use super::report::{At, Fields, suggest};
+use super::task::Targets;
+use super::tree::{Data, Entry};
+use crate::expr::Template;
+use crate::workflow::{Block, Call, Export, Input, Kind, Output, Target, Task, Then};
+
+/// Calls of the language that have no connector here.
+const UNSUPPORTED: [&str; 5] = ["asyncapi", "grpc", "openapi", "a2a", "mcp"];
+
+impl<'n> Context<'n> {
+    /// `call` and `with`.
+    pub(super) fn call(&self, fields: &Fields<'n>, scope: &Scope) -> Option<Kind> {
+        let at = fields.get("call")?;
+        self.report.constant(&at)?;
+        let text = self.report.text(&at)?;
+        if UNSUPPORTED.contains(&text) {
+            let cause = format!("`call: {text}` is not supported");
+            let remedy =
+                "use `call: http`, or a plugin for the system and `call: connection.action`";
+            return self.report.error("CD0115", &at, cause, remedy);
+        }
+        if text.contains("://") || text.contains('@') {
+            return self.report.error(
+                "CD0118",
+                &at,
+                "functions of catalogs are not supported: nothing is fetched",
+                "define the function under `use.functions`, or install a plugin",
+            );
+        }
+        if text == "http" {
+            let with = self
+                .report
+                .need(fields, "with")
+                .and_then(|w| self.http(&w, scope));
+            let policy = self.policy(fields, scope, "http");
+            let call = Call {
+                target: Target::Http,
+                with: with?,
+                policy: policy?,
+            };
+            return Some(Kind::Call(call));
+        }
+        match split_target(text) {
+            Some((connection, action)) => self.action(fields, scope, connection, action),
+            None => self.function(fields, &at, text, scope),
+        }
+    }
+
+    fn action(
+        &self,
+        fields: &Fields<'n>,
+        scope: &Scope,
+        connection: &str,
+        action: &str,
+    ) -> Option<Kind> {
+        let with = match fields.get("with") {
+            None => Some(Template::Literal(Value::Object(serde_json::Map::new()))),
+            Some(at) => self.arguments(&at, &scope.vars(Stage::Within)),
+        };
+        let policy = self.policy(fields, scope, connection);
+        let target = Target::Action {
+            connection: connection.to_owned(),
+            action: action.to_owned(),
+        };
+        Some(Kind::Call(Call {
+            target,
+            with: with?,
+            policy: policy?,
+        }))
+    }
+
+    /// What an action takes: a map, or an expression that makes one.
+    pub(super) fn arguments(&self, at: &At<'n>, vars: &[&str]) -> Option<Template> {
+        let is_expression = at
+            .text()
+            .is_some_and(|t| crate::expr::inside_braces(t).is_some());
+        if at.entries().is_none() && !is_expression {
+            return self
+                .report
+                .wrong_kind(at, "a map, or an expression `${ … }` that makes one");
+        }
+        self.template(at, vars)
+    }
+
+    /// `with` of `call: http`.
+    fn http(&self, at: &At<'n>, scope: &Scope) -> Option<Template> {
+        const KEYS: [&str; 7] = [
+            "method", "endpoint", "headers", "body", "query", "output", "redirect",
+        ];
+        const METHODS: [&str; 7] = ["get", "head", "options", "post", "put", "patch", "delete"];
+        let vars = scope.vars(Stage::Within);
+        let fields = self.report.fields(at, "an HTTP call", &KEYS)?;
+        let mut parts = IndexMap::new();
+        let mut good = true;
+        for key in ["method", "endpoint"] {
+            good &= self.report.need(&fields, key).is_some();
+        }
+        for (entry, value) in at.entries()? {
+            let part = match entry.key.as_str() {
+                "endpoint" => self.endpoint(&value, &vars),
+                "method" => self.choice(&value, &METHODS, &vars),
+                "output" => self.choice(&value, &["raw", "content", "response"], &vars),
+                "redirect" => self
+                    .report
+                    .flag(&value)
+                    .map(|b| Template::Literal(Value::Bool(b))),
+                "headers" | "query" => self.arguments(&value, &vars),
+                "body" => self.template(&value, &vars),
+                _ => None,
+            };
+            match part {
+                Some(part) => drop(parts.insert(entry.key.clone(), part)),
+                None => good = false,
+            }
+        }
+        good.then(|| Template::object(parts))
+    }
+
+    /// One of some words, in lower case, or an expression.
+    fn choice(&self, at: &At<'n>, words: &[&str], vars: &[&str]) -> Option<Template> {
+        let text = self.report.text(at)?;
+        if crate::expr::inside_braces(text).is_some() {
+            return self.expr(at, vars).map(Template::Expr);
+        }
+        let word = text.to_ascii_lowercase();
+        if !words.contains(&word.as_str()) {
+            let cause = format!("`{text}` cannot stand here");
+            return self
+                .report
+                .error("CD0106", at, cause, suggest(&word, words.iter().copied()));
+        }
+        Some(Template::Literal(word.into()))
+    }
+
+    /// A URI, or `{uri}`.
+    fn endpoint(&self, at: &At<'n>, vars: &[&str]) -> Option<Template> {
+        if !matches!(at.node.data, Data::Map(_)) {
+            return self.uri(at, vars);
+        }
+        let fields = self
+            .report
+            .fields(at, "endpoint", &["uri", "authentication"])?;
+        if let Some(at) = fields.get("authentication") {
+            return self.report.error(
+                "CD0119",
+                &at,
+                "authentication is not supported in a workflow: it would carry the secret",
+                "put the credentials into the `http` connection, or into one of its own for the system",
+            );
+        }
+        self.uri(&self.report.need(&fields, "uri")?, vars)
+    }
+
+    /// A call of a function of `use.functions`: a task around it whose input is what `with` makes.
+    fn function(
+        &self,
+        fields: &Fields<'n>,
+        at: &At<'n>,
+        name: &str,
+        scope: &Scope,
+    ) -> Option<Kind> {
+        let table = self.functions.as_ref();
+        let Some(definition) = table.and_then(|t| t.node.entry(name).map(|e| t.child(e))) else {
+            let known = table.and_then(At::entries).unwrap_or_default();
+            let near = suggest(name, known.iter().map(|(e, _)| e.key.as_str()));
+            let cause = format!("`{name}` is neither connection.action, `http`, nor a function");
+            let remedy = format!("write `call: connection.action`; functions: {near}");
+            return self.report.error("CD0125", at, cause, remedy);
+        };
+        if let Some(at) = fields
+            .get("metadata")
+            .and_then(|m| m.node.entry("cofferdam").map(|e| m.child(e)))
+        {
+            let cause = "a call of a function has no settings of its own";
+            let remedy = "put `metadata.cofferdam` on the task that the function is";
+            return self.report.error("CD0126", &at, cause, remedy);
+        }
+        // The input of a task is made before the task begins: `$input` does not exist yet.
+        let from = optional(fields.get("with"), |w| {
+            self.arguments(w, &scope.vars(Stage::Before))
+        });
+        let body = self.function_body(name, &definition, &Scope::default());
+        let around = Task {
+            name: name.to_owned(),
+            reference: fields.at.pointer.clone(),
+            line: at.node.spot.line,
+            condition: None,
+            input: Input {
+                schema: None,
+                from: from?,
+            },
+            output: Output::default(),
+            export: Export::default(),
+            timeout: None,
+            then: Then::Continue,
+            kind: Kind::Do(Arc::new(Block {
+                tasks: vec![Arc::new(body?)],
+            })),
+        };
+        Some(Kind::Do(Arc::new(Block {
+            tasks: vec![Arc::new(around)],
+        })))
+    }
+
+    /// The task that a function is.
+    pub(super) fn function_body(
+        &self,
+        name: &str,
+        definition: &At<'n>,
+        scope: &Scope,
+    ) -> Option<Task> {
+        if self.calling.borrow().iter().any(|n| n == name) {
+            let cause = format!("the function `{name}` calls itself");
+            return self
+                .report
+                .error("CD0122", definition, cause, "loop with a `for` task");
+        }
+        self.calling.borrow_mut().push(name.to_owned());
+        let spot = definition.node.spot;
+        let entry = Entry {
+            key: name.to_owned(),
+            spot,
+            value: definition.node.clone(),
+        };
+        let task = self.task(&entry, definition, scope, Targets::Branch);
+        self.calling.borrow_mut().pop();
+        task
+    }
+
+    /// `connection.action`, or an action alone of this connection.
+    pub(super) fn target(&self, at: &At<'n>, own: Option<&str>) -> Option<(String, String)> {
+        self.report.constant(at)?;
+        let text = self.report.text(at)?;
+        if let Some((connection, action)) = split_target(text) {
+            return Some((connection.to_owned(), action.to_owned()));
+        }
+        if let Some(own) = own.filter(|_| is_word(text)) {
+            return Some((own.to_owned(), text.to_owned()));
+        }
+        let cause = format!("`{text}` names no action");
+        self.report
+            .error("CD0125", at, cause, "write connection.action")
+    }
+}
+
+/// `connection.action`.
+fn split_target(text: &str) -> Option<(&str, &str)> {
+    let (connection, action) = text.split_once('.')?;
+    (is_word(connection) && action.split('.').all(is_word)).then_some((connection, action))
+}
+
+/// Whether this can be the name of a connection or an action.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 128
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}

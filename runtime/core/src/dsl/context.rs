@@ -1,0 +1,106 @@
+//! What is known while a text is compiled.
+
+use std::cell::RefCell;
+
+use super::report::{At, Report, suggest};
+use super::subflow::Library;
+
+/// One text under compilation.
+pub(super) struct Context<'n> {
+    /// Where errors go.
+    pub report: &'n Report,
+    /// The other workflows.
+    pub library: &'n Library<'n>,
+    /// `use.errors`, if any.
+    pub errors: Option<At<'n>>,
+    /// `use.retries`, if any.
+    pub retries: Option<At<'n>>,
+    /// `use.timeouts`, if any.
+    pub timeouts: Option<At<'n>>,
+    /// `use.functions`, if any.
+    pub functions: Option<At<'n>>,
+    /// Functions that are being compiled, outermost first.
+    pub calling: RefCell<Vec<String>>,
+}
+
+impl<'n> Context<'n> {
+    /// The definition with this name under one of the parts of `use`.
+    pub(super) fn named(
+        &self,
+        part: &str,
+        table: Option<&At<'n>>,
+        at: &At<'_>,
+        name: &str,
+    ) -> Option<At<'n>> {
+        let found = table.and_then(|t| t.node.entry(name).map(|e| t.child(e)));
+        found.or_else(|| {
+            let known = table.and_then(At::entries).unwrap_or_default();
+            let remedy = suggest(name, known.iter().map(|(e, _)| e.key.as_str()));
+            let cause = format!("`use.{part}` defines no `{name}`");
+            self.report.error("CD0110", at, cause, remedy)
+        })
+    }
+}
+
+/// Where an expression stands: what it may refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// `input.from` of the workflow.
+    WorkflowInput,
+    /// `output.as` of the workflow.
+    WorkflowOutput,
+    /// `if` and `input.from` of a task.
+    Before,
+    /// The task itself.
+    Within,
+    /// `output.as` of a task.
+    Output,
+    /// `export.as` of a task.
+    Export,
+    /// `compensate.with`.
+    Undo,
+}
+
+/// The variables that enclosing tasks bind: items, indexes, caught errors; without `$`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope(Vec<String>);
+
+impl Scope {
+    /// This scope and these names.
+    pub(super) fn with(&self, names: &[&str]) -> Self {
+        let mut all = self.0.clone();
+        all.extend(names.iter().map(|n| (*n).to_owned()));
+        Self(all)
+    }
+
+    /// Every name that an expression at this stage may use.
+    pub(super) fn vars(&self, stage: Stage) -> Vec<&str> {
+        let fixed: &[&str] = match stage {
+            Stage::WorkflowInput => &["workflow", "runtime"],
+            Stage::WorkflowOutput => &["context", "workflow", "runtime"],
+            Stage::Before => &["context", "task", "workflow", "runtime"],
+            Stage::Within | Stage::Output => &["context", "input", "task", "workflow", "runtime"],
+            Stage::Export => &["context", "input", "output", "task", "workflow", "runtime"],
+            Stage::Undo => &["input", "output"],
+        };
+        let enclosing: &[String] = if stage == Stage::Undo { &[] } else { &self.0 };
+        fixed
+            .iter()
+            .copied()
+            .chain(enclosing.iter().map(String::as_str))
+            .collect()
+    }
+}
+
+/// Names that a workflow cannot give to its own variables.
+pub(super) const RESERVED: [&str; 9] = [
+    "context",
+    "input",
+    "output",
+    "task",
+    "workflow",
+    "runtime",
+    "secrets",
+    "authorization",
+    "ENV",
+];
