@@ -315,7 +315,7 @@ fn neighbours(store: &dyn JournalStore) {
         store.commit(Batch::new().put(Table::Kv, "k", "v")),
         store.commit(Batch::new().guard("r", 1, 2).append("r", 2, "c")),
     ];
-    let results = commits.map(|commit| commit.wait());
+    let results = commits.map(crate::Commit::wait);
     assert!(matches!(&results[1], Err(Error::Stale { found, .. }) if *found == head(1, 2)));
     assert!([0, 2, 3].iter().all(|at| results[*at].is_ok()));
     let records = store.journal("r", 1, 10).unwrap();

@@ -316,12 +316,7 @@ mod tests {
         assert!(commits.iter().all(|commit| !commit.is_resolved()));
         let crashed = store.snapshot();
         store.release();
-        assert!(
-            commits
-                .map(|commit| commit.wait())
-                .iter()
-                .all(Result::is_ok)
-        );
+        assert!(commits.map(Commit::wait).iter().all(Result::is_ok));
         assert!(has(&store, "a"));
         assert!(!has(&crashed, "a"));
         assert_eq!(put(&store, "b").wait(), Ok(()));

@@ -92,6 +92,9 @@ impl Committer {
         if changes.is_empty() {
             return Ok(verdicts);
         }
+        // One group at a time, each synced before the next is applied: sled uses a segment of its
+        // log again once what replaced the segment's content has been flushed, and flushed is to
+        // mean synced by then, or else a power cut could take the new copy and the old one.
         self.inner.apply(changes)?;
         self.inner.flush()?;
         self.syncer.sync(&self.file).map_err(|error| Error::Io {

@@ -96,10 +96,7 @@ fn every_acknowledged_record_outlives_a_kill() {
         for (writer, last) in acknowledged.into_iter().enumerate() {
             let run = format!("run-{writer}");
             let head = store.head(&run).unwrap();
-            assert!(
-                Some(head.next_seq) > last.map(|last| last),
-                "round {round}, {run}"
-            );
+            assert!(Some(head.next_seq) > last, "round {round}, {run}");
             let records = store.journal(&run, 0, usize::MAX).unwrap();
             assert_eq!(records.len() as u64, head.next_seq);
             assert!(records.iter().all(|(seq, bytes)| *bytes == record(*seq)));

@@ -175,13 +175,13 @@ fn a_database_that_is_missing_or_garbled_is_corrupt_and_never_begun_anew() {
         ("empty file", |sled| fs::write(sled.join("db"), "").unwrap()),
         ("zeros", |sled| garble(&sled.join("db"), |_| 0)),
         ("noise", |sled| {
-            garble(&sled.join("db"), |at| (at * at / 7) as u8)
+            garble(&sled.join("db"), |at| (at * at / 7) as u8);
         }),
         ("no settings", |sled| {
-            fs::remove_file(sled.join("conf")).unwrap()
+            fs::remove_file(sled.join("conf")).unwrap();
         }),
         ("settings", |sled| {
-            garble(&sled.join("conf"), |at| at as u8 | 0x80)
+            garble(&sled.join("conf"), |at| at as u8 | 0x80);
         }),
     ];
     for (name, damage) in damages {
@@ -267,6 +267,12 @@ fn a_part_without_an_owner_is_reported() {
 fn the_longest_keys_and_values_make_no_blob_file() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
+    let commit = |batch: Batch| {
+        store.commit(batch).wait().unwrap();
+        // After each: sled removes a blob file once its page is written anew.
+        let blobs = fs::read_dir(dir.path().join("sled/blobs")).unwrap();
+        assert_eq!(blobs.count(), 0);
+    };
     let key = |at: u64| {
         // Different from the first byte on, so that no common prefix shortens the nodes.
         let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
@@ -278,7 +284,7 @@ fn the_longest_keys_and_values_make_no_blob_file() {
         for at in step * 1000..(step + 1) * 1000 {
             batch = batch.put(Table::Kv, key(at), "v");
         }
-        store.commit(batch).wait().unwrap();
+        commit(batch);
     }
     // Leaves that are full of the longest rows, made and merged again.
     for len in [row::CHUNK_LEN, row::CHUNK_LEN * 4, 1] {
@@ -286,16 +292,14 @@ fn the_longest_keys_and_values_make_no_blob_file() {
         for at in 0..200 {
             batch = batch.put(Table::Timer, key(at), vec![1; len]);
         }
-        store.commit(batch).wait().unwrap();
+        commit(batch);
     }
     for step in 0..8 {
         let mut batch = Batch::new();
         for at in step * 1000..step * 1000 + 990 {
             batch = batch.delete(Table::Kv, key(at));
         }
-        store.commit(batch).wait().unwrap();
-        let blobs = fs::read_dir(dir.path().join("sled/blobs")).unwrap();
-        assert_eq!(blobs.count(), 0);
+        commit(batch);
     }
 }
 

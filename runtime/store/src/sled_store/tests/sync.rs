@@ -21,7 +21,7 @@ struct Gated {
     store: SledStore,
     begun: Receiver<()>,
     end: Sender<io::Result<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Syncer for Gate {
@@ -45,7 +45,7 @@ fn gated() -> Gated {
         store,
         begun,
         end,
-        _dir: dir,
+        dir,
     }
 }
 
@@ -59,7 +59,7 @@ fn a_commit_is_answered_only_after_its_sync() {
         store,
         begun,
         end,
-        _dir,
+        dir: _dir,
     } = gated();
     let commit = put(&store, "k");
     begun.recv().unwrap();
@@ -76,7 +76,7 @@ fn commits_that_arrive_during_a_sync_share_the_next_one() {
         store,
         begun,
         end,
-        _dir,
+        dir: _dir,
     } = gated();
     let first = put(&store, "first");
     begun.recv().unwrap();
@@ -100,7 +100,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again()
         store,
         begun,
         end,
-        _dir,
+        dir,
     } = gated();
     let before = put(&store, "before");
     begun.recv().unwrap();
@@ -121,7 +121,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again()
     assert!(begun.try_recv().is_err(), "it synced again");
     assert!(store.get(Table::Kv, b"before").unwrap().is_some());
     drop(store);
-    let store = open(_dir.path());
+    let store = open(dir.path());
     assert!(store.get(Table::Kv, b"before").unwrap().is_some());
     assert!(store.get(Table::Kv, b"waiting").unwrap().is_none());
     assert_eq!(put(&store, "later").wait(), Ok(()));
