@@ -1,7 +1,7 @@
 //! From what the connector is to code.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 
 use crate::parse::{Action, Connector};
 
@@ -107,10 +107,10 @@ fn implementation(connector: &Connector) -> TokenStream {
 }
 
 fn input_type(action: &Action) -> TokenStream {
-    action.input.as_ref().map_or_else(
-        || quote!(::cofferdam_sdk::Empty),
-        |input| quote!(#input),
-    )
+    action
+        .input
+        .as_ref()
+        .map_or_else(|| quote!(::cofferdam_sdk::Empty), |input| quote!(#input))
 }
 
 fn descriptor_entry(action: &Action) -> TokenStream {
@@ -183,11 +183,17 @@ fn exports(connector: &Connector) -> TokenStream {
     }
 }
 
-fn examples_test(connector: &Connector) -> TokenStream {
+fn examples_test(connector: &Connector) -> Option<TokenStream> {
+    connector
+        .actions
+        .iter()
+        .find(|action| !action.examples.is_empty())?;
     let this = &connector.block.self_ty;
-    quote! {
+    // One file may have several connectors.
+    let module = format_ident!("examples_of_{}", connector.name.value().replace('-', "_"));
+    Some(quote! {
         #[cfg(all(test, not(target_arch = "wasm32")))]
-        mod cofferdam_examples {
+        mod #module {
             use super::*;
 
             #[test]
@@ -195,5 +201,5 @@ fn examples_test(connector: &Connector) -> TokenStream {
                 ::cofferdam_sdk::testing::assert_examples::<#this>();
             }
         }
-    }
+    })
 }
