@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod call;
 pub mod descriptor;
+pub mod dsl;
 pub mod duration;
 pub mod error;
 pub mod expr;
