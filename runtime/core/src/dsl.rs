@@ -35,6 +35,12 @@ pub fn compile(sources: &Sources) -> Result<Workflow, Errors> {
     Arc::into_inner(workflow).ok_or_else(|| Errors(Vec::new()))
 }
 
+/// The identity that a text gives itself, `namespace/name:version`; none if it is no workflow.
+pub fn document_name(text: &str) -> Option<String> {
+    let root = tree::parse(text).ok()?;
+    document::identity(&report::At::root(&root))
+}
+
 /// Line and column, both beginning with 1, of the part of a text that a JSON pointer names:
 /// `/do/0/charge` gives the task's name. `None` if the text is no YAML or has no such part.
 pub fn locate(text: &str, pointer: &str) -> Option<(usize, usize)> {

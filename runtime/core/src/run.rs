@@ -335,7 +335,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Illegal`] if the event does not belong here; the run is as it was before.
-    pub fn step(mut self, event: Event, now_ms: u64) -> Result<(Self, Vec<Effect>), Illegal> {
+    pub fn step(&mut self, event: Event, now_ms: u64) -> Result<Vec<Effect>, Illegal> {
         self.check_phase(&event)?;
         let mut step = Step {
             now_ms,
@@ -375,7 +375,7 @@ impl Run {
             Event::Tick => self.tick(&mut step),
         }
         self.settle(&mut step);
-        Ok((self, step.effects))
+        Ok(step.effects)
     }
 
     fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
@@ -573,3 +573,8 @@ fn endless() -> WorkflowError {
         "",
     )
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

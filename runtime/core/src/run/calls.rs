@@ -129,7 +129,6 @@ impl Run {
                     policy: CallPolicy {
                         critical: true,
                         on_exhausted: OnExhausted::Fault,
-                        fallbacks: 0,
                     },
                 }));
                 self.frames.insert(key.clone(), frame);

@@ -1,0 +1,337 @@
+//! A small seeded simulator: the machine on a virtual clock, with connectors that fail in every
+//! way, a breaker that refuses, and a runtime that is killed between any two events.
+//!
+//! An oracle counts what really happened at the services. One seed gives one history.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::tests::{bindings, compile};
+use super::*;
+use crate::call::Lookup;
+use crate::descriptor::Effect as Repeat;
+use crate::failure::{Class, EffectState, Failure};
+
+/// `SplitMix64` (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn percent(&mut self, share: u64) -> bool {
+        self.roll() % 100 < share
+    }
+}
+
+/// What the services saw: how often the effect of each key happened.
+#[derive(Default)]
+struct Services {
+    effects: BTreeMap<String, u32>,
+    outputs: BTreeMap<String, Value>,
+}
+
+impl Services {
+    /// One request arrives. Keyed actions take effect once per key; `once` actions each time.
+    fn happen(&mut self, attempt: &Attempt) -> Value {
+        let count = self.effects.entry(attempt.key.clone()).or_default();
+        match attempt.effect {
+            Repeat::Read => {}
+            Repeat::Idempotent => *count = 1,
+            Repeat::Once => *count += 1,
+        }
+        let output = json!({"key": attempt.key});
+        self.outputs.insert(attempt.key.clone(), output.clone());
+        output
+    }
+}
+
+struct World {
+    dice: Dice,
+    now_ms: u64,
+    journal: Vec<(u64, Event)>,
+    /// How much of the journal a crash cannot take away.
+    durable: usize,
+    services: Services,
+    todo: Vec<Effect>,
+    under_way: Vec<Attempt>,
+}
+
+const BAD_LUCK_PERCENT: u64 = 30;
+const STEPS_MAX: usize = 3_000;
+
+impl World {
+    fn feed(&mut self, run: &mut Run, event: Event) {
+        if let Ok(effects) = run.step(event.clone(), self.now_ms) {
+            self.journal.push((self.now_ms, event));
+            self.todo.extend(effects);
+        }
+    }
+
+    /// Begins an attempt, as the engine does: intent first, durable if it matters.
+    fn attempt(&mut self, run: &mut Run, attempt: Attempt) {
+        if self.dice.percent(10) {
+            let failure = Failure::new(Class::Unavailable, "breaker.open", "out");
+            self.feed(
+                run,
+                Event::Refused {
+                    ticket: attempt.ticket,
+                    failure,
+                },
+            );
+            return;
+        }
+        self.feed(
+            run,
+            Event::Started {
+                ticket: attempt.ticket,
+                digest: "d".into(),
+            },
+        );
+        if attempt.effect != Repeat::Read {
+            self.durable = self.journal.len();
+        }
+        self.under_way.push(attempt);
+    }
+
+    fn end(&mut self, run: &mut Run) {
+        let index = (self.dice.roll() as usize) % self.under_way.len();
+        let attempt = self.under_way.swap_remove(index);
+        let ticket = attempt.ticket;
+        if !self.dice.percent(BAD_LUCK_PERCENT) {
+            let output = self.services.happen(&attempt);
+            self.feed(run, Event::Succeeded { ticket, output });
+            return;
+        }
+        let class = Class::ALL[(self.dice.roll() % 12) as usize];
+        let happened = self.dice.percent(50);
+        if happened {
+            self.services.happen(&attempt);
+        }
+        let told = if happened || self.dice.percent(20) {
+            EffectState::Unknown
+        } else {
+            EffectState::None
+        };
+        let failure = Failure::new(class, "sim", "sim").with_effect(told);
+        let draw = self.dice.roll() as u32;
+        self.feed(
+            run,
+            Event::Failed {
+                ticket,
+                failure,
+                draw,
+            },
+        );
+    }
+
+    fn look_up(&mut self, run: &mut Run, ticket: u64, key: &str) {
+        let answer = match self.services.outputs.get(key) {
+            _ if self.dice.percent(20) => Lookup::Failed {
+                failure: Failure::new(Class::Unavailable, "sim", "sim"),
+            },
+            Some(output) => Lookup::Found {
+                output: output.clone(),
+            },
+            None => Lookup::Absent,
+        };
+        let draw = self.dice.roll() as u32;
+        self.feed(
+            run,
+            Event::LookedUp {
+                ticket,
+                answer,
+                draw,
+            },
+        );
+    }
+
+    /// The process is killed: what was not durable is gone, and requests under way may or may
+    /// not still arrive.
+    fn crash(&mut self, fresh: &Run) -> Run {
+        for attempt in std::mem::take(&mut self.under_way) {
+            if self.dice.percent(50) {
+                self.services.happen(&attempt);
+            }
+        }
+        self.journal.truncate(self.durable.max(1));
+        let mut run = fresh.clone();
+        for (at, event) in &self.journal {
+            run.step(event.clone(), *at).expect("a journal folds");
+        }
+        self.todo = run.outstanding();
+        for ticket in run.in_flight() {
+            self.feed(&mut run, Event::Lost { ticket });
+        }
+        run
+    }
+
+    fn step(&mut self, run: &mut Run) {
+        let choice = self.dice.roll() % 3;
+        if let Some(effect) = (choice > 0 || self.under_way.is_empty())
+            .then(|| self.todo.pop())
+            .flatten()
+        {
+            match effect {
+                Effect::Attempt(attempt) => self.attempt(run, attempt),
+                Effect::Lookup { ticket, key, .. } => self.look_up(run, ticket, &key),
+                Effect::Park { task, .. } if self.dice.percent(70) => {
+                    self.feed(run, Event::Recovered { task });
+                }
+                Effect::Review { task, .. } => {
+                    let reason = "simulated".to_owned();
+                    self.feed(
+                        run,
+                        Event::Decided {
+                            task,
+                            decision: Decision::Reject { reason },
+                        },
+                    );
+                }
+                Effect::Park { .. } | Effect::Emit { .. } | Effect::Finished => {}
+            }
+        } else if !self.under_way.is_empty() {
+            self.end(run);
+        } else if let Some(due_ms) = run.next_due_ms() {
+            self.now_ms = self.now_ms.max(due_ms);
+            self.feed(run, Event::Tick);
+        }
+        self.now_ms += self.dice.roll() % 50;
+    }
+}
+
+const WORKFLOW: &str = r#"
+document: {dsl: "1.0.3", namespace: sim, name: intake, version: "1.0.0"}
+do:
+  - crm:
+      call: crm.upsert
+      with: {email: "${ .email }"}
+      metadata: {cofferdam: {compensate: {call: archive, with: {key: "${ $output.key }"}}}}
+  - side:
+      fork:
+        branches:
+          - mail: {call: mail.send, with: {}}
+          - chat:
+              call: chat.post
+              with: {}
+              metadata: {cofferdam: {critical: false, onOutage: fallback}}
+  - items:
+      for: {each: item, in: "${ [1, 2, 3] }"}
+      metadata: {cofferdam: {maxConcurrency: 2}}
+      do:
+        - look: {call: crm.get, with: {item: "${ $item }"}}
+  - charge: {call: pay.charge, with: {}}
+"#;
+
+/// Plays one history to its end and returns the run and what the services saw.
+fn play(seed: u64) -> (Run, Services) {
+    let fresh = Run::new(
+        format!("run-{seed}"),
+        compile(WORKFLOW),
+        Arc::new(bindings()),
+    );
+    let mut world = World {
+        dice: Dice(seed),
+        now_ms: 1_000,
+        journal: Vec::new(),
+        durable: 0,
+        services: Services::default(),
+        todo: Vec::new(),
+        under_way: Vec::new(),
+    };
+    let mut run = fresh.clone();
+    world.feed(
+        &mut run,
+        Event::Begun {
+            input: json!({"email": "ada@example.com"}),
+        },
+    );
+    world.durable = 1;
+    for _ in 0..STEPS_MAX {
+        if run.outcome().is_some() && world.under_way.is_empty() {
+            return (run, world.services);
+        }
+        if world.dice.percent(3) {
+            run = world.crash(&fresh);
+        }
+        world.step(&mut run);
+    }
+    panic!(
+        "seed {seed}: the run has not ended: {:#?}",
+        run.reports().collect::<Vec<_>>()
+    );
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let from = std::env::var("COFFERDAM_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    from.map_or(0..3_000, |seed| seed..seed + 1)
+}
+
+#[test]
+fn whatever_fails_every_run_ends_and_no_effect_happens_twice() {
+    for seed in seeds() {
+        let (_, services) = play(seed);
+        for (key, count) in services.effects {
+            assert!(
+                count <= 1,
+                "COFFERDAM_SEED={seed}: `{key}` happened {count} times"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_completed_run_has_had_each_effect_that_it_reports_as_live() {
+    for seed in seeds() {
+        let (run, services) = play(seed);
+        if !matches!(run.outcome(), Some(Outcome::Completed { .. })) {
+            continue;
+        }
+        for report in run
+            .reports()
+            .filter(|r| r.provenance == Some(Provenance::Live))
+        {
+            let key = format!("{}{}", run.id(), report.task);
+            assert!(
+                services.outputs.contains_key(&key),
+                "COFFERDAM_SEED={seed}: {key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_faulted_run_leaves_nothing_that_was_not_undone_or_told() {
+    for seed in seeds() {
+        let (run, services) = play(seed);
+        let crm = format!("{}/crm", run.id());
+        if !matches!(run.outcome(), Some(Outcome::Faulted { .. }))
+            || !services.outputs.contains_key(&crm)
+        {
+            continue;
+        }
+        let undo = run.reports().find(|r| r.task == "undo:/crm");
+        assert!(
+            undo.is_some(),
+            "COFFERDAM_SEED={seed}: the contact was made and never undone"
+        );
+    }
+}
+
+#[test]
+fn one_seed_gives_one_history() {
+    for seed in 0..50 {
+        assert_eq!(
+            play(seed).0.reports().collect::<Vec<_>>(),
+            play(seed).0.reports().collect::<Vec<_>>()
+        );
+    }
+}
