@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cofferdam_core::descriptor::{Descriptor, Effect};
+use cofferdam_core::descriptor::Descriptor;
 use cofferdam_core::manifest::Manifest;
 use cofferdam_core::schema::Schema;
 use indexmap::IndexMap;
@@ -44,7 +44,6 @@ pub(crate) struct Described {
 
 pub(crate) struct Action {
     pub(crate) name: String,
-    pub(crate) effect: Effect,
     pub(crate) lookup: bool,
     pub(crate) input: Schema,
     pub(crate) output: Schema,
@@ -83,8 +82,16 @@ impl Plugin {
             }),
             described: described.map(Arc::new),
         };
-        plugin.loaded(wish.map_or(Size::Small, Size::for_memory))?;
-        Ok(plugin)
+        let size = wish.map_or(Size::Small, Size::for_memory);
+        match plugin.loaded(size) {
+            Ok(_) => Ok(plugin),
+            // A component may need a large slot without having wished for one.
+            Err(error) if size == Size::Small => plugin
+                .loaded(Size::Large)
+                .map(|_| plugin)
+                .map_err(|_| error),
+            Err(error) => Err(error),
+        }
     }
 
     /// The component's SHA-256, as hexadecimal digits.
@@ -218,7 +225,6 @@ impl Described {
             };
             let compiled = Action {
                 name: name.clone(),
-                effect: action.effect,
                 lookup: action.lookup,
                 input: compile("input", &action.input)?,
                 output: compile("output", &action.output)?,

@@ -21,8 +21,17 @@ pub(crate) struct Scope {
     pub(crate) placeholders: Mutex<Vec<(String, usize)>>,
     requests: AtomicU32,
     requests_refused: AtomicBool,
-    sent: AtomicBool,
+    sent: Arc<AtomicBool>,
     log: Mutex<Log>,
+}
+
+/// See [`Scope::mark_sent`].
+pub(crate) struct Marker(Arc<AtomicBool>);
+
+impl Marker {
+    pub(crate) fn mark(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 #[derive(Default)]
@@ -46,7 +55,7 @@ impl Scope {
             placeholders: Mutex::default(),
             requests: AtomicU32::new(0),
             requests_refused: AtomicBool::new(false),
-            sent: AtomicBool::new(false),
+            sent: Arc::default(),
             log: Mutex::default(),
         }
     }
@@ -94,6 +103,11 @@ impl Scope {
     /// Notes that from here on the other side may have been changed.
     pub(crate) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Release);
+    }
+
+    /// The same for work on another thread.
+    pub(crate) fn marker(&self) -> Marker {
+        Marker(Arc::clone(&self.sent))
     }
 
     /// What a call that ends now without an answer may have left behind.
