@@ -36,7 +36,8 @@ const FOUND_MAX: usize = 3;
 const LOST_FOUND: &str = "lost+found";
 
 /// How often, and how many times, to look whether a database that was closed in this very process
-/// is unlocked: threads of sled's can outlive its last handle for a moment.
+/// is unlocked: threads of sled's can outlive its last handle for a moment, and so can a copy of
+/// its descriptor in a child that is being started.
 const UNLOCK_POLL_MS: u64 = 10;
 const UNLOCK_POLLS_MAX: u32 = 200;
 
@@ -58,7 +59,18 @@ pub(super) struct Opened {
     /// The database file, to sync it.
     pub(super) file: File,
     /// Nobody else opens the store while this is open.
-    pub(super) lock: File,
+    pub(super) lock: Lock,
+}
+
+/// The lock of a directory, released when dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that another thread is just starting has a copy of
+        // the descriptor until its `exec`, and with it the lock. On failure closing has to do.
+        let _ = self.0.unlock();
+    }
 }
 
 pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, Error> {
@@ -116,10 +128,10 @@ fn create_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// Locks the directory itself, so that a directory that turns out to be foreign stays untouched.
-fn lock(dir: &Path) -> Result<File, Error> {
+fn lock(dir: &Path) -> Result<Lock, Error> {
     let lock = File::open(dir).map_err(|error| io_error("opening", dir, &error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(Error::InUse {
             path: dir.to_owned(),
         }),

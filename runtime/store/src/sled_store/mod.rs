@@ -12,7 +12,6 @@ mod row;
 mod tests;
 mod verify;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +65,7 @@ struct Open {
     inner: Arc<Inner>,
     committer: JoinHandle<()>,
     /// Held until all else is closed.
-    _lock: File,
+    _lock: layout::Lock,
 }
 
 impl SledStore {
