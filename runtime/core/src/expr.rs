@@ -21,8 +21,8 @@ use serde_json::Value;
 mod convert;
 mod jq;
 mod prelude;
-mod term;
 mod template;
+mod term;
 
 pub use template::{Template, UriTemplate, inside_braces};
 
@@ -148,7 +148,10 @@ impl Expr {
     pub fn compile(source: &str, vars: &[&str]) -> Result<Self, Error> {
         let source = source.trim();
         let plan = jq::compile(source, vars)?;
-        Ok(Self(Arc::new(Inner { source: source.to_owned(), plan })))
+        Ok(Self(Arc::new(Inner {
+            source: source.to_owned(),
+            plan,
+        })))
     }
 
     /// The first output for this input; `null` if there is none.
@@ -166,7 +169,10 @@ impl Expr {
 
     /// Whether the first output is neither `false` nor `null`.
     pub fn holds(&self, input: &Value, vars: &Vars<'_>) -> Result<bool, Error> {
-        Ok(!matches!(self.evaluate(input, vars)?, Value::Null | Value::Bool(false)))
+        Ok(!matches!(
+            self.evaluate(input, vars)?,
+            Value::Null | Value::Bool(false)
+        ))
     }
 
     /// The expression as it was written, without `${ }`.
@@ -183,7 +189,10 @@ impl Expr {
                 other => {
                     let found = brief(&other.to_string());
                     let reason = format!("cannot index {found} with \"{key}\"");
-                    return Err(Error::Failed { expression: brief(&self.0.source), reason });
+                    return Err(Error::Failed {
+                        expression: brief(&self.0.source),
+                        reason,
+                    });
                 }
             };
         }
@@ -196,7 +205,11 @@ fn brief(text: &str) -> String {
     const CHARS_MAX: usize = 120;
     let mut chars = text.chars();
     let head: String = chars.by_ref().take(CHARS_MAX).collect();
-    if chars.next().is_some() { format!("{head}…") } else { head }
+    if chars.next().is_some() {
+        format!("{head}…")
+    } else {
+        head
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Number, Value};
 
 /// No document is longer, in bytes.
@@ -109,15 +109,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Defect> {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|e| Defect {
-            code: "CD0100",
-            spot: Spot {
-                line: e.marker().line(),
-                column: e.marker().col() + 1,
-            },
-            cause: format!("this is not YAML: {}", e.info()),
-            remedy: "mind the indentation, and quote texts that contain `: `, `#`, `{` or `[`",
-        })?;
+        let (event, span) = event.map_err(|e| not_yaml(&e))?;
         if matches!(event, Event::StreamEnd) {
             break;
         }
@@ -129,6 +121,23 @@ pub(super) fn parse(text: &str) -> Result<Node, Defect> {
         cause: "the document is empty".into(),
         remedy: "a workflow needs at least `document` and `do`",
     })
+}
+
+fn not_yaml(error: &ScanError) -> Defect {
+    let spot = Spot {
+        line: error.marker().line().max(1),
+        column: error.marker().col() + 1,
+    };
+    // The parser has a limit of its own, which a flow style document meets before ours.
+    if error.info().contains("recursion limit") {
+        return large(spot, format!("it is nested deeper than {DEPTH_MAX} levels"));
+    }
+    Defect {
+        code: "CD0100",
+        spot,
+        cause: format!("this is not YAML: {}", error.info()),
+        remedy: "mind the indentation, and quote texts that contain `: `, `#`, `{` or `[`",
+    }
 }
 
 fn spot(span: Span) -> Spot {

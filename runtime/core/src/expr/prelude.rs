@@ -18,7 +18,8 @@ use super::convert::{DEPTH_MAX, Mismatch, NODES_MAX, to_jq, weigh};
 use super::term::{MULTIPLY, Survey, TICK, metered_def};
 
 /// Steps of loops and calls, plus what it takes to weigh what they make: well under a second.
-const WORK_MAX: u64 = 5_000_000;
+/// Tests are not optimised and stop sooner.
+const WORK_MAX: u64 = if cfg!(test) { 200_000 } else { 2_000_000 };
 /// Bytes in a text made by multiplication.
 const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
