@@ -111,7 +111,10 @@ impl Descriptor {
             if let Some(by) = &action.compensated_by
                 && !descriptor.actions.contains_key(by)
             {
-                return Err(Error::Compensation { action: name.clone(), by: by.clone() });
+                return Err(Error::Compensation {
+                    action: name.clone(),
+                    by: by.clone(),
+                });
             }
             for (which, schema) in [("input", &action.input), ("output", &action.output)] {
                 crate::schema::Schema::compile(schema).map_err(|e| Error::Schema {
@@ -127,8 +130,17 @@ impl Descriptor {
 
 fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
     let fine = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if fine { Ok(()) } else { Err(Error::Name { what, name: name.to_owned() }) }
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if fine {
+        Ok(())
+    } else {
+        Err(Error::Name {
+            what,
+            name: name.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +159,12 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_named() {
         let text = descriptor(r#"{"go":{"title":"Go","efect":"read","input":{},"output":{}}}"#);
-        assert!(Descriptor::parse(&text).unwrap_err().to_string().contains("efect"));
+        assert!(
+            Descriptor::parse(&text)
+                .unwrap_err()
+                .to_string()
+                .contains("efect")
+        );
     }
 
     #[test]
@@ -155,7 +172,10 @@ mod tests {
         let text = descriptor(
             r#"{"go":{"title":"Go","effect":"once","input":{},"output":{},"compensatedBy":"undo"}}"#,
         );
-        assert!(matches!(Descriptor::parse(&text), Err(Error::Compensation { .. })));
+        assert!(matches!(
+            Descriptor::parse(&text),
+            Err(Error::Compensation { .. })
+        ));
     }
 
     #[test]
@@ -168,8 +188,7 @@ mod tests {
 
     #[test]
     fn a_name_with_a_dot_is_refused() {
-        let text =
-            descriptor(r#"{"a.b":{"title":"","effect":"read","input":{},"output":{}}}"#);
+        let text = descriptor(r#"{"a.b":{"title":"","effect":"read","input":{},"output":{}}}"#);
         assert!(matches!(Descriptor::parse(&text), Err(Error::Name { .. })));
     }
 }

@@ -87,7 +87,10 @@ impl Backoff {
             Jitter::Full => (capped as f64 * share) as u64,
             Jitter::Range { from_ms, to_ms } => {
                 let spread = to_ms.saturating_sub(from_ms) as f64 * share;
-                capped.saturating_add(from_ms).saturating_add(spread as u64).min(ceiling)
+                capped
+                    .saturating_add(from_ms)
+                    .saturating_add(spread as u64)
+                    .min(ceiling)
             }
         }
     }
@@ -106,7 +109,11 @@ mod tests {
 
     #[test]
     fn exponential_doubles_up_to_the_cap() {
-        let backoff = Backoff { jitter: Jitter::None, delay_ms_max: 5_000, ..Backoff::default() };
+        let backoff = Backoff {
+            jitter: Jitter::None,
+            delay_ms_max: 5_000,
+            ..Backoff::default()
+        };
         let delays: Vec<_> = (1..=5).map(|n| backoff.delay_ms(n, 0)).collect();
         assert_eq!(delays, [1_000, 2_000, 4_000, 5_000, 5_000]);
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT};
-pub use report::{AttemptReport, TaskReport, TaskStatus};
+pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 
 use crate::call::{self, Decision, Lookup};
 use crate::descriptor;

@@ -37,7 +37,10 @@ impl Schema {
             .should_validate_formats(true)
             .build(source)
             .map_err(|e| NotASchema(e.to_string()))?;
-        Ok(Self { source: Arc::new(source.clone()), validator: Arc::new(validator) })
+        Ok(Self {
+            source: Arc::new(source.clone()),
+            validator: Arc::new(validator),
+        })
     }
 
     /// Checks a value; at most the first eight violations are returned.

@@ -1,1 +1,51 @@
-//! (module doc follows)
+//! Cofferdam, the embeddable agent runtime.
+//!
+//! A [`Runtime`] holds connections (plugins in chambers), a journal store and the runs that are
+//! under way. What is told to have happened is on disk; what was begun when the process died is
+//! taken up again when the store is opened.
+//!
+//! ```no_run
+//! use cofferdam::{Config, Runtime};
+//! use serde_json::json;
+//!
+//! # async fn example() -> Result<(), cofferdam::Error> {
+//! let runtime = Runtime::open(Config::load("cofferdam.toml")?).await?;
+//! let workflow = runtime.load_workflow("workflow.yaml")?;
+//! let run = runtime.start(&workflow, json!({"email": "ada@example.com"})).await?;
+//! let end = runtime.wait(&run).await?;
+//! println!("{} {:?}", end.status.as_str(), end.provenance);
+//! runtime.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admission;
+mod archive;
+pub mod config;
+mod connections;
+mod definition;
+mod drain;
+mod error;
+mod kv;
+mod query;
+mod rows;
+mod runner;
+mod runtime;
+mod scheduler;
+mod view;
+
+pub use cofferdam_core::call::Decision;
+pub use cofferdam_core::failure::{Class, EffectState, Failure};
+pub use cofferdam_core::provenance::Provenance;
+pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
+pub use cofferdam_core::workflow::{Source, Sources};
+pub use cofferdam_core::error::WorkflowError;
+pub use archive::Archive;
+pub use config::Config;
+pub use connections::ConnectionState;
+pub use definition::Definition;
+pub use error::Error;
+pub use query::Query;
+pub use rows::{DeadLetter, EventRow, Review, RunRow};
+pub use runtime::{Durability, Runtime, RuntimeBuilder, StartOptions};
+pub use view::RunView;

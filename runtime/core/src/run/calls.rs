@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::environment::Around;
 use super::frame::{CallPolicy, CallWork, Frame, Key, Op, Slot, Work};
-use super::report::{AttemptReport, TaskReport, TaskStatus};
+use super::report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 use super::saga::Undo;
 use super::{Illegal, InFlight, Run, Step};
 use crate::call::{self, Phase};
@@ -396,6 +396,7 @@ impl Run {
                 if let Some(report) = report {
                     report.status = TaskStatus::Running;
                     report.waiting = None;
+                    report.waits_for = None;
                 }
             }
             Phase::InFlight => {}
@@ -404,6 +405,7 @@ impl Run {
                 if let Some(report) = report {
                     report.status = TaskStatus::Waiting;
                     report.waiting = Some(waiting(work));
+                    report.waits_for = Some(waits_for(work));
                 }
             }
         }
@@ -574,6 +576,19 @@ fn hashed(text: &str) -> String {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
+}
+
+fn waits_for(work: &CallWork) -> WaitsFor {
+    match &work.state.phase {
+        Phase::Parked { .. } => WaitsFor::Connection,
+        Phase::Review { .. } => WaitsFor::Person,
+        Phase::Ready
+        | Phase::InFlight
+        | Phase::LookingUp { .. }
+        | Phase::Backoff { .. }
+        | Phase::Succeeded { .. }
+        | Phase::Exhausted { .. } => WaitsFor::Timer,
+    }
 }
 
 fn waiting(work: &CallWork) -> String {

@@ -32,6 +32,9 @@ pub struct TaskReport {
     /// Why it waits: a sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
+    /// Who or what must come before it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// The error it ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WorkflowError>,
@@ -53,6 +56,18 @@ pub enum TaskStatus {
     Failed,
     /// Stopped because something around it ended.
     Cancelled,
+}
+
+/// Who or what a waiting task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// An instant: it goes on by itself.
+    Timer,
+    /// A connection that works again.
+    Connection,
+    /// A person's decision.
+    Person,
 }
 
 /// One attempt of one call.
@@ -88,6 +103,7 @@ impl TaskReport {
             provenance: None,
             attempts: Vec::new(),
             waiting: None,
+            waits_for: None,
             error: None,
         }
     }
@@ -96,5 +112,6 @@ impl TaskReport {
         self.status = status;
         self.ended_ms = Some(now_ms);
         self.waiting = None;
+        self.waits_for = None;
     }
 }

@@ -1,0 +1,133 @@
+//! Leave to make one call: a place in the bulkhead and a permit of the breaker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cofferdam_core::breaker::{Permit, Verdict};
+use cofferdam_core::call::Lookup;
+use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::run::Attempt;
+use cofferdam_host::Call;
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
+
+use crate::connections::Slot;
+
+/// Leave to make one call. Dropped unused, it gives everything back and says nothing about the
+/// connection.
+pub(crate) struct Admitted {
+    slot: Arc<Slot>,
+    permit: Option<Permit>,
+    // Held until the call has ended.
+    _place: OwnedSemaphorePermit,
+}
+
+/// What asking for admission gives at once.
+pub(crate) enum Admission {
+    Admitted(Admitted),
+    Refused(Failure),
+    /// The bulkhead is full: wait with [`admit`].
+    Full,
+}
+
+/// Asks without waiting.
+pub(crate) fn try_admit(slot: &Arc<Slot>) -> Admission {
+    match Arc::clone(&slot.bulkhead).try_acquire_owned() {
+        Ok(place) => match admitted(slot, place) {
+            Ok(admitted) => Admission::Admitted(admitted),
+            Err(failure) => Admission::Refused(failure),
+        },
+        Err(TryAcquireError::NoPermits) => Admission::Full,
+        Err(TryAcquireError::Closed) => Admission::Refused(closing()),
+    }
+}
+
+/// Waits for a place. Cancel-safe: places are given in the order in which they were asked for.
+pub(crate) async fn admit(slot: Arc<Slot>) -> Result<Admitted, Failure> {
+    let place = Arc::clone(&slot.bulkhead).acquire_owned().await.map_err(|_| closing())?;
+    admitted(&slot, place)
+}
+
+fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit) -> Result<Admitted, Failure> {
+    let permit = slot.ask()?;
+    Ok(Admitted { slot: Arc::clone(slot), permit: Some(permit), _place: place })
+}
+
+fn closing() -> Failure {
+    Failure::new(Class::Unavailable, "runtime.closing", "the runtime is shutting down")
+}
+
+impl Admitted {
+    /// Digest of the plugin that will serve the call.
+    pub fn digest(&self) -> &str {
+        self.slot.connection.digest()
+    }
+
+    /// Makes the call and gives the leave back.
+    pub async fn call(mut self, attempt: &Attempt, tenant: String) -> Result<Value, Failure> {
+        let call = Call {
+            action: attempt.action.clone(),
+            input: (*attempt.input).clone(),
+            idempotency_key: attempt.key.clone(),
+            attempt: attempt.attempt,
+            timeout: Duration::from_millis(attempt.timeout_ms),
+            tenant,
+            traceparent: String::new(),
+        };
+        let begun = Instant::now();
+        let outcome = self.slot.connection.invoke(call).await;
+        for line in &outcome.logs {
+            tracing::debug!(
+                connection = self.slot.name, task = attempt.task, level = line.level.as_str(),
+                fields = %line.fields, "{}", line.message
+            );
+        }
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let verdict = self.slot.judge(outcome.result.as_ref().map(|_| ()), took_ms);
+        self.give_back(verdict);
+        outcome.result
+    }
+
+    /// Asks the connection whether it works, and gives the leave back.
+    pub async fn check(mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let result = match self.slot.connection.check().await {
+            Ok(health) if health.status == cofferdam_host::HealthStatus::Unhealthy => {
+                Err(Failure::new(Class::Unavailable, "check.unhealthy", health.message))
+            }
+            Ok(_) => Ok(()),
+            Err(failure) if failure.class == Class::Unsupported => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A probe that fails for any reason is no sign of health.
+        let verdict = match self.slot.judge(result.as_ref().map(|_| ()), took_ms) {
+            _ if result.is_err() => Verdict::Failure,
+            verdict => verdict,
+        };
+        self.give_back(verdict);
+        result
+    }
+
+    fn give_back(&mut self, verdict: Verdict) {
+        if let Some(permit) = self.permit.take() {
+            self.slot.ended(permit, verdict);
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.give_back(Verdict::Ignored);
+    }
+}
+
+/// Asks a connection what became of a call. Not subject to the breaker: it is asked because of an
+/// outage.
+pub(crate) async fn look_up(slot: &Slot, action: &str, key: &str) -> Lookup {
+    match slot.connection.lookup(action, key).await {
+        Ok(Some(output)) => Lookup::Found { output },
+        Ok(None) => Lookup::Absent,
+        Err(failure) => Lookup::Failed { failure },
+    }
+}

@@ -1,0 +1,54 @@
+//! A store opened by itself, to look at it: no plugins, and no run goes on.
+
+use std::path::{Path, PathBuf};
+
+use cofferdam_store::{JournalStore, Options, Report, SledStore};
+
+use crate::Error;
+use crate::query::Query;
+
+/// A store that is only read. While it is open no runtime can open it.
+pub struct Archive {
+    store: SledStore,
+    path: PathBuf,
+}
+
+impl Archive {
+    /// Opens a store that is there; `None` if the directory is absent. Blocks while the log is read.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the directory holds something else, is in use, or is damaged.
+    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let store = SledStore::open(path, &Options::default())?;
+        Ok(Some(Self { store, path: path.to_owned() }))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the store knows.
+    pub fn query(&self) -> Query<'_> {
+        Query::new(&self.store)
+    }
+
+    /// Reads everything and reports what does not fit. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where damage keeps the rest from being read.
+    pub fn verify(&self) -> Result<Report, Error> {
+        Ok(self.store.verify()?)
+    }
+
+    /// The bytes that the store takes up on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn size_on_disk(&self) -> Result<u64, Error> {
+        Ok(self.store.size_on_disk()?)
+    }
+}

@@ -1,0 +1,246 @@
+//! The configuration: `cofferdam.toml`, or the same made by a program.
+//!
+//! Everything is checked before anything runs, and what is wrong is told with file, line, key,
+//! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
+//! loaded, and appear in no message and no `Debug` output.
+
+mod connection;
+mod document;
+mod error;
+mod plugins;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+pub use connection::Connection;
+pub use error::{Error, Place};
+pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+
+use crate::Durability;
+use document::{Document, Section, list};
+
+/// A checked configuration. [`Config::default`] has no connections and no store path.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    store_path: Option<PathBuf>,
+    durability: Durability,
+    plugins_dir: Option<Arc<PathBuf>>,
+    workflows_dir: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
+    connections: Vec<Connection>,
+}
+
+impl Config {
+    /// Reads a file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`Error`] names file, line, key, cause and remedy.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { origin: origin.clone(), source })?;
+        Self::parse(&text, &origin, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a text; `origin` is what messages begin with, `base_dir` what relative paths are
+    /// relative to.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Self, Error> {
+        Self::parse_in(text, origin, base_dir, &|name| std::env::var(name).ok())
+    }
+
+    fn parse_in(
+        text: &str,
+        origin: &str,
+        base_dir: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let document = Document { origin, text, base_dir, env };
+        let table = DeTable::parse(text).map_err(|error| Error::Syntax {
+            place: document.place("", error.span().map_or(0, |span| span.start)),
+            reason: error.message().lines().next().unwrap_or_default().to_owned(),
+        })?;
+        let config = Self::read(&Section::root(&document, table.get_ref()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read(root: &Section<'_>) -> Result<Self, Error> {
+        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        let mut config = Self::default();
+        if let Some(store) = root.section("store")? {
+            store.only(&["path", "durability"])?;
+            config.store_path = folder(&store, "path")?;
+            if let Some(item) = store.get("durability") {
+                config.durability = item.choice(&[
+                    ("output-commit", Durability::OutputCommit),
+                    ("every-task", Durability::EveryTask),
+                ])?;
+            }
+        }
+        if let Some(plugins) = root.section("plugins")? {
+            plugins.only(&["dir", "cache"])?;
+            config.cache_dir = folder(&plugins, "cache")?;
+            config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
+        }
+        if let Some(workflows) = root.section("workflows")? {
+            workflows.only(&["dir"])?;
+            config.workflows_dir = folder(&workflows, "dir")?;
+        }
+        let limits = read::limits(root, &connection::Limited::default())?;
+        let defaults = read::Defaults { limits, plugins_dir: config.plugins_dir.clone() };
+        if let Some(connections) = root.section("connections")? {
+            for item in connections.items() {
+                config.connections.push(read::connection(&item, &defaults)?);
+            }
+        }
+        Ok(config)
+    }
+
+    /// A configuration with no connections; the same as [`Config::default`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps runs in this directory; it is made if it is absent.
+    pub fn with_store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store_path = Some(path.into());
+        self
+    }
+
+    /// When a result has to be on disk.
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Looks plugins up in this folder first.
+    pub fn with_plugins_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        let dir = Arc::new(dir.into());
+        for connection in &mut self.connections {
+            connection.plugins_dir = Some(Arc::clone(&dir));
+        }
+        self.plugins_dir = Some(dir);
+        self
+    }
+
+    /// Looks workflows that others run up in this folder.
+    pub fn with_workflows_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.workflows_dir = Some(dir.into());
+        self
+    }
+
+    /// Adds a connection, in place of one of the same name. Checked by [`Config::validate`].
+    pub fn with_connection(mut self, mut connection: Connection) -> Self {
+        connection.plugins_dir.clone_from(&self.plugins_dir);
+        self.connections.retain(|other| other.name != connection.name);
+        self.connections.push(connection);
+        self
+    }
+
+    /// Refuses connections that could never work, and backups that are not there. What was loaded
+    /// or parsed has passed this.
+    ///
+    /// # Errors
+    /// [`Error::Value`] and [`Error::Reference`].
+    pub fn validate(&self) -> Result<(), Error> {
+        let names: Vec<&str> = self.connections.iter().map(Connection::name).collect();
+        for connection in &self.connections {
+            connection.validate()?;
+            for backup in connection.backups() {
+                let problem = if backup == connection.name() {
+                    format!("`{backup}` is its own backup")
+                } else if names.contains(&backup.as_str()) {
+                    continue;
+                } else {
+                    format!("there is no connection `{backup}`")
+                };
+                let place = connection.place();
+                let others: Vec<&str> =
+                    names.iter().copied().filter(|name| *name != connection.name()).collect();
+                return Err(Error::Reference {
+                    place: Place { key: format!("{}.backups", place.key), ..place.clone() },
+                    problem,
+                    remedy: format!("name another connection; there are {}", list(&others)),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where runs are kept, if it says so.
+    pub fn store_path(&self) -> Option<&Path> {
+        self.store_path.as_deref()
+    }
+
+    /// When a result has to be on disk.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Where workflows that others run are looked up, if it says so.
+    pub fn workflows_dir(&self) -> Option<&Path> {
+        self.workflows_dir.as_deref()
+    }
+
+    /// Where compiled plugins are kept: the configured folder, else `cofferdam` in the user's cache
+    /// folder (`XDG_CACHE_HOME`, `~/.cache`) if it can be made, else nowhere.
+    pub fn code_cache_dir(&self) -> Option<PathBuf> {
+        if let Some(dir) = &self.cache_dir {
+            return Some(dir.clone());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        let dir = cache.join("cofferdam");
+        std::fs::create_dir_all(&dir).ok().map(|()| dir)
+    }
+
+    /// The connections, in the order of the file.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.iter()
+    }
+
+    /// The connection of this name.
+    pub fn connection(&self, name: &str) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.name == name)
+    }
+
+    /// The folders in which plugins are looked up, in order; some may not exist.
+    pub fn plugin_folders(&self) -> Vec<PathBuf> {
+        plugins::folders(self.plugins_dir.as_ref().map(|dir| dir.as_path()))
+    }
+
+    /// Every plugin in those folders, by name. Looks at the file system and loads nothing.
+    pub fn plugins(&self) -> BTreeMap<String, PathBuf> {
+        plugins::found(&self.plugin_folders())
+    }
+
+    /// The component, or the folder that holds it, of a plugin given as a name or as a path.
+    ///
+    /// # Errors
+    /// [`Error::NoPlugin`] says where it was looked for and what is there.
+    pub fn find_plugin(&self, plugin: &str) -> Result<PathBuf, Error> {
+        let place = Place {
+            origin: plugin.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+        };
+        let reference = PluginRef::parse(plugin, Path::new(""));
+        plugins::resolve(&reference, self.plugins_dir.as_ref().map(|dir| dir.as_path()), &place)
+    }
+}
+
+fn folder(section: &Section<'_>, name: &str) -> Result<Option<PathBuf>, Error> {
+    let path = |item: document::Item<'_>| Ok(item.document.path(item.text()?));
+    section.get(name).map(path).transpose()
+}

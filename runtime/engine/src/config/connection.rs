@@ -1,0 +1,286 @@
+//! A connection as configured, by a file or by a program.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_core::breaker;
+use cofferdam_core::manifest::Manifest;
+use cofferdam_core::retry::Backoff;
+use cofferdam_core::run::Binding;
+use cofferdam_core::workflow::OnOutage;
+use cofferdam_host::{ConnectionSpec, Grants, Limits, MEMORY_BYTES_MAX, Secret};
+use serde_json::Value;
+
+use super::error::{Error, Place};
+use super::plugins::{self, PluginRef};
+
+/// A manifest may ask for no more CPU time than this; an operator may give more.
+const CPU_WISH_MAX: Duration = Duration::from_secs(10);
+/// A manifest may ask for no more wall clock time than this; an operator may give more.
+const TIMEOUT_WISH_MAX: Duration = Duration::from_mins(5);
+
+/// One `[connections.NAME]`: a use of a plugin, with everything that belongs to it.
+///
+/// Made by a program, it is granted nothing and has these defaults: enabled, no backups, parks for
+/// an hour in an outage, three attempts 1 s and 2 s apart with full jitter, 30 s for an attempt and
+/// 1 h for all of them, [`Limits::default`], [`breaker::Config::default`].
+#[derive(Clone)]
+pub struct Connection {
+    pub(super) name: String,
+    pub(super) plugin: PluginRef,
+    pub(super) enabled: bool,
+    pub(super) config: Value,
+    pub(super) secrets: Vec<Secret>,
+    pub(super) grants: Grants,
+    pub(super) limits: Limited,
+    pub(super) binding: Binding,
+    pub(super) breaker: breaker::Config,
+    pub(super) place: Place,
+    /// `[plugins] dir`.
+    pub(super) plugins_dir: Option<Arc<PathBuf>>,
+}
+
+/// Limits, and whether somebody chose those that a plugin may wish for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limited {
+    pub limits: Limits,
+    pub memory_chosen: bool,
+    pub timeout_chosen: bool,
+    pub cpu_chosen: bool,
+}
+
+impl Limited {
+    /// The limits, with the plugin's wishes where nobody chose.
+    fn with_wishes(&self, manifest: Option<&Manifest>) -> Limits {
+        let mut limits = self.limits.clone();
+        let Some(wishes) = manifest.map(|manifest| &manifest.limits) else {
+            return limits;
+        };
+        if let Some(bytes) = wishes.memory_bytes().filter(|_| !self.memory_chosen) {
+            limits.memory_bytes = bytes.min(MEMORY_BYTES_MAX);
+        }
+        if let Some(timeout) = wishes.timeout().filter(|_| !self.timeout_chosen) {
+            limits.timeout = timeout.min(TIMEOUT_WISH_MAX);
+        }
+        if let Some(cpu) = wishes.cpu_time().filter(|_| !self.cpu_chosen) {
+            limits.cpu_time = cpu.min(CPU_WISH_MAX);
+        }
+        limits
+    }
+}
+
+impl Connection {
+    /// A connection that uses a plugin, by name or by path (it contains a slash or ends in
+    /// `.wasm`), and is granted nothing.
+    pub fn new(name: impl Into<String>, plugin: &str) -> Self {
+        let name = name.into();
+        Self {
+            place: Place {
+                origin: "configuration".to_owned(),
+                line: 0,
+                column: 0,
+                key: format!("connections.{name}"),
+            },
+            name,
+            plugin: PluginRef::parse(plugin, std::path::Path::new("")),
+            enabled: true,
+            config: Value::Object(serde_json::Map::new()),
+            secrets: Vec::new(),
+            grants: Grants::default(),
+            limits: Limited::default(),
+            binding: Binding::default(),
+            breaker: breaker::Config::default(),
+            plugins_dir: None,
+        }
+    }
+
+    /// The settings that the plugin reads: a JSON object, not secret.
+    pub fn with_config(mut self, config: Value) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// A secret that the plugin may use toward these hosts and never sees.
+    pub fn with_secret(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+        audience: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.secrets.push(Secret {
+            name: name.into(),
+            value: value.into(),
+            audience: audience.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
+    /// Lets requests go to this origin: `https://api.example.com`.
+    pub fn allow_http(mut self, origin: impl Into<String>) -> Self {
+        self.grants.http.push(origin.into());
+        self
+    }
+
+    /// What it may reach, instead of what was granted so far.
+    pub fn with_grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// What its calls may use; what the plugin wishes for does not count then.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits =
+            Limited { limits, memory_chosen: true, timeout_chosen: true, cpu_chosen: true };
+        self
+    }
+
+    /// Connections that calls fail over to, in order.
+    pub fn with_backups(mut self, backups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.binding.backups = backups.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What calls do while the connection is out.
+    pub fn with_on_outage(mut self, on_outage: OnOutage) -> Self {
+        self.binding.on_outage = on_outage;
+        self
+    }
+
+    /// How often and when transient failures are tried again; the first attempt counts.
+    pub fn with_retry(mut self, attempts_max: u32, backoff: Backoff) -> Self {
+        self.binding.attempts_max = attempts_max;
+        self.binding.backoff = backoff;
+        self
+    }
+
+    /// How long one attempt, and how long all attempts with the time between them, may take.
+    pub fn with_timeouts(mut self, start_to_close: Duration, schedule_to_close: Duration) -> Self {
+        self.binding.start_to_close_ms = start_to_close.as_millis() as u64;
+        self.binding.schedule_to_close_ms = schedule_to_close.as_millis() as u64;
+        self
+    }
+
+    /// When the breaker opens and closes.
+    pub fn with_breaker(mut self, breaker: breaker::Config) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// The name by which workflows call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it names as its plugin.
+    pub fn plugin(&self) -> &PluginRef {
+        &self.plugin
+    }
+
+    /// Whether calls are let through at all. A disabled connection's secrets are not read.
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Connections that calls fail over to, in order.
+    pub fn backups(&self) -> &[String] {
+        &self.binding.backups
+    }
+
+    /// When its breaker opens and closes.
+    pub fn breaker(&self) -> breaker::Config {
+        self.breaker
+    }
+
+    /// Where it stands in the configuration.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The plugin's component, or the folder that holds it. Looks at the file system.
+    ///
+    /// # Errors
+    /// [`Error::NoPlugin`] says where it was looked for and what is there.
+    pub fn resolve_plugin(&self) -> Result<PathBuf, Error> {
+        let place = Place { key: format!("{}.plugin", self.place.key), ..self.place.clone() };
+        plugins::resolve(&self.plugin, self.plugins_dir.as_ref().map(|dir| dir.as_path()), &place)
+    }
+
+    /// What the host needs to know of it, with the operator's limits alone.
+    pub fn spec(&self) -> ConnectionSpec {
+        self.spec_for(None)
+    }
+
+    /// What the host needs to know of it; a limit that nobody chose is what the plugin's manifest
+    /// wishes for: memory up to 256 MiB, wall clock up to 5 min, CPU time up to 10 s.
+    pub fn spec_for(&self, manifest: Option<&Manifest>) -> ConnectionSpec {
+        ConnectionSpec {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            secrets: self.secrets.clone(),
+            grants: self.grants.clone(),
+            limits: self.limits.with_wishes(manifest),
+        }
+    }
+
+    /// What decisions depend on; the actions are the plugin's to name.
+    pub fn binding_policy(&self) -> Binding {
+        self.binding.clone()
+    }
+
+    /// Refuses what would stop every call.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let refuse = |key: &str, problem: String, remedy: String| {
+            let place = Place { key: format!("{}.{key}", self.place.key), ..self.place.clone() };
+            Err(Error::Value { place, problem, remedy })
+        };
+        if !is_name(&self.name) {
+            return Err(Error::Value {
+                place: self.place.clone(),
+                problem: format!("`{}` cannot be the name of a connection", self.name),
+                remedy: "use 1 to 64 lower-case letters, digits, `-` and `_`, a letter first".to_owned(),
+            });
+        }
+        if !self.config.is_object() {
+            return refuse("config", "it is no object".into(), "give a JSON object".into());
+        }
+        if let Err(error) = self.limits.limits.validate() {
+            return refuse("limits", error.to_string(), "choose a value in that range".into());
+        }
+        if let Err(error) = self.breaker.validate() {
+            return refuse(&format!("breaker.{}", error.key), error.to_string(), format!("it must be {}", error.must));
+        }
+        if self.binding.attempts_max == 0 {
+            return refuse("retry.attempts", "0 attempts are none".into(), "the first counts: write at least 1".into());
+        }
+        if self.binding.start_to_close_ms == 0
+            || self.binding.start_to_close_ms > self.binding.schedule_to_close_ms
+        {
+            let remedy = "an attempt needs time, and no more than all attempts together";
+            return refuse("timeout.start-to-close", "it does not fit schedule-to-close".into(), remedy.into());
+        }
+        Ok(())
+    }
+}
+
+/// Without what a secret or a grant contains.
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("name", &self.name)
+            .field("plugin", &self.plugin)
+            .field("enabled", &self.enabled)
+            .field("secrets", &self.secrets)
+            .field("limits", &self.limits.limits)
+            .field("binding", &self.binding)
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=64).contains(&name.len())
+        && name.bytes().all(fine)
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+}

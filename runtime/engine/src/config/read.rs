@@ -1,0 +1,359 @@
+//! From TOML to a [`Connection`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_core::breaker;
+use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
+use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
+use cofferdam_core::workflow::OnOutage;
+use cofferdam_host::{Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};
+
+use super::connection::{Connection, Limited};
+use super::document::{Item, Section};
+use super::error::{Error, Place};
+use super::plugins::PluginRef;
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+/// Parking and whole tasks are bounded by this; longer waits belong into the workflow.
+const MONTH: Duration = Duration::from_hours(24 * 31);
+const ATTEMPTS_MAX: u64 = 100;
+const FACTOR_MAX: f64 = 100.0;
+const POOL_MAX: u64 = 1_000;
+/// No secret is larger; whatever is has the wrong path.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// What a connection inherits.
+pub(super) struct Defaults {
+    pub limits: Limited,
+    pub plugins_dir: Option<Arc<PathBuf>>,
+}
+
+pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connection, Error> {
+    let section = item.section()?;
+    section.only(&[
+        "plugin", "enabled", "backups", "on-outage", "park-deadline", "config", "secrets",
+        "grants", "limits", "retry", "timeout", "breaker",
+    ])?;
+    let plugin = section.require("plugin", "write `plugin = \"NAME\"`, or a path to a .wasm file")?;
+    let enabled = section.get("enabled").map_or(Ok(true), |item| item.bool())?;
+    let config = match section.section("config")? {
+        Some(_) => section.get("config").map_or(Ok(serde_json::Value::Null), |item| item.json())?,
+        None => serde_json::json!({}),
+    };
+    let connection = Connection {
+        name: item.name.clone(),
+        plugin: PluginRef::parse(plugin.text()?, item.document.base_dir),
+        enabled,
+        config,
+        secrets: secrets(&section, enabled)?,
+        grants: grants(&section, enabled)?,
+        limits: limits(&section, &defaults.limits)?,
+        binding: binding(&section)?,
+        breaker: breaker(&section)?,
+        place: section.place(),
+        plugins_dir: defaults.plugins_dir.clone(),
+    };
+    connection.validate()?;
+    Ok(connection)
+}
+
+fn secrets(section: &Section<'_>, enabled: bool) -> Result<Vec<Secret>, Error> {
+    let Some(section) = section.section("secrets")? else {
+        return Ok(Vec::new());
+    };
+    let secret = |item: Item<'_>| {
+        let audience = match item.value.as_table() {
+            Some(_) => item.section()?.get("audience"),
+            None => None,
+        };
+        let audience = audience.map_or(Ok(Vec::new()), |audience| audience.texts())?;
+        let value = secret_value(&item, &["env", "file", "audience"], enabled)?;
+        Ok(Secret { name: item.name, value, audience })
+    };
+    section.items().into_iter().map(secret).collect()
+}
+
+/// Reads `{ env = "NAME" }` or `{ file = "path" }`; an empty text for a disabled connection.
+fn secret_value(item: &Item<'_>, known: &[&str], enabled: bool) -> Result<String, Error> {
+    const REMEDY: &str = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+    if item.value.as_table().is_none() {
+        return Err(item.refuse("secrets are not written into a configuration", REMEDY));
+    }
+    let section = item.section()?;
+    section.only(known)?;
+    match (section.get("env"), section.get("file")) {
+        (Some(env), None) => {
+            let name = env.text()?;
+            if enabled { from_env(&env, name) } else { Ok(String::new()) }
+        }
+        (None, Some(file)) => {
+            let path = item.document.path(file.text()?);
+            if enabled { from_file(&file, &path) } else { Ok(String::new()) }
+        }
+        (None, None) => Err(item.refuse("it says nowhere where the secret is", REMEDY)),
+        (Some(_), Some(file)) => Err(file.refuse("the secret has two sources", "keep `env` or `file`")),
+    }
+}
+
+fn from_env(item: &Item<'_>, name: &str) -> Result<String, Error> {
+    let value = (item.document.env)(name).filter(|value| !value.is_empty());
+    value.ok_or_else(|| Error::Secret {
+        place: item.place(),
+        problem: format!("the environment variable {name} is not set, or empty"),
+        remedy: format!("set {name} before the start, or write `enabled = false` for the connection"),
+    })
+}
+
+fn from_file(item: &Item<'_>, path: &std::path::Path) -> Result<String, Error> {
+    let refuse = |problem: String| Error::Secret {
+        place: item.place(),
+        problem,
+        remedy: "name a readable file that holds the secret and nothing else".to_owned(),
+    };
+    let shown = path.display();
+    let bytes = std::fs::metadata(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?.len();
+    if bytes > SECRET_BYTES_MAX {
+        return Err(refuse(format!("{shown} has {bytes} bytes, too many for a secret")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    let value = text.trim_end_matches(['\r', '\n']);
+    if value.is_empty() { Err(refuse(format!("{shown} is empty"))) } else { Ok(value.to_owned()) }
+}
+
+fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
+    let Some(section) = section.section("grants")? else {
+        return Ok(Grants::default());
+    };
+    section.only(&["http", "allow-private", "kv", "sql", "smtp", "filesystem"])?;
+    let flag = |name| section.get(name).map_or(Ok(false), |item| item.bool());
+    Ok(Grants {
+        http: section.get("http").map_or(Ok(Vec::new()), |item| item.texts())?,
+        allow_private: flag("allow-private")?,
+        kv: flag("kv")?,
+        sql: section.section("sql")?.map(|sql| sql_grant(&sql, enabled)).transpose()?,
+        smtp: section.section("smtp")?.map(|smtp| smtp_grant(&smtp, enabled)).transpose()?,
+        filesystem: match section.get("filesystem") {
+            Some(list) => list.items()?.iter().map(directory).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
+    })
+}
+
+fn sql_grant(section: &Section<'_>, enabled: bool) -> Result<SqlGrant, Error> {
+    section.only(&["url", "password", "pool"])?;
+    let url = section.require("url", "write `postgresql://user@host:5432/name` or `sqlite:path`")?;
+    let pool = section.get("pool").map_or(Ok(0), |item| item.integer(1, POOL_MAX))?;
+    Ok(SqlGrant {
+        url: sql_url(&url)?,
+        password: password(section, enabled)?,
+        pool_max: pool as u32,
+    })
+}
+
+/// Refuses a URL with a password in it, without repeating it; makes a SQLite path absolute.
+fn sql_url(item: &Item<'_>) -> Result<String, Error> {
+    let url = item.text()?;
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    if authority.is_some_and(|(user, _)| user.contains(':')) {
+        let remedy = "take it out and write `password = { env = \"NAME\" }` beside the URL";
+        return Err(item.refuse("there is a password in the URL", remedy));
+    }
+    let path = url.strip_prefix("sqlite:").filter(|path| !path.starts_with([':', '/']));
+    Ok(match path {
+        Some(path) => format!("sqlite:{}", item.document.path(path).display()),
+        None => url.to_owned(),
+    })
+}
+
+fn smtp_grant(section: &Section<'_>, enabled: bool) -> Result<SmtpGrant, Error> {
+    section.only(&["host", "port", "tls", "username", "password"])?;
+    let host = section.require("host", "write the mail server's name")?;
+    let port = section.require("port", "write 587 for STARTTLS, 465 for implicit TLS")?;
+    let tls = section.get("tls").map_or(Ok(SmtpTls::StartTls), |item| {
+        item.choice(&[
+            ("none", SmtpTls::None),
+            ("starttls", SmtpTls::StartTls),
+            ("implicit", SmtpTls::Implicit),
+        ])
+    })?;
+    Ok(SmtpGrant {
+        host: host.text()?.to_owned(),
+        port: port.integer(1, u64::from(u16::MAX))? as u16,
+        tls,
+        username: section.get("username").map(|item| item.text().map(str::to_owned)).transpose()?,
+        password: password(section, enabled)?,
+    })
+}
+
+fn password(section: &Section<'_>, enabled: bool) -> Result<Option<String>, Error> {
+    let read = |item: Item<'_>| secret_value(&item, &["env", "file"], enabled);
+    section.get("password").map(read).transpose()
+}
+
+fn directory(item: &Item<'_>) -> Result<Directory, Error> {
+    let section = item.section()?;
+    section.only(&["host", "guest", "writable"])?;
+    let host = section.require("host", "write the folder's path")?;
+    let guest = section.require("guest", "write the path that the plugin sees: `/data`")?;
+    let guest_path = guest.text()?;
+    if !guest_path.starts_with('/') {
+        return Err(guest.refuse("it does not begin with a slash", "write a path like `/data`"));
+    }
+    Ok(Directory {
+        host_path: item.document.path(host.text()?),
+        guest_path: guest_path.to_owned(),
+        writable: section.get("writable").map_or(Ok(false), |item| item.bool())?,
+    })
+}
+
+/// Reads `limits` of a section, on top of what it inherits.
+pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limited, Error> {
+    let mut limited = inherited.clone();
+    let Some(section) = section.section("limits")? else {
+        return Ok(limited);
+    };
+    section.only(&[
+        "memory", "timeout", "cpu", "fuel", "output", "log", "requests", "concurrency", "queue",
+    ])?;
+    let limits = &mut limited.limits;
+    for item in section.items() {
+        match item.name.as_str() {
+            "memory" => limits.memory_bytes = item.bytes()?,
+            "timeout" => limits.timeout = item.duration(HOUR)?,
+            "cpu" => limits.cpu_time = item.duration(HOUR)?,
+            "fuel" if item.value.as_str() == Some("unlimited") => limits.fuel = None,
+            "fuel" => limits.fuel = Some(item.integer(0, u64::MAX)?),
+            "output" => limits.output_bytes = item.bytes()?,
+            "log" => limits.log_bytes = item.bytes()?,
+            "requests" => limits.requests_max = item.integer(0, u64::from(u32::MAX))? as u32,
+            "concurrency" => limits.concurrency_max = item.integer(0, u64::from(u32::MAX))? as u32,
+            _ => limits.queue_max = item.integer(0, u64::from(u32::MAX))? as u32,
+        }
+        // After each key, so that the message has the place of the one that is out of range.
+        limits.validate().map_err(|error| match error {
+            cofferdam_host::Error::BadLimit { value, reason, .. } => {
+                item.refuse(format!("{value} is out of range"), format!("it {reason}"))
+            }
+            other => item.refuse(other.to_string(), "choose another value"),
+        })?;
+    }
+    limited.memory_chosen |= section.get("memory").is_some();
+    limited.timeout_chosen |= section.get("timeout").is_some();
+    limited.cpu_chosen |= section.get("cpu").is_some();
+    Ok(limited)
+}
+
+fn binding(section: &Section<'_>) -> Result<Binding, Error> {
+    let mut binding = Binding {
+        backups: section.get("backups").map_or(Ok(Vec::new()), |item| item.texts())?,
+        on_outage: on_outage(section)?,
+        ..Binding::default()
+    };
+    if let Some(retry) = section.section("retry")? {
+        retry.only(&["attempts", "delay", "factor", "max-delay"])?;
+        if let Some(attempts) = retry.get("attempts") {
+            binding.attempts_max = attempts.integer(1, ATTEMPTS_MAX)? as u32;
+        }
+        binding.backoff = backoff(&retry)?;
+    }
+    if let Some(timeout) = section.section("timeout")? {
+        timeout.only(&["start-to-close", "schedule-to-close"])?;
+        if let Some(item) = timeout.get("start-to-close") {
+            binding.start_to_close_ms = item.duration_ms(HOUR)?;
+        }
+        if let Some(item) = timeout.get("schedule-to-close") {
+            binding.schedule_to_close_ms = item.duration_ms(MONTH)?;
+        }
+        if binding.start_to_close_ms > binding.schedule_to_close_ms {
+            return Err(Error::Value {
+                place: timeout.place(),
+                problem: "one attempt (start-to-close) may take longer than all (schedule-to-close)".to_owned(),
+                remedy: "shorten the one or lengthen the other".to_owned(),
+            });
+        }
+    }
+    Ok(binding)
+}
+
+fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
+    let mut backoff = Backoff::default();
+    if let Some(item) = retry.get("delay") {
+        backoff.initial_ms = item.duration_ms(HOUR)?;
+        backoff.delay_ms_max = backoff.delay_ms_max.max(backoff.initial_ms);
+    }
+    if let Some(item) = retry.get("factor") {
+        backoff.growth = Growth::Exponential { factor: item.number(1.0, FACTOR_MAX)? };
+    }
+    if let Some(item) = retry.get("max-delay") {
+        backoff.delay_ms_max = item.duration_ms(Duration::from_millis(DELAY_MS_CEILING))?;
+        if backoff.delay_ms_max < backoff.initial_ms {
+            return Err(item.refuse("it is shorter than `delay`", "write at least the first delay"));
+        }
+    }
+    Ok(backoff)
+}
+
+fn on_outage(section: &Section<'_>) -> Result<OnOutage, Error> {
+    let deadline = section.get("park-deadline");
+    let deadline_ms = match &deadline {
+        Some(item) => item.duration_ms(MONTH)?,
+        None => PARK_MS_DEFAULT,
+    };
+    let park = OnOutage::Park { deadline_ms };
+    let Some(item) = section.get("on-outage") else {
+        return Ok(park);
+    };
+    let choices = [("park", park), ("fallback", OnOutage::Fallback), ("fail", OnOutage::Fail)];
+    let chosen = item.choice(&choices)?;
+    match deadline {
+        Some(deadline) if chosen != park => {
+            let remedy = "leave it out, or write `on-outage = \"park\"`";
+            Err(deadline.refuse("nothing is parked with this `on-outage`", remedy))
+        }
+        Some(_) | None => Ok(chosen),
+    }
+}
+
+fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
+    let mut config = breaker::Config::default();
+    let Some(section) = section.section("breaker")? else {
+        return Ok(config);
+    };
+    section.only(&[
+        "failure-rate-threshold-ratio", "slow-call-rate-threshold-ratio", "slow-call-duration",
+        "sliding-window-size", "minimum-number-of-calls", "wait-duration-in-open-state",
+        "permitted-number-of-calls-in-half-open-state",
+    ])?;
+    let count_max = u64::from(u32::MAX);
+    for item in section.items() {
+        match item.name.as_str() {
+            "failure-rate-threshold-ratio" => config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?,
+            "slow-call-rate-threshold-ratio" => {
+                config.slow_call_rate_threshold_ratio = item.number(0.0, 1.0)?;
+            }
+            "slow-call-duration" => config.slow_call_duration_ms = item.duration_ms(HOUR)?,
+            "sliding-window-size" => config.sliding_window_size = item.integer(0, count_max)? as usize,
+            "minimum-number-of-calls" => {
+                config.minimum_number_of_calls = item.integer(0, count_max)? as usize;
+            }
+            "wait-duration-in-open-state" => {
+                config.wait_duration_in_open_state_ms = item.duration_ms(DAY)?;
+            }
+            _ => {
+                config.permitted_number_of_calls_in_half_open_state = item.integer(0, count_max)? as u32;
+            }
+        }
+    }
+    config.validate().map_err(|error| {
+        let place = section.get(error.key).map_or_else(
+            || Place { key: format!("{}.{}", section.key, error.key), ..section.place() },
+            |item| item.place(),
+        );
+        let problem = "the breaker could never open or never close with this".to_owned();
+        Error::Value { place, problem, remedy: format!("it must be {}", error.must) }
+    })?;
+    Ok(config)
+}

@@ -1,0 +1,124 @@
+//! What can go wrong at the runtime's boundary.
+
+use cofferdam_core::failure::Class;
+
+/// Why the runtime could not do what it was asked. A *run* that fails is no error of the runtime:
+/// its end says so.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    /// A workflow is wrong.
+    #[error(transparent)]
+    Workflow(#[from] cofferdam_core::dsl::Errors),
+    /// A workflow calls what the configuration does not offer.
+    #[error("{origin}:{line}: CD0250: {problem}\nhelp: {remedy}")]
+    Binding {
+        /// The workflow's file.
+        origin: String,
+        /// 1-based line of the task.
+        line: usize,
+        /// What does not fit.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A plugin was not admitted.
+    #[error("CD{}: {source}", source.code().trim_start_matches("CD"))]
+    Host {
+        /// Why.
+        #[from]
+        source: cofferdam_host::Error,
+    },
+    /// The store failed.
+    #[error("{}: {source}", source.code())]
+    Store {
+        /// Why.
+        #[from]
+        source: cofferdam_store::Error,
+    },
+    /// A file cannot be read.
+    #[error("CD0251: cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A row of the store is not what this version understands.
+    #[error(
+        "CD0252: the store's {what} `{key}` cannot be understood: {source}; \
+         it was written by another version, or the store is damaged: run `cofferdam doctor`"
+    )]
+    Row {
+        /// The kind of row.
+        what: &'static str,
+        /// Its key.
+        key: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A value cannot be written as JSON.
+    #[error("CD0253: a value cannot be written as JSON: {source}")]
+    Encode {
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A journal does not fit its workflow.
+    #[error("CD0254: the journal of run `{run}` breaks off at record {seq}: {reason}; run `cofferdam doctor`")]
+    Journal {
+        /// The run.
+        run: String,
+        /// The record.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such run.
+    #[error("CD0255: there is no run `{run}`; `cofferdam runs list` shows those that there are")]
+    NoRun {
+        /// What was asked for.
+        run: String,
+    },
+    /// A run's id cannot be one.
+    #[error("CD0256: `{run}` cannot be the id of a run: use 1 to 100 letters, digits, `-`, `_`, `.` and `:`")]
+    RunId {
+        /// What was asked for.
+        run: String,
+    },
+    /// A decision about a task that does not wait for one.
+    #[error("CD0257: task `{task}` of run `{run}` does not wait for a decision; `cofferdam reviews list` shows those that do")]
+    NoReview {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+    },
+    /// The runtime is shutting down.
+    #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
+    ShuttingDown,
+}
+
+impl Error {
+    /// What kind of failure this is, for exit codes and for callers that retry.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Config(_)
+            | Self::Workflow(_)
+            | Self::Binding { .. }
+            | Self::Host { .. }
+            | Self::Read { .. }
+            | Self::RunId { .. } => Class::InvalidInput,
+            Self::Store { source } => source.class(),
+            Self::Row { .. } | Self::Journal { .. } | Self::Encode { .. } => Class::Internal,
+            Self::NoRun { .. } | Self::NoReview { .. } => Class::NotFound,
+            Self::ShuttingDown => Class::Unavailable,
+        }
+    }
+
+    /// Whether the store is the reason.
+    pub fn is_storage(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Row { .. } | Self::Journal { .. })
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading what the store knows.
+
+use std::sync::Arc;
+
+use cofferdam_core::run::{Run, Status};
+use cofferdam_store::{JournalStore, KeyRange, Table};
+use serde::de::DeserializeOwned;
+
+use crate::definition::Definition;
+use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode};
+use crate::view::RunView;
+use crate::Error;
+
+/// How many rows are read in one go.
+const PAGE: usize = 1_000;
+
+/// Reads a store. Also works on a store that no runtime has opened.
+pub struct Query<'a> {
+    store: &'a dyn JournalStore,
+}
+
+impl<'a> Query<'a> {
+    /// Reads this store.
+    pub fn new(store: &'a dyn JournalStore) -> Self {
+        Self { store }
+    }
+
+    /// Runs, newest first, at most `limit`; all statuses if none is given.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn runs(&self, status: Option<Status>, limit: usize) -> Result<Vec<RunRow>, Error> {
+        let mut rows: Vec<RunRow> = self.all("run", Table::Run)?;
+        rows.retain(|row| status.is_none_or(|wanted| row.status == wanted));
+        rows.sort_by(|a, b| (b.begun_ms, &b.run).cmp(&(a.begun_ms, &a.run)));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// One run, read from its journal.
+    ///
+    /// # Errors
+    /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
+    pub fn run(&self, run: &str) -> Result<RunView, Error> {
+        view(self.store, run)
+    }
+
+    /// Runs that are out of options.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+        self.all("dead letter", Table::DeadLetter)
+    }
+
+    /// Tasks that wait for a person.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn reviews(&self) -> Result<Vec<Review>, Error> {
+        self.all("review", Table::Review)
+    }
+
+    /// Events that workflows published, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn events(&self) -> Result<Vec<EventRow>, Error> {
+        self.all("event", Table::Event)
+    }
+
+    fn all<T: DeserializeOwned>(&self, what: &'static str, table: Table) -> Result<Vec<T>, Error> {
+        let mut found = Vec::new();
+        let mut range = KeyRange::all();
+        loop {
+            let rows = self.store.scan(table, range, PAGE)?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            range = KeyRange::all().after(last);
+            for (key, bytes) in &rows {
+                found.push(decode(what, &String::from_utf8_lossy(key), bytes)?);
+            }
+        }
+    }
+}
+
+pub(crate) fn row(store: &dyn JournalStore, run: &str) -> Result<Option<RunRow>, Error> {
+    match store.get(Table::Run, run.as_bytes())? {
+        None => Ok(None),
+        Some(bytes) => decode("run", run, &bytes).map(Some),
+    }
+}
+
+pub(crate) fn definition(store: &dyn JournalStore, hash: &str) -> Result<Definition, Error> {
+    let bytes = store.get(Table::Definition, hash.as_bytes())?;
+    let bytes = bytes.ok_or_else(|| Error::Journal {
+        run: hash.to_owned(),
+        seq: 0,
+        reason: "its definition is not in the store".to_owned(),
+    })?;
+    Definition::from_pinned(hash, &bytes)
+}
+
+/// Rebuilds a run from its journal.
+pub(crate) fn fold(store: &dyn JournalStore, run: &str, definition: &Definition) -> Result<Run, Error> {
+    let mut machine = Run::new(run, definition.workflow(), definition.bindings());
+    let mut next = 0;
+    loop {
+        let records = store.journal(run, next, PAGE)?;
+        let Some((last, _)) = records.last() else { return Ok(machine) };
+        next = last + 1;
+        for (seq, bytes) in &records {
+            let record: Record = decode("journal record", run, bytes)?;
+            machine.step(record.event, record.at).map_err(|illegal| Error::Journal {
+                run: run.to_owned(),
+                seq: *seq,
+                reason: illegal.to_string(),
+            })?;
+        }
+    }
+}
+
+pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
+    let row = row(store, run)?.ok_or_else(|| Error::NoRun { run: run.to_owned() })?;
+    let definition = Arc::new(definition(store, &row.definition)?);
+    let machine = fold(store, run, &definition)?;
+    Ok(RunView::new(&machine, &row))
+}

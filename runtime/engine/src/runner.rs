@@ -1,0 +1,440 @@
+//! Drives one run: obeys the effects of its machine and feeds back what came of them.
+//!
+//! The order is always the same: events go into the machine, then what must be durable is
+//! committed together with the rows that depend on it, and only then does anything leave. A run
+//! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
+//! decision begins it again from its journal.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_core::call::{Decision, Lookup};
+use cofferdam_core::descriptor;
+use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
+use cofferdam_store::{Batch, Head, Table};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::Error;
+use crate::admission::{self, Admission, Admitted};
+use crate::rows::{
+    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
+    timer_key,
+};
+use crate::runtime::{Durability, Inner, now_ms};
+
+/// What the rest of the runtime tells a run.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Go on: it was begun or the runtime was opened.
+    Resume,
+    /// Its instant has come.
+    Due,
+    /// A connection that a task is parked on works again.
+    Recovered { task: String, connection: String },
+    /// A person decided.
+    Decided { task: String, decision: Decision, told: tokio::sync::oneshot::Sender<Result<(), Error>> },
+}
+
+/// What was under way and has ended.
+enum Done {
+    Admitted { attempt: Attempt, admitted: Result<Admitted, Failure> },
+    Called { ticket: u64, result: Result<Value, Failure> },
+    LookedUp { ticket: u64, answer: Lookup },
+}
+
+/// A call that begins once its intent is durable.
+enum Launch {
+    Call(Attempt, Admitted),
+    Lookup { ticket: u64, connection: String, action: String, key: String },
+}
+
+/// A run whose next instant is nearer than this stays in memory.
+const NEAR_MS: u64 = 2_000;
+/// How long calls under way may still take when the runtime shuts down.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Runner {
+    inner: Arc<Inner>,
+    run: Run,
+    row: RunRow,
+    head: Head,
+    /// Whether the epoch has to be raised with the next commit.
+    claim: bool,
+    /// What the next commit holds besides records.
+    batch: Batch,
+    records: Vec<Vec<u8>>,
+    must_commit: bool,
+    effects: VecDeque<Effect>,
+    launches: Vec<Launch>,
+    under_way: JoinSet<Done>,
+    parked: Vec<String>,
+    told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+}
+
+impl Runner {
+    pub fn new(inner: Arc<Inner>, run: Run, row: RunRow, head: Head, claim: bool) -> Self {
+        Self {
+            inner,
+            run,
+            row,
+            head,
+            claim,
+            batch: Batch::new(),
+            records: Vec::new(),
+            must_commit: false,
+            effects: VecDeque::new(),
+            launches: Vec::new(),
+            under_way: JoinSet::new(),
+            parked: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Runs until the run has ended, waits for long, or the runtime shuts down.
+    ///
+    /// # Errors
+    /// The store's: the run stops where it is and can be resumed when the store works again.
+    pub async fn drive(&mut self, mailbox: &mut mpsc::UnboundedReceiver<Message>) -> Result<(), Error> {
+        self.take_up();
+        loop {
+            self.work().await?;
+            if self.inner.closing.is_cancelled() {
+                return self.close().await;
+            }
+            if self.row.status.is_final() || !self.wait(mailbox).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What a run that was read from its journal begins with.
+    fn take_up(&mut self) {
+        if self.row.due_ms.take().is_some_and(|due_ms| self.forget_timer(due_ms)) {
+            self.must_commit = true;
+        }
+        self.effects.extend(self.run.outstanding());
+        // Reviews and parked tasks have their rows already, except when the last commit did not
+        // make it; writing them again changes nothing.
+        for ticket in self.run.in_flight() {
+            self.feed(Event::Lost { ticket });
+        }
+        if self.row.status == Status::Waiting {
+            self.set_status(Status::Running);
+        }
+    }
+
+    fn forget_timer(&mut self, due_ms: u64) -> bool {
+        self.edit(|batch, row| batch.delete(Table::Timer, timer_key(due_ms, &row.run)));
+        true
+    }
+
+    /// Tells the machine what happened; false if it did not fit.
+    fn feed(&mut self, event: Event) -> bool {
+        let at = now_ms();
+        match self.run.step(event.clone(), at) {
+            Ok(effects) => {
+                self.effects.extend(effects);
+                match encode(&Record { at, event }) {
+                    Ok(record) => self.records.push(record),
+                    Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
+                }
+                true
+            }
+            // A task may be gone by the time its attempt is admitted or its connection is back.
+            Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
+                tracing::debug!(run = self.row.run, %illegal, "event without a task");
+                false
+            }
+            Err(illegal @ Illegal::Phase { .. }) => {
+                tracing::debug!(run = self.row.run, %illegal, "event out of place");
+                false
+            }
+        }
+    }
+
+    /// Obeys effects until none is left, commits if anything must be durable, then lets go what
+    /// was waiting for that.
+    async fn work(&mut self) -> Result<(), Error> {
+        while let Some(effect) = self.effects.pop_front() {
+            self.obey(effect)?;
+        }
+        if self.must_commit || self.inner.durability == Durability::EveryTask {
+            self.commit().await?;
+        }
+        for launch in std::mem::take(&mut self.launches) {
+            self.launch(launch);
+        }
+        for connection in self.parked.drain(..) {
+            if let Some(slot) = self.inner.connections.get(&connection) {
+                slot.parked_total.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.parked.notify_one();
+            }
+        }
+        for told in self.told.drain(..) {
+            let _ = told.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, effect: Effect) -> Result<(), Error> {
+        let at_ms = now_ms();
+        match effect {
+            Effect::Attempt(attempt) => self.ask(attempt),
+            Effect::Lookup { ticket, connection, action, key, .. } => {
+                self.launches.push(Launch::Lookup { ticket, connection, action, key });
+            }
+            Effect::Park { task, connection } => {
+                let key = parked_key(&connection, &self.row.run, &task);
+                self.put(Table::Parked, key, Vec::new());
+                self.parked.push(connection);
+            }
+            Effect::Review { task, failure } => {
+                let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
+                let key = review_key(&run, &task);
+                let review = Review { run, task, workflow, failure, at_ms };
+                self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Emit { task, event } => {
+                let row = EventRow { run: self.row.run.clone(), task, event, at_ms };
+                let key = self.inner.next_id().into_bytes();
+                self.put(Table::Event, key, encode(&row)?);
+            }
+            Effect::Finished => self.finish(at_ms)?,
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, attempt: Attempt) {
+        let Some(slot) = self.inner.connections.get(&attempt.connection) else {
+            let why = format!("there is no connection `{}` in this configuration", attempt.connection);
+            let failure = Failure::new(Class::Unavailable, "connection.missing", why);
+            self.feed(Event::Refused { ticket: attempt.ticket, failure });
+            return;
+        };
+        match admission::try_admit(slot) {
+            Admission::Admitted(admitted) => self.admitted(attempt, admitted),
+            Admission::Refused(failure) => {
+                self.feed(Event::Refused { ticket: attempt.ticket, failure });
+            }
+            Admission::Full => {
+                let slot = Arc::clone(slot);
+                self.under_way.spawn(async move {
+                    Done::Admitted { attempt, admitted: admission::admit(slot).await }
+                });
+            }
+        }
+    }
+
+    fn admitted(&mut self, attempt: Attempt, admitted: Admitted) {
+        let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
+        if self.feed(Event::Started { ticket, digest }) {
+            // The intent is durable before the effect can happen.
+            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.launches.push(Launch::Call(attempt, admitted));
+        }
+    }
+
+    fn launch(&mut self, launch: Launch) {
+        match launch {
+            Launch::Call(attempt, admitted) => {
+                self.under_way.spawn(async move {
+                    let result = admitted.call(&attempt, String::new()).await;
+                    Done::Called { ticket: attempt.ticket, result }
+                });
+            }
+            Launch::Lookup { ticket, connection, action, key } => {
+                let slot = self.inner.connections.get(&connection).cloned();
+                self.under_way.spawn(async move {
+                    let answer = match slot {
+                        Some(slot) => admission::look_up(&slot, &action, &key).await,
+                        None => Lookup::Failed {
+                            failure: Failure::new(Class::Unavailable, "connection.missing", connection),
+                        },
+                    };
+                    Done::LookedUp { ticket, answer }
+                });
+            }
+        }
+    }
+
+    fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
+        if self.row.status.is_final() {
+            return Ok(());
+        }
+        self.row.degraded = self.run.is_degraded();
+        self.row.ended_ms = Some(at_ms);
+        if let Some(Outcome::Faulted { error, dead_letter: true }) = self.run.outcome() {
+            let letter = DeadLetter {
+                run: self.row.run.clone(),
+                workflow: self.row.workflow.clone(),
+                error: error.clone(),
+                input: self.run.input().clone(),
+                at_ms,
+            };
+            let key = self.row.run.clone().into_bytes();
+            self.put(Table::DeadLetter, key, encode(&letter)?);
+        }
+        self.set_status(self.run.status());
+        self.must_commit = true;
+        Ok(())
+    }
+
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.edit(|batch, _| batch.put(table, key, value));
+        self.must_commit = true;
+    }
+
+    fn edit(&mut self, change: impl FnOnce(Batch, &RunRow) -> Batch) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = change(batch, &self.row);
+    }
+
+    fn set_status(&mut self, status: Status) {
+        let before = self.row.status;
+        self.row.status = status;
+        self.edit(|batch, row| {
+            batch
+                .delete(Table::RunByStatus, status_key(before, &row.run))
+                .put(Table::RunByStatus, status_key(status, &row.run), Vec::new())
+        });
+    }
+
+    /// Makes everything so far durable.
+    async fn commit(&mut self) -> Result<(), Error> {
+        self.must_commit = false;
+        if self.records.is_empty() && self.batch.is_empty() {
+            return Ok(());
+        }
+        let changed = !self.batch.is_empty();
+        let mut batch = std::mem::take(&mut self.batch);
+        let run = &self.row.run;
+        batch = batch.guard(run, self.head.epoch, self.head.next_seq);
+        if self.claim {
+            self.head.epoch += 1;
+            batch = batch.claim(run, self.head.epoch);
+            self.claim = false;
+        }
+        for record in std::mem::take(&mut self.records) {
+            batch = batch.append(run, self.head.next_seq, record);
+            self.head.next_seq += 1;
+        }
+        if changed {
+            batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
+        }
+        self.inner.store.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Waits for the next thing to happen; false if the run need not be held any longer.
+    async fn wait(&mut self, mailbox: &mut mpsc::UnboundedReceiver<Message>) -> Result<bool, Error> {
+        let due_ms = self.run.next_due_ms();
+        let now_ms = now_ms();
+        let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
+        if self.under_way.is_empty() && self.run.is_idle() && !near {
+            self.set_aside(due_ms).await?;
+            match mailbox.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => return Ok(false),
+            }
+            return Ok(true);
+        }
+        let nap = Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(now_ms));
+        tokio::select! {
+            Some(message) = mailbox.recv() => self.take(message),
+            Some(done) = self.under_way.join_next() => self.done(done),
+            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
+            () = self.inner.closing.cancelled() => {}
+        }
+        Ok(true)
+    }
+
+    /// Leaves behind what is needed to begin the run again when its time has come.
+    async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        self.row.due_ms = due_ms;
+        self.row.degraded = self.run.is_degraded();
+        if let Some(due_ms) = due_ms {
+            self.edit(|batch, row| batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new()));
+        }
+        self.set_status(Status::Waiting);
+        self.commit().await?;
+        self.inner.timers_changed.notify_one();
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        if self.row.status == Status::Waiting {
+            self.take_up();
+        }
+        match message {
+            Message::Resume => {}
+            Message::Due => self.tick(),
+            Message::Recovered { task, connection } => {
+                let key = parked_key(&connection, &self.row.run, &task);
+                self.edit(|batch, _| batch.delete(Table::Parked, key));
+                self.must_commit = true;
+                self.feed(Event::Recovered { task });
+            }
+            Message::Decided { task, decision, told } => {
+                let key = review_key(&self.row.run, &task);
+                if self.feed(Event::Decided { task: task.clone(), decision }) {
+                    self.edit(|batch, _| batch.delete(Table::Review, key));
+                    self.must_commit = true;
+                    self.told.push(told);
+                } else {
+                    let run = self.row.run.clone();
+                    let _ = told.send(Err(Error::NoReview { run, task }));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.run.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms()) {
+            self.feed(Event::Tick);
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Admitted { attempt, admitted: Ok(admitted) }) => self.admitted(attempt, admitted),
+            Ok(Done::Admitted { attempt, admitted: Err(failure) }) => {
+                self.feed(Event::Refused { ticket: attempt.ticket, failure });
+            }
+            Ok(Done::Called { ticket, result: Ok(output) }) => {
+                self.feed(Event::Succeeded { ticket, output });
+            }
+            Ok(Done::Called { ticket, result: Err(failure) }) => {
+                self.feed(Event::Failed { ticket, failure, draw: fastrand::u32(..) });
+            }
+            Ok(Done::LookedUp { ticket, answer }) => {
+                self.feed(Event::LookedUp { ticket, answer, draw: fastrand::u32(..) });
+            }
+            // The chamber catches panics; what is left is a defect of the runtime itself, and
+            // the attempt is found lost when the run is taken up again.
+            Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),
+        }
+    }
+
+    /// The runtime shuts down: what is under way may still end, nothing begins.
+    async fn close(&mut self) -> Result<(), Error> {
+        let mut left = std::mem::take(&mut self.under_way);
+        let ending = async {
+            while let Some(done) = left.join_next().await {
+                if matches!(done, Ok(Done::Called { .. } | Done::LookedUp { .. })) {
+                    self.done(done);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GRACE, ending).await;
+        while let Some(effect) = self.effects.pop_front() {
+            if !matches!(effect, Effect::Attempt(_) | Effect::Lookup { .. }) {
+                self.obey(effect)?;
+            }
+        }
+        self.commit().await
+    }
+}

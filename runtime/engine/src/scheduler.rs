@@ -1,0 +1,53 @@
+//! Wakes runs when their instant has come.
+//!
+//! Instants are rows of the store, so that a run that waits for a week holds no memory; only the
+//! next one is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_store::{KeyRange, Table};
+
+use crate::rows::{parse_timer_key, timer_key};
+use crate::runner::Message;
+use crate::runtime::{Inner, now_ms};
+
+/// How many due runs are woken in one go.
+const DUE_MAX: usize = 1_000;
+/// How long it sleeps at most: a clock that was set forward is noticed after this.
+const NAP_MAX: Duration = Duration::from_secs(5);
+/// How long it sleeps at least, while those woken remove their rows.
+const NAP_MIN: Duration = Duration::from_millis(20);
+
+/// Runs until the runtime shuts down.
+pub(crate) async fn schedule(inner: Arc<Inner>) {
+    loop {
+        let nap = match wake_due(&inner) {
+            Ok(nap) => nap,
+            Err(error) => {
+                inner.storage_failed(&error);
+                NAP_MAX
+            }
+        };
+        tokio::select! {
+            () = inner.closing.cancelled() => return,
+            () = inner.timers_changed.notified() => {}
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+}
+
+fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
+    let now_ms = now_ms();
+    let due = KeyRange::between(Vec::new(), timer_key(now_ms.saturating_add(1), ""));
+    for (key, _) in inner.store.scan(Table::Timer, due, DUE_MAX)? {
+        if let Some((_, run)) = parse_timer_key(&key) {
+            inner.wake(run, Message::Due);
+        }
+    }
+    let later = KeyRange::from(timer_key(now_ms.saturating_add(1), ""));
+    let next = inner.store.scan(Table::Timer, later, 1)?;
+    let next_ms = next.first().and_then(|(key, _)| parse_timer_key(key)).map(|(due_ms, _)| due_ms);
+    let nap = next_ms.map_or(NAP_MAX, |due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
+    Ok(nap.clamp(NAP_MIN, NAP_MAX))
+}

@@ -1,0 +1,79 @@
+//! A run as its users see it.
+
+use std::sync::Arc;
+
+use cofferdam_core::error::WorkflowError;
+use cofferdam_core::provenance::Provenance;
+use cofferdam_core::run::{Outcome, Run, Status, TaskReport, TaskStatus};
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::rows::RunRow;
+
+/// A run: where it is, what it gave, and how each part came to be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    /// Its id.
+    pub run: String,
+    /// The workflow: `namespace/name:version`.
+    pub workflow: String,
+    /// Where it is.
+    pub status: Status,
+    /// Whether some output is not what a healthy world would have given.
+    pub degraded: bool,
+    /// Its output, once it completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Arc<Value>>,
+    /// Its error, once it faulted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WorkflowError>,
+    /// How the output of each call came to be, by task.
+    pub provenance: IndexMap<String, Provenance>,
+    /// Every task so far, in the order in which they began.
+    pub tasks: Vec<TaskReport>,
+    /// Its raw input.
+    #[serde(skip)]
+    pub input: Value,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub begun_ms: u64,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// When it goes on by itself, if it waits for an instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<u64>,
+}
+
+impl RunView {
+    pub(crate) fn new(run: &Run, row: &RunRow) -> Self {
+        let (output, error) = match run.outcome() {
+            None => (None, None),
+            Some(Outcome::Completed { output }) => (Some(Arc::clone(output)), None),
+            Some(Outcome::Faulted { error, .. }) => (None, Some(error.clone())),
+        };
+        Self {
+            run: row.run.clone(),
+            workflow: row.workflow.clone(),
+            status: run.status(),
+            degraded: run.is_degraded(),
+            output,
+            error,
+            provenance: run.provenance(),
+            tasks: run.reports().cloned().collect(),
+            input: run.input().clone(),
+            begun_ms: row.begun_ms,
+            ended_ms: row.ended_ms,
+            due_ms: run.next_due_ms(),
+        }
+    }
+
+    /// Why it waits, a sentence for each task that does.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tasks
+            .iter()
+            .filter(|t| t.status == TaskStatus::Waiting)
+            .filter_map(|t| Some((t.task.as_str(), t.waiting.as_deref()?)))
+    }
+}
