@@ -144,7 +144,7 @@ flock -w 1200 9 || die "another run has held $PREFIX/lock for 20 minutes"
 
 # What version of package $1 is installed? Nothing if it is not.
 installed() {
-  dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^installed //p'
+  dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^installed //p' || true
 }
 packages=()
 for p in rustc-web cargo-web rust-web-src; do
