@@ -11,7 +11,10 @@ const CONNECTOR: &str = include_str!("tutorial/weather.rs");
 fn the_page_shows_the_connector_that_is_tested() {
     let at = CONNECTOR.find("#[cfg(test)]").unwrap();
     for part in [&CONNECTOR[..at], &CONNECTOR[at..]] {
-        assert!(PAGE.contains(part.trim()), "the page lacks, or shows otherwise:\n{part}");
+        assert!(
+            PAGE.contains(part.trim()),
+            "the page lacks, or shows otherwise:\n{part}"
+        );
     }
 }
 
