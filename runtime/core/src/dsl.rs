@@ -6,8 +6,6 @@
 //!
 //! What the language lacks is under `metadata.cofferdam`; `docs/workflows.md` lists every key.
 
-use std::sync::Arc;
-
 use crate::workflow::{Sources, Workflow};
 
 mod call;
@@ -30,9 +28,7 @@ pub use report::{Error, Errors};
 /// # Errors
 /// Everything that is wrong with the texts, up to 50 errors; never none.
 pub fn compile(sources: &Sources) -> Result<Workflow, Errors> {
-    let workflow = subflow::Library::new(sources).main()?;
-    // The library is gone, so that this is the only reference; a copy would be wrong, not slow.
-    Arc::into_inner(workflow).ok_or_else(|| Errors(Vec::new()))
+    subflow::Library::new(sources).main()
 }
 
 /// The identity that a text gives itself, `namespace/name:version`; none if it is no workflow.

@@ -95,7 +95,7 @@ pub struct WorkflowError {
     pub instance: Option<String>,
     /// What the failed call said, if a call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cofferdam: Option<Details>,
+    pub cofferdam: Option<Box<Details>>,
 }
 
 /// What a failed call said; the extension member `cofferdam` of an error object.
@@ -170,12 +170,12 @@ impl WorkflowError {
     pub fn from_failure(failure: &Failure, instance: &str) -> Self {
         let mut error = Self::standard(kind_of(failure.class), &failure.message, instance);
         error.status = failure.class.status();
-        error.cofferdam = Some(Details {
+        error.cofferdam = Some(Box::new(Details {
             class: failure.class,
             code: failure.code.clone(),
             effect: failure.effect,
             details: failure.details.clone(),
-        });
+        }));
         error
     }
 

@@ -163,11 +163,7 @@ impl<'n> Context<'n> {
     }
 
     /// `timeout:`, inline or by name.
-    pub(super) fn timeout(
-        &self,
-        at: Option<At<'n>>,
-        vars: &[&str],
-    ) -> Option<Option<DurationSpec>> {
+    pub(super) fn timeout(&self, at: Option<At<'n>>, vars: &[&str]) -> Optional<DurationSpec> {
         let Some(at) = at else { return Some(None) };
         let at = match at.text() {
             Some(name) => self.named("timeouts", self.timeouts.as_ref(), &at, name)?,
@@ -216,12 +212,19 @@ impl<'n> Context<'n> {
     }
 }
 
+/// A part that need not be there: `None` if it is wrong, `Some(None)` if it is not there.
+#[allow(
+    clippy::option_option,
+    reason = "the outer one carries errors, as everywhere here"
+)]
+pub(super) type Optional<T> = Option<Option<T>>;
+
 /// What a part that need not be there gives: `Some(None)` if it is not there, `None` if it is
 /// wrong.
 pub(super) fn optional<'n, T>(
     at: Option<At<'n>>,
     compile: impl FnOnce(&At<'n>) -> Option<T>,
-) -> Option<Option<T>> {
+) -> Optional<T> {
     match at {
         None => Some(None),
         Some(at) => compile(&at).map(Some),

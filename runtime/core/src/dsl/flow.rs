@@ -119,12 +119,12 @@ impl<'n> Context<'n> {
                 cases.push(None);
                 continue;
             };
-            if fields.get("when").is_none() {
-                if let Some(line) = default.replace(entry.spot.line) {
-                    let cause = format!("there are two default cases; the first is in line {line}");
-                    self.report
-                        .error::<()>("CD0106", case, cause, "add `when` to one of them");
-                }
+            if fields.get("when").is_none()
+                && let Some(line) = default.replace(entry.spot.line)
+            {
+                let cause = format!("there are two default cases; the first is in line {line}");
+                let remedy = "add `when` to one of them";
+                self.report.error::<()>("CD0106", case, cause, remedy);
             }
             let when = optional(fields.get("when"), |w| self.expr(w, vars));
             let then: Option<Then> = self
@@ -178,15 +178,15 @@ impl<'n> Context<'n> {
                 );
             }
         }
-        if let Some(at) = fields.get("await") {
-            if !self.report.flag(&at)? {
-                return self.report.error(
-                    "CD0123",
-                    &at,
-                    "`await: false` is not supported: nobody would own the other run's outcome",
-                    "remove it, or start the other workflow from outside",
-                );
-            }
+        if let Some(at) = fields.get("await")
+            && !self.report.flag(&at)?
+        {
+            return self.report.error(
+                "CD0123",
+                &at,
+                "`await: false` is not supported: nobody would own the other run's outcome",
+                "remove it, or start the other workflow from outside",
+            );
         }
         if let Some(at) = fields.get("return") {
             let remedy = "remove it; the output of the other workflow is the task's output";

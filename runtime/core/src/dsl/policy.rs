@@ -2,7 +2,7 @@
 
 use super::call::is_word;
 use super::context::{Context, Scope, Stage};
-use super::data::optional;
+use super::data::{Optional, optional};
 use super::report::{At, Fields, Report, suggest};
 use super::tree::Data;
 use crate::workflow::{
@@ -35,7 +35,7 @@ const CALL_KEYS: [&str; 12] = [
 const FOR_KEYS: [&str; 2] = ["maxConcurrency", "toleratedFailurePercent"];
 
 /// `document.metadata.cofferdam.onExhausted`.
-pub(super) fn of_document(report: &Report, head: &Fields<'_>) -> Option<Option<OnExhausted>> {
+pub(super) fn of_document(report: &Report, head: &Fields<'_>) -> Optional<OnExhausted> {
     let Some(settings) = settings(head) else {
         return Some(None);
     };
@@ -80,12 +80,12 @@ impl<'n> Context<'n> {
         if metadata.entries().is_none() {
             self.report.wrong_kind::<()>(&metadata, "a map");
         }
-        if !["call", "for"].contains(&word) {
-            if let Some(at) = settings(fields) {
-                let cause = format!("a `{word}` task has no `metadata.cofferdam`");
-                let remedy = "put it on the `call` and `for` tasks that it is meant for";
-                self.report.error::<()>("CD0126", &at, cause, remedy);
-            }
+        if !["call", "for"].contains(&word)
+            && let Some(at) = settings(fields)
+        {
+            let cause = format!("a `{word}` task has no `metadata.cofferdam`");
+            let remedy = "put it on the `call` and `for` tasks that it is meant for";
+            self.report.error::<()>("CD0126", &at, cause, remedy);
         }
     }
 

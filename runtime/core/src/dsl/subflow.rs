@@ -31,10 +31,10 @@ impl<'s> Library<'s> {
     }
 
     /// The workflow itself.
-    pub(super) fn main(&self) -> Result<Arc<Workflow>, Errors> {
+    pub(super) fn main(&self) -> Result<Workflow, Errors> {
         let (workflow, errors) = self.text(&self.sources.main, None);
         match workflow {
-            Some(workflow) if errors.is_empty() => Ok(Arc::new(workflow)),
+            Some(workflow) if errors.is_empty() => Ok(workflow),
             _ => Err(Errors(errors)),
         }
     }
@@ -50,11 +50,11 @@ impl<'s> Library<'s> {
         };
         let at = At::root(&root);
         let identity = document::identity(&at);
-        if let (Some(key), Some(found)) = (key, &identity) {
-            if key != found {
-                let cause = format!("this text was given as `{key}` and says it is `{found}`");
-                report.error::<()>("CD0121", &at, cause, "give it under its own name");
-            }
+        if let (Some(key), Some(found)) = (key, &identity)
+            && key != found
+        {
+            let cause = format!("this text was given as `{key}` and says it is `{found}`");
+            report.error::<()>("CD0121", &at, cause, "give it under its own name");
         }
         self.open.borrow_mut().push(identity.unwrap_or_default());
         let workflow = document::compile(&at, &report, self);

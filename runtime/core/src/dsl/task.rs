@@ -41,14 +41,15 @@ pub(super) enum Targets<'t> {
 impl<'n> Context<'n> {
     /// A list of tasks that run one after the other.
     pub(super) fn block(&self, at: &At<'n>, scope: &Scope) -> Option<Block> {
-        let named = self.named_items(at, "tasks")?;
-        let names: Vec<&str> = named.iter().map(|(e, _)| e.key.as_str()).collect();
-        let tasks = named
-            .iter()
-            .map(|(e, t)| self.task(e, t, scope, Targets::Names(&names)));
+        let entries = self.named_items(at, "tasks")?;
+        let names: Vec<&str> = entries.iter().map(|(e, _)| e.key.as_str()).collect();
+        let targets = Targets::Names(&names);
         // Collected first, so that every task is looked at.
-        let tasks: Vec<_> = tasks.collect();
-        let tasks = tasks
+        let all: Vec<_> = entries
+            .iter()
+            .map(|(e, t)| self.task(e, t, scope, targets))
+            .collect();
+        let tasks = all
             .into_iter()
             .map(|t| t.map(Arc::new))
             .collect::<Option<_>>()?;
@@ -182,20 +183,15 @@ impl<'n> Context<'n> {
                 let odd = entries
                     .iter()
                     .find(|(e, _)| !COMMON.contains(&e.key.as_str()));
-                match odd {
-                    Some((entry, _)) => {
-                        let cause = format!("there is no task `{}`", entry.key);
-                        let remedy = suggest(&entry.key, words());
-                        self.report.key_error("CD0113", at, entry, cause, remedy);
-                        None
-                    }
-                    None => {
-                        let all: Vec<_> = words().collect();
-                        let remedy = format!("add one of {}", all.join(", "));
-                        self.report
-                            .error("CD0113", at, "this task does nothing", remedy)
-                    }
+                if let Some((entry, _)) = odd {
+                    let cause = format!("there is no task `{}`", entry.key);
+                    let remedy = suggest(&entry.key, words());
+                    self.report.key_error("CD0113", at, entry, cause, remedy);
+                    return None;
                 }
+                let remedy = format!("add one of {}", words().collect::<Vec<_>>().join(", "));
+                self.report
+                    .error("CD0113", at, "this task does nothing", remedy)
             }
             more => {
                 let words: Vec<_> = more.iter().map(|(w, _)| *w).collect();

@@ -298,32 +298,36 @@ impl Builder {
         };
         match &mut open.parts {
             Parts::List(items) => items.push(node),
-            Parts::Map { entries, key } => match key.take() {
-                Some((name, spot)) => entries.push(Entry {
-                    key: name,
-                    spot,
-                    value: node,
-                }),
-                None => {
-                    let spot = node.spot;
-                    let name = key_text(node)?;
-                    if let Some(first) = entries.iter().find(|e| e.key == name) {
-                        return Err(Defect {
-                            code: "CD0102",
-                            spot,
-                            cause: format!(
-                                "the key `{name}` is here twice; the first is in line {}",
-                                first.spot.line
-                            ),
-                            remedy: "remove one of the two",
-                        });
-                    }
-                    *key = Some((name, spot));
+            Parts::Map { entries, key } => {
+                if let Some((name, spot)) = key.take() {
+                    entries.push(Entry {
+                        key: name,
+                        spot,
+                        value: node,
+                    });
+                } else {
+                    *key = Some(fresh_key(node, entries)?);
                 }
-            },
+            }
         }
         Ok(())
     }
+}
+
+/// A key that is not there yet.
+fn fresh_key(node: Node, entries: &[Entry]) -> Result<(String, Spot), Defect> {
+    let spot = node.spot;
+    let name = key_text(node)?;
+    let Some(first) = entries.iter().find(|e| e.key == name) else {
+        return Ok((name, spot));
+    };
+    let line = first.spot.line;
+    Err(Defect {
+        code: "CD0102",
+        spot,
+        cause: format!("the key `{name}` is here twice; the first is in line {line}"),
+        remedy: "remove one of the two",
+    })
 }
 
 fn key_text(node: Node) -> Result<String, Defect> {

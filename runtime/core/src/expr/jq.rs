@@ -103,7 +103,7 @@ fn parse(source: &str) -> Result<Term<'_>, Error> {
     if prefixes(&tokens) > PREFIXES_MAX {
         return Err(refuse("it has too many nested constructs".into()));
     }
-    Parser::new(&tokens).parse(|p| p.term()).map_err(|errors| {
+    Parser::new(&tokens).parse(Parser::term).map_err(|errors| {
         refuse(
             errors
                 .first()

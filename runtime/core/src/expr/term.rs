@@ -66,16 +66,15 @@ impl<'s> Survey<'s> {
         }
         let deeper = depth + 1;
         match term {
-            T::Id | T::Recurse | T::Num(_) | T::Break(_) => {}
+            T::Id | T::Recurse | T::Num(_) | T::Break(_) | T::Arr(None) => {}
             T::Str(format, parts) => self.string(*format, parts, deeper, path),
-            T::Arr(None) => {}
             T::Arr(Some(inner)) | T::Neg(inner) | T::Label(_, inner) => {
                 self.term(inner, deeper, path);
             }
             T::Obj(entries) => {
                 for (key, value) in entries {
                     self.term(key, deeper, path);
-                    value.iter().for_each(|v| self.term(v, deeper, path));
+                    self.all(value, deeper, path);
                 }
             }
             T::BinOp(left, op, right) => self.operation(left, op, right, deeper, path),
@@ -85,22 +84,22 @@ impl<'s> Survey<'s> {
                 }
                 self.term(over, deeper, path);
                 self.pattern(pattern, deeper, path);
-                args.iter().for_each(|a| self.term(a, deeper, path));
+                self.all(args, deeper, path);
             }
             T::TryCatch(inner, handler) => {
                 self.term(inner, deeper, path);
-                handler.iter().for_each(|h| self.term(h, deeper, path));
+                self.all(handler.as_deref(), deeper, path);
             }
             T::IfThenElse(branches, otherwise) => {
                 for (condition, then) in branches {
                     self.term(condition, deeper, path);
                     self.term(then, deeper, path);
                 }
-                otherwise.iter().for_each(|o| self.term(o, deeper, path));
+                self.all(otherwise.as_deref(), deeper, path);
             }
             T::Def(defs, inner) => {
                 self.refuse("functions cannot be defined (`def`) in a workflow expression");
-                defs.iter().for_each(|d| self.term(&d.body, deeper, path));
+                self.all(defs.iter().map(|d| &d.body), deeper, path);
                 self.term(inner, deeper, path);
             }
             T::Call(name, args) => {
@@ -109,7 +108,7 @@ impl<'s> Survey<'s> {
                 }
                 self.calls.insert(name);
                 let path = path || PATH_TAKERS.contains(name);
-                args.iter().for_each(|a| self.term(a, deeper, path));
+                self.all(args, deeper, path);
             }
             T::Var(name) => {
                 self.reads.insert(name);
@@ -120,13 +119,20 @@ impl<'s> Survey<'s> {
                     match part {
                         Part::Index(index) => self.term(index, deeper, path),
                         Part::Range(from, to) => {
-                            from.iter()
-                                .chain(to)
-                                .for_each(|t| self.term(t, deeper, path));
+                            self.all(from.iter().chain(to), deeper, path);
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn all<'t>(&mut self, terms: impl IntoIterator<Item = &'t Term<'s>>, depth: usize, path: bool)
+    where
+        's: 't,
+    {
+        for term in terms {
+            self.term(term, depth, path);
         }
     }
 
@@ -176,7 +182,9 @@ impl<'s> Survey<'s> {
                 self.binds.insert(name);
             }
             Pattern::Arr(items) => {
-                items.iter().for_each(|p| self.pattern(p, depth + 1, path));
+                for item in items {
+                    self.pattern(item, depth + 1, path);
+                }
             }
             Pattern::Obj(entries) => {
                 for (key, value) in entries {
@@ -249,7 +257,7 @@ pub(super) fn metered(term: Term<'_>) -> Term<'_> {
 }
 
 /// The same definition with a meter.
-pub(super) fn metered_def<'s>(def: Def<&'s str>) -> Def<&'s str> {
+pub(super) fn metered_def(def: Def<&str>) -> Def<&str> {
     Def {
         name: def.name,
         args: def.args,

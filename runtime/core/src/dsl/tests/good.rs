@@ -18,7 +18,7 @@ fn call_of(workflow: &Workflow, index: usize) -> &Call {
     }
 }
 
-const ORDER: &str = r#"
+const ORDER: &str = r"
 input:
   schema:
     document: {type: object, required: [id]}
@@ -97,7 +97,7 @@ do:
   - nap: {wait: '${ .nap }'}
 output: {as: '{done: true}'}
 timeout: {after: {hours: 1}}
-"#;
+";
 
 #[test]
 fn an_order_compiles_to_what_it_says() {
