@@ -4,7 +4,7 @@ mod common;
 
 use cofferdam_host::ConnectionSpec;
 use cofferdam_host::HealthStatus;
-use common::{call, connect, fails, host, unruly, unruly_spec, wat};
+use common::{call, connect, host, wat};
 use serde_json::json;
 
 #[tokio::test]

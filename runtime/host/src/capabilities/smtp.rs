@@ -407,3 +407,7 @@ impl AsyncWrite for TlsLine {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[path = "smtp_tests.rs"]
+mod tests;

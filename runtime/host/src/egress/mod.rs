@@ -14,6 +14,8 @@ pub(crate) mod address;
 pub(crate) mod allow;
 pub(crate) mod client;
 pub(crate) mod dial;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use allow::{Audience, Destination};
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod wat;
+pub mod web;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -15,7 +15,12 @@ use crate::scope::Scope;
 use crate::spec::{ConnectionSpec, SqlGrant};
 use crate::verdict::to_guest;
 
+#[cfg(test)]
+#[path = "tests.rs"]
+mod database_tests;
 mod postgres;
+#[cfg(test)]
+mod postgres_server;
 mod postgres_values;
 mod sqlite;
 mod values;
