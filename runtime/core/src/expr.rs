@@ -20,6 +20,7 @@ use serde_json::Value;
 
 mod convert;
 mod jq;
+mod meter;
 mod prelude;
 mod template;
 mod term;

@@ -7,10 +7,11 @@ use jaq_json::Val;
 use serde_json::Value;
 
 use super::convert::{DEPTH_MAX, Mismatch, NODES_MAX, to_jq, to_json};
+use super::meter;
 use super::prelude::{
     self, Data, Jq, Meter, STOPPED_DEPTH, STOPPED_SIZE, STOPPED_WORK, why_missing,
 };
-use super::term::{Survey, Term, as_lookup, metered};
+use super::term::{Survey, Term, as_lookup};
 use super::{Error, Plan, SOURCE_BYTES_MAX, Vars, brief};
 
 /// Brackets inside brackets.
@@ -171,7 +172,7 @@ fn build(
     defs.push(jaq_core::load::parse::Def {
         name: MAIN,
         args,
-        body: metered(term),
+        body: meter::of_workflow(term),
     });
     let call = if vars.is_empty() {
         MAIN.to_owned()

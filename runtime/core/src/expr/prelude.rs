@@ -15,7 +15,8 @@ use jaq_core::{DataT, Error, Exn, Lut, Native, ValXs};
 use jaq_json::Val;
 
 use super::convert::{DEPTH_MAX, Mismatch, NODES_MAX, to_jq, weigh};
-use super::term::{MULTIPLY, Survey, TICK, metered_def};
+use super::meter::{MULTIPLY, STEP, TICK, of_library};
+use super::term::Survey;
 
 /// Steps of loops and calls, plus what it takes to weigh what they make: well under a second.
 /// Tests are not optimised and stop sooner.
@@ -80,6 +81,7 @@ impl Meter {
     fn tick(&self, value: &Val) -> Result<(), i32> {
         const GAP_MAX: u64 = 4;
         const SMALL: usize = 1_024;
+        const NODES_PER_STEP: u64 = 128;
         self.spend(1)?;
         if matches!(value, Val::Null | Val::Bool(_) | Val::Num(_)) {
             return Ok(());
@@ -102,13 +104,13 @@ impl Meter {
         } else {
             GAP_MAX
         });
-        self.spend(nodes as u64 / 16)
+        self.spend(nodes as u64 / NODES_PER_STEP)
     }
 }
 
 /// Definitions of ours that come before or instead of jaq's.
 const OWN: &str = r#"
-    def range($from; $to; $by): cofferdam_range($from; $to; $by) | cofferdam_tick;
+    def range($from; $to; $by): cofferdam_range($from; $to; $by) | cofferdam_step;
     def getpath($path):
       if ($path | length) > 128 then error("the path is too long")
       else reduce $path[] as $p (.; .[$p]) end;
@@ -143,12 +145,12 @@ static LIBRARY: LazyLock<Vec<Def<&'static str>>> = LazyLock::new(|| {
     for def in theirs {
         let replaced = own.iter().find(|d| same(d, &def)).cloned();
         if replaced.is_some() || why_missing(def.name).is_none() {
-            library.push(metered_def(replaced.unwrap_or(def)));
+            library.push(of_library(replaced.unwrap_or(def)));
         }
     }
     // `range/3` is no definition in jaq, but others call it: it goes first.
     let range = own.into_iter().find(|d| d.name == "range");
-    library.splice(0..0, range.map(metered_def));
+    library.splice(0..0, range.map(of_library));
     library
 });
 
@@ -181,7 +183,7 @@ pub(super) fn needed(calls: &BTreeSet<&str>) -> (Vec<Def<&'static str>>, Vec<Fun
         }
     }
     // What the parser and the compiler put in by themselves.
-    wanted.extend([TICK, MULTIPLY]);
+    wanted.extend([STEP, TICK, MULTIPLY]);
     let defs = LIBRARY
         .iter()
         .filter(|d| wanted.contains(d.name))
@@ -210,7 +212,7 @@ fn stop<'a>(code: i32) -> Exn<'a, Val> {
     Exn::halt(code)
 }
 
-fn own_natives() -> [Fun<Jq>; 3] {
+fn own_natives() -> [Fun<Jq>; 4] {
     let tick = Native::<Jq>::new(|cv| {
         let spent = cv.0.data().meter.tick(&cv.1).map_err(stop);
         box_once(spent.map(|()| cv.1))
@@ -223,7 +225,20 @@ fn own_natives() -> [Fun<Jq>; 3] {
         Ok(()) => f(cv.1),
         Err(code) => box_once(Err(stop(code))),
     });
+    let step = Native::<Jq>::new(|cv| {
+        let spent = cv.0.data().meter.spend(1).map_err(stop);
+        box_once(spent.map(|()| cv.1))
+    });
+    let step = step.with_paths(|cv| {
+        let spent = cv.0.data().meter.spend(1).map_err(stop);
+        box_once(spent.map(|()| cv.1))
+    });
+    let step = step.with_update(|cv, f| match cv.0.data().meter.spend(1) {
+        Ok(()) => f(cv.1),
+        Err(code) => box_once(Err(stop(code))),
+    });
     [
+        (STEP, v(0), step),
         (TICK, v(0), tick),
         (
             MULTIPLY,

@@ -13,14 +13,9 @@ pub(super) type Term<'s> = JqTerm<&'s str>;
 /// No term is nested deeper than this.
 const NESTING_MAX: usize = 192;
 
-/// Counts work; see [`super::prelude`].
-pub(super) const TICK: &str = "cofferdam_tick";
-/// Multiplication that refuses results that are too large.
-pub(super) const MULTIPLY: &str = "cofferdam_multiply";
-
 /// Functions that loop as long as they like. Where jq follows a path in order to change what is
 /// there, each round takes a piece of the stack.
-const LOOPS: [&str; 4] = ["until", "while", "repeat", "recurse"];
+pub(super) const LOOPS: [&str; 4] = ["until", "while", "repeat", "recurse"];
 /// Functions whose argument is followed as a path.
 const PATH_TAKERS: [&str; 5] = ["del", "path", "paths", "pick", "path_value"];
 
@@ -194,87 +189,6 @@ impl<'s> Survey<'s> {
             }
         }
     }
-}
-
-/// The same term with a meter in every loop and function, and with bounded multiplication.
-pub(super) fn metered(term: Term<'_>) -> Term<'_> {
-    use JqTerm as T;
-    match term {
-        T::Id | T::Recurse | T::Num(_) | T::Break(_) | T::Var(_) | T::Arr(None) => term,
-        T::Str(format, parts) => T::Str(format, parts.into_iter().map(metered_part).collect()),
-        T::Arr(Some(t)) => T::Arr(Some(Box::new(metered(*t)))),
-        T::Neg(t) => T::Neg(Box::new(metered(*t))),
-        T::Label(x, t) => T::Label(x, Box::new(metered(*t))),
-        T::Obj(entries) => T::Obj(
-            entries
-                .into_iter()
-                .map(|(k, v)| (metered(k), v.map(metered)))
-                .collect(),
-        ),
-        T::BinOp(l, BinaryOp::Math(Math::Mul), r) => {
-            T::Call(MULTIPLY, vec![metered(*l), metered(*r)])
-        }
-        T::BinOp(l, op, r) => T::BinOp(Box::new(metered(*l)), op, Box::new(metered(*r))),
-        T::Fold(name, over, pattern, args) => {
-            let mut args: Vec<_> = args.into_iter().map(metered).collect();
-            if let Some(update) = args.get_mut(1) {
-                *update = ticking(std::mem::take(update));
-            }
-            // The last value is weighed too: only then is it known to be small enough.
-            let fold = T::Fold(name, Box::new(metered(*over)), pattern, args);
-            T::BinOp(
-                Box::new(fold),
-                BinaryOp::Pipe(None),
-                Box::new(T::Call(TICK, vec![])),
-            )
-        }
-        T::TryCatch(t, handler) => T::TryCatch(
-            Box::new(metered(*t)),
-            handler.map(|h| Box::new(metered(*h))),
-        ),
-        T::IfThenElse(branches, otherwise) => T::IfThenElse(
-            branches
-                .into_iter()
-                .map(|(c, t)| (metered(c), metered(t)))
-                .collect(),
-            otherwise.map(|o| Box::new(metered(*o))),
-        ),
-        T::Def(defs, t) => T::Def(
-            defs.into_iter().map(metered_def).collect(),
-            Box::new(metered(*t)),
-        ),
-        T::Call(name, args) => T::Call(name, args.into_iter().map(metered).collect()),
-        T::Path(t, mut path) => {
-            for (part, _) in &mut path.0 {
-                *part = match std::mem::take(part) {
-                    Part::Index(index) => Part::Index(metered(index)),
-                    Part::Range(from, to) => Part::Range(from.map(metered), to.map(metered)),
-                };
-            }
-            T::Path(Box::new(metered(*t)), path)
-        }
-    }
-}
-
-/// The same definition with a meter.
-pub(super) fn metered_def(def: Def<&str>) -> Def<&str> {
-    Def {
-        name: def.name,
-        args: def.args,
-        body: ticking(metered(def.body)),
-    }
-}
-
-fn metered_part<'s>(part: StrPart<&'s str, Term<'s>>) -> StrPart<&'s str, Term<'s>> {
-    match part {
-        StrPart::Term(t) => StrPart::Term(metered(t)),
-        other => other,
-    }
-}
-
-fn ticking(term: Term<'_>) -> Term<'_> {
-    let tick = JqTerm::Call(TICK, vec![]);
-    JqTerm::BinOp(Box::new(tick), BinaryOp::Pipe(None), Box::new(term))
 }
 
 /// `.a.b` or `$x.a.b` as a root and keys, if that is all that the term is.

@@ -209,6 +209,9 @@ fn what_json_cannot_hold_is_an_error() {
 fn a_runaway_is_stopped_and_cannot_catch_that() {
     for source in [
         "[range(1e18)]",
+        "[range(1000) as $a | range(1000) as $b | range(1000) as $c | 1]",
+        "[1, 2, 3, 4, 5, 6, 7, 8] | [.[] as $a | .[] as $b | .[] as $c | .[] as $d | .[] as $e | .[] as $f | .[] as $g | 1] | length",
+        "[1, 2, 3, 4, 5, 6, 7, 8] | last(.[] + .[] + .[] + .[] + .[] + .[] + .[])",
         "[repeat(1)]",
         "last(repeat(.))",
         "until(false; .)",
@@ -237,6 +240,37 @@ fn a_runaway_is_stopped_and_cannot_catch_that() {
             "{source}: {:?}",
             found.map(|v| v.to_string().len())
         );
+    }
+}
+
+#[test]
+fn ordinary_work_on_large_data_is_not_stopped() {
+    let items: Vec<_> = (0..2_000)
+        .map(|i| json!({"id": i.to_string(), "n": i, "tags": ["a", "b"]}))
+        .collect();
+    let input = json!({ "items": items });
+    for (source, expected) in [
+        ("[.items[] | select(.n % 2 == 0)] | length", json!(1_000)),
+        (
+            ". as $all | [.items[] | select(.n < ($all.items | length))] | length",
+            json!(2_000),
+        ),
+        (".items | map({(.id): .n}) | add | length", json!(2_000)),
+        (
+            "reduce .items[] as $i ({}; .[$i.id] = $i) | length",
+            json!(2_000),
+        ),
+        (
+            ".items | group_by(.n % 10) | map(length) | add",
+            json!(2_000),
+        ),
+        (
+            "[.items[] | {key: .id, value: .n}] | from_entries | length",
+            json!(2_000),
+        ),
+        ("[.items[].n] | add", json!(1_999_000)),
+    ] {
+        assert_eq!(ok(source, &input), expected, "{source}");
     }
 }
 
