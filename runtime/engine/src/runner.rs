@@ -113,23 +113,19 @@ impl Runner {
 
     /// What a run that was read from its journal begins with.
     fn take_up(&mut self) {
-        if self.row.due_ms.take().is_some_and(|due_ms| self.forget_timer(due_ms)) {
+        if let Some(due_ms) = self.row.due_ms.take() {
+            self.edit(|batch, row| batch.delete(Table::Timer, timer_key(due_ms, &row.run)));
             self.must_commit = true;
         }
-        self.effects.extend(self.run.outstanding());
-        // Reviews and parked tasks have their rows already, except when the last commit did not
-        // make it; writing them again changes nothing.
+        // Reviews and parked tasks have rows, written in one batch with the event that led there.
+        let again = self.run.outstanding().into_iter();
+        self.effects.extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
         for ticket in self.run.in_flight() {
             self.feed(Event::Lost { ticket });
         }
         if self.row.status == Status::Waiting {
             self.set_status(Status::Running);
         }
-    }
-
-    fn forget_timer(&mut self, due_ms: u64) -> bool {
-        self.edit(|batch, row| batch.delete(Table::Timer, timer_key(due_ms, &row.run)));
-        true
     }
 
     /// Tells the machine what happened; false if it did not fit.
