@@ -7,7 +7,7 @@ use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
 use crate::definition::Definition;
-use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode};
+use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix};
 use crate::view::RunView;
 use crate::Error;
 
@@ -67,6 +67,23 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn events(&self) -> Result<Vec<EventRow>, Error> {
         self.all("event", Table::Event)
+    }
+
+    /// How many tasks are parked on a connection at this moment. One that was woken counts until
+    /// its next attempt has begun.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn parked(&self, connection: &str) -> Result<usize, Error> {
+        let prefix = parked_prefix(connection);
+        let mut range = KeyRange::prefix(prefix.clone());
+        let mut parked = 0;
+        loop {
+            let rows = self.store.scan(Table::Parked, range, PAGE)?;
+            let Some((last, _)) = rows.last() else { return Ok(parked) };
+            parked += rows.len();
+            range = KeyRange::prefix(prefix.clone()).after(last);
+        }
     }
 
     fn all<T: DeserializeOwned>(&self, what: &'static str, table: Table) -> Result<Vec<T>, Error> {
