@@ -15,6 +15,7 @@ use crate::schema::Schema;
 
 mod calls;
 
+pub(crate) use calls::http_action;
 pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
 
 /// A whole workflow, ready to run.

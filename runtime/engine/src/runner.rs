@@ -36,20 +36,38 @@ pub(crate) enum Message {
     /// A connection that a task is parked on works again.
     Recovered { task: String, connection: String },
     /// A person decided.
-    Decided { task: String, decision: Decision, told: tokio::sync::oneshot::Sender<Result<(), Error>> },
+    Decided {
+        task: String,
+        decision: Decision,
+        told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 /// What was under way and has ended.
 enum Done {
-    Admitted { attempt: Attempt, admitted: Result<Admitted, Failure> },
-    Called { ticket: u64, result: Result<Value, Failure> },
-    LookedUp { ticket: u64, answer: Lookup },
+    Admitted {
+        attempt: Attempt,
+        admitted: Result<Admitted, Failure>,
+    },
+    Called {
+        ticket: u64,
+        result: Result<Value, Failure>,
+    },
+    LookedUp {
+        ticket: u64,
+        answer: Lookup,
+    },
 }
 
 /// A call that begins once its intent is durable.
 enum Launch {
     Call(Attempt, Admitted),
-    Lookup { ticket: u64, connection: String, action: String, key: String },
+    Lookup {
+        ticket: u64,
+        connection: String,
+        action: String,
+        key: String,
+    },
 }
 
 /// A run whose next instant is nearer than this stays in memory.
@@ -98,14 +116,24 @@ impl Runner {
     ///
     /// # Errors
     /// The store's: the run stops where it is and can be resumed when the store works again.
-    pub async fn drive(&mut self, mailbox: &mut mpsc::UnboundedReceiver<Message>) -> Result<(), Error> {
+    pub async fn drive(
+        &mut self,
+        mailbox: &mut mpsc::UnboundedReceiver<Message>,
+    ) -> Result<(), Error> {
         self.take_up();
         loop {
             self.work().await?;
             if self.inner.closing.is_cancelled() {
                 return self.close().await;
             }
-            if self.row.status.is_final() || !self.wait(mailbox).await? {
+            if self.row.status.is_final() {
+                // What comes late still tidies up: a row of a task that was parked, say.
+                while let Ok(message) = mailbox.try_recv() {
+                    self.take(message);
+                }
+                return self.commit().await;
+            }
+            if !self.wait(mailbox).await? {
                 return Ok(());
             }
         }
@@ -119,7 +147,8 @@ impl Runner {
         }
         // Reviews and parked tasks have rows, written in one batch with the event that led there.
         let again = self.run.outstanding().into_iter();
-        self.effects.extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
+        self.effects
+            .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
         for ticket in self.run.in_flight() {
             self.feed(Event::Lost { ticket });
         }
@@ -166,7 +195,8 @@ impl Runner {
         }
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
-                slot.parked_total.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.parked_total
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 slot.parked.notify_one();
             }
         }
@@ -180,8 +210,19 @@ impl Runner {
         let at_ms = now_ms();
         match effect {
             Effect::Attempt(attempt) => self.ask(attempt),
-            Effect::Lookup { ticket, connection, action, key, .. } => {
-                self.launches.push(Launch::Lookup { ticket, connection, action, key });
+            Effect::Lookup {
+                ticket,
+                connection,
+                action,
+                key,
+                ..
+            } => {
+                self.launches.push(Launch::Lookup {
+                    ticket,
+                    connection,
+                    action,
+                    key,
+                });
             }
             Effect::Park { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);
@@ -191,11 +232,22 @@ impl Runner {
             Effect::Review { task, failure } => {
                 let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
                 let key = review_key(&run, &task);
-                let review = Review { run, task, workflow, failure, at_ms };
+                let review = Review {
+                    run,
+                    task,
+                    workflow,
+                    failure,
+                    at_ms,
+                };
                 self.put(Table::Review, key, encode(&review)?);
             }
             Effect::Emit { task, event } => {
-                let row = EventRow { run: self.row.run.clone(), task, event, at_ms };
+                let row = EventRow {
+                    run: self.row.run.clone(),
+                    task,
+                    event,
+                    at_ms,
+                };
                 let key = self.inner.next_id().into_bytes();
                 self.put(Table::Event, key, encode(&row)?);
             }
@@ -206,20 +258,32 @@ impl Runner {
 
     fn ask(&mut self, attempt: Attempt) {
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
-            let why = format!("there is no connection `{}` in this configuration", attempt.connection);
+            let why = format!(
+                "there is no connection `{}` in this configuration",
+                attempt.connection
+            );
             let failure = Failure::new(Class::Unavailable, "connection.missing", why);
-            self.feed(Event::Refused { ticket: attempt.ticket, failure });
+            self.feed(Event::Refused {
+                ticket: attempt.ticket,
+                failure,
+            });
             return;
         };
         match admission::try_admit(slot) {
             Admission::Admitted(admitted) => self.admitted(attempt, admitted),
             Admission::Refused(failure) => {
-                self.feed(Event::Refused { ticket: attempt.ticket, failure });
+                self.feed(Event::Refused {
+                    ticket: attempt.ticket,
+                    failure,
+                });
             }
             Admission::Full => {
                 let slot = Arc::clone(slot);
                 self.under_way.spawn(async move {
-                    Done::Admitted { attempt, admitted: admission::admit(slot).await }
+                    Done::Admitted {
+                        attempt,
+                        admitted: admission::admit(slot).await,
+                    }
                 });
             }
         }
@@ -239,16 +303,28 @@ impl Runner {
             Launch::Call(attempt, admitted) => {
                 self.under_way.spawn(async move {
                     let result = admitted.call(&attempt, String::new()).await;
-                    Done::Called { ticket: attempt.ticket, result }
+                    Done::Called {
+                        ticket: attempt.ticket,
+                        result,
+                    }
                 });
             }
-            Launch::Lookup { ticket, connection, action, key } => {
+            Launch::Lookup {
+                ticket,
+                connection,
+                action,
+                key,
+            } => {
                 let slot = self.inner.connections.get(&connection).cloned();
                 self.under_way.spawn(async move {
                     let answer = match slot {
                         Some(slot) => admission::look_up(&slot, &action, &key).await,
                         None => Lookup::Failed {
-                            failure: Failure::new(Class::Unavailable, "connection.missing", connection),
+                            failure: Failure::new(
+                                Class::Unavailable,
+                                "connection.missing",
+                                connection,
+                            ),
                         },
                     };
                     Done::LookedUp { ticket, answer }
@@ -263,7 +339,11 @@ impl Runner {
         }
         self.row.degraded = self.run.is_degraded();
         self.row.ended_ms = Some(at_ms);
-        if let Some(Outcome::Faulted { error, dead_letter: true }) = self.run.outcome() {
+        if let Some(Outcome::Faulted {
+            error,
+            dead_letter: true,
+        }) = self.run.outcome()
+        {
             let letter = DeadLetter {
                 run: self.row.run.clone(),
                 workflow: self.row.workflow.clone(),
@@ -326,7 +406,10 @@ impl Runner {
     }
 
     /// Waits for the next thing to happen; false if the run need not be held any longer.
-    async fn wait(&mut self, mailbox: &mut mpsc::UnboundedReceiver<Message>) -> Result<bool, Error> {
+    async fn wait(
+        &mut self,
+        mailbox: &mut mpsc::UnboundedReceiver<Message>,
+    ) -> Result<bool, Error> {
         let due_ms = self.run.next_due_ms();
         let now_ms = now_ms();
         let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
@@ -353,7 +436,9 @@ impl Runner {
         self.row.due_ms = due_ms;
         self.row.degraded = self.run.is_degraded();
         if let Some(due_ms) = due_ms {
-            self.edit(|batch, row| batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new()));
+            self.edit(|batch, row| {
+                batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
+            });
         }
         self.set_status(Status::Waiting);
         self.commit().await?;
@@ -374,9 +459,16 @@ impl Runner {
                 self.must_commit = true;
                 self.feed(Event::Recovered { task });
             }
-            Message::Decided { task, decision, told } => {
+            Message::Decided {
+                task,
+                decision,
+                told,
+            } => {
                 let key = review_key(&self.row.run, &task);
-                if self.feed(Event::Decided { task: task.clone(), decision }) {
+                if self.feed(Event::Decided {
+                    task: task.clone(),
+                    decision,
+                }) {
                     self.edit(|batch, _| batch.delete(Table::Review, key));
                     self.must_commit = true;
                     self.told.push(told);
@@ -389,25 +481,52 @@ impl Runner {
     }
 
     fn tick(&mut self) {
-        if self.run.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms()) {
+        if self
+            .run
+            .next_due_ms()
+            .is_some_and(|due_ms| due_ms <= now_ms())
+        {
             self.feed(Event::Tick);
         }
     }
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Admitted { attempt, admitted: Ok(admitted) }) => self.admitted(attempt, admitted),
-            Ok(Done::Admitted { attempt, admitted: Err(failure) }) => {
-                self.feed(Event::Refused { ticket: attempt.ticket, failure });
+            Ok(Done::Admitted {
+                attempt,
+                admitted: Ok(admitted),
+            }) => self.admitted(attempt, admitted),
+            Ok(Done::Admitted {
+                attempt,
+                admitted: Err(failure),
+            }) => {
+                self.feed(Event::Refused {
+                    ticket: attempt.ticket,
+                    failure,
+                });
             }
-            Ok(Done::Called { ticket, result: Ok(output) }) => {
+            Ok(Done::Called {
+                ticket,
+                result: Ok(output),
+            }) => {
                 self.feed(Event::Succeeded { ticket, output });
             }
-            Ok(Done::Called { ticket, result: Err(failure) }) => {
-                self.feed(Event::Failed { ticket, failure, draw: fastrand::u32(..) });
+            Ok(Done::Called {
+                ticket,
+                result: Err(failure),
+            }) => {
+                self.feed(Event::Failed {
+                    ticket,
+                    failure,
+                    draw: fastrand::u32(..),
+                });
             }
             Ok(Done::LookedUp { ticket, answer }) => {
-                self.feed(Event::LookedUp { ticket, answer, draw: fastrand::u32(..) });
+                self.feed(Event::LookedUp {
+                    ticket,
+                    answer,
+                    draw: fastrand::u32(..),
+                });
             }
             // The chamber catches panics; what is left is a defect of the runtime itself, and
             // the attempt is found lost when the run is taken up again.

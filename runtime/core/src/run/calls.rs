@@ -14,7 +14,10 @@ use crate::descriptor;
 use crate::error::WorkflowError;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
-use crate::workflow::{Call, Fallback, Kind, OnExhausted, OnOutage, Policy, Target, Task};
+
+use crate::workflow::{
+    Call, Fallback, HTTP_CONNECTION, Kind, OnExhausted, OnOutage, Policy, Target, Task, http_action,
+};
 
 /// An idempotency key is handed to other systems, which take no more.
 const KEY_BYTES_MAX: usize = 128;
@@ -32,7 +35,10 @@ impl Run {
         let with = Arc::new(self.evaluate(&call.with, input, &around)?);
         let (connection, action) = match &call.target {
             Target::Action { connection, action } => (connection.clone(), action.clone()),
-            Target::Http => ("http".to_owned(), http_action(&with).to_owned()),
+            Target::Http => {
+                let method = with.get("method").and_then(Value::as_str).unwrap_or("get");
+                (HTTP_CONNECTION.to_owned(), http_action(method).to_owned())
+            }
         };
         let custom = match &call.policy.idempotency_key {
             None => None,
@@ -554,16 +560,6 @@ pub(super) struct InnerCall<'a> {
     pub action: &'a str,
     pub input: Arc<Value>,
     pub call_key: String,
-}
-
-/// The `http` connector has an action for each effect that a method has.
-fn http_action(with: &Value) -> &'static str {
-    let method = with.get("method").and_then(Value::as_str).unwrap_or("get");
-    match method.to_ascii_lowercase().as_str() {
-        "get" | "head" | "options" => "get",
-        "put" | "delete" => "put",
-        _ => "send",
-    }
 }
 
 fn hashed(text: &str) -> String {

@@ -71,6 +71,15 @@ fn targets(call: &Call) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The action of an HTTP connector that serves a method.
+pub(crate) fn http_action(method: &str) -> &'static str {
+    match method.to_ascii_lowercase().as_str() {
+        "get" | "head" | "options" => "get",
+        "put" | "delete" => "put",
+        _ => "send",
+    }
+}
+
 fn http_actions(call: &Call) -> impl Iterator<Item = &'static str> {
     use crate::expr::Template;
     let method = match &call.with {
@@ -78,13 +87,7 @@ fn http_actions(call: &Call) -> impl Iterator<Item = &'static str> {
         Template::Literal(value) => value.get("method"),
         Template::Expr(_) | Template::Uri(_) | Template::Array(_) => None,
     };
-    let only = method
-        .and_then(serde_json::Value::as_str)
-        .map(|method| match method {
-            "get" | "head" | "options" => "get",
-            "put" | "delete" => "put",
-            _ => "send",
-        });
+    let only = method.and_then(serde_json::Value::as_str).map(http_action);
     HTTP_ACTIONS
         .into_iter()
         .filter(move |a| only.is_none_or(|o| o == *a))
