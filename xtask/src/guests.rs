@@ -59,7 +59,7 @@ const PACKAGE_PREFIX: &str = "cofferdam-plugin-";
 /// one and the same set avoids compiling the WebAssembly engine twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostBuild {
-    /// The programs of the demo, in the dev profile.
+    /// All programs of the workspace, in the dev profile.
     Dev,
     /// All programs and tests of the workspace, in the dev profile.
     Tests,
@@ -70,11 +70,7 @@ pub(crate) enum HostBuild {
 impl HostBuild {
     fn args(self) -> &'static [&'static str] {
         match self {
-            Self::Dev => &[
-                "build",
-                "--package=cofferdam-cli",
-                "--package=cofferdam-standins",
-            ],
+            Self::Dev => &["build", "--workspace", "--bins"],
             Self::Tests => &["build", "--workspace", "--bins", "--tests"],
             Self::Release => &[
                 "build",
