@@ -248,7 +248,7 @@ async fn requests_are_counted() {
 async fn a_deadline_after_a_request_leaves_the_effect_unknown() {
     let web = Web::start("").await;
     let connection = unruly(unruly_spec(Some(&web.url)));
-    let mut call = call("fetch", json!({"url": web.url}));
+    let mut call = call("fetch", json!({"url": web.url, "method": "POST"}));
     call.timeout = Duration::from_millis(400);
     let (failure, _) = fails(&connection, call).await;
     assert_eq!(failure.class, Class::Timeout, "{failure}");
@@ -384,4 +384,18 @@ async fn state_is_apart_for_each_tenant_and_connection() {
     assert_eq!(before(first.invoke(remember("a", "2")).await), json!("1"));
     assert_eq!(before(first.invoke(remember("b", "3")).await), json!(null));
     assert_eq!(before(second.invoke(remember("a", "4")).await), json!(null));
+}
+
+#[tokio::test]
+async fn a_trap_after_a_request_leaves_the_effect_unknown() {
+    let web = Web::start("fine").await;
+    let mut spec = unruly_spec(Some(&web.url));
+    spec.limits.cpu_time = Duration::from_millis(40);
+    spec.limits.requests_max = 10_000;
+    let many = call("count-requests", json!({"url": web.url, "n": 10_000}));
+    let (failure, _) = fails(&unruly(spec), many).await;
+    assert_eq!(
+        (failure.code.as_str(), failure.effect),
+        ("limit.cpu", EffectState::Unknown)
+    );
 }

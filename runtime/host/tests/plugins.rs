@@ -142,6 +142,7 @@ fn a_manifest_that_contradicts_the_descriptor_is_refused() {
 }
 
 const KV: &str = r#"(import "cofferdam:connector/kv@1.0.0" (instance))"#;
+const SECRETS: &str = r#"(import "cofferdam:connector/secrets@1.0.0" (instance))"#;
 const SQL: &str = r#"(import "cofferdam:connector/sql@1.0.0" (instance))"#;
 
 fn connecting(plugin: &Plugin, spec: ConnectionSpec) -> Error {
@@ -163,11 +164,12 @@ fn an_import_without_a_grant_is_refused_with_the_line_that_grants_it() {
         assert!(told.contains(what) && told.contains(line), "{told}");
         assert!(told.contains("[connections.crm.grants]"), "{told}");
     }
+    let asks = format!("{MANIFEST}[capabilities]\nsecrets = [\"TOKEN\"]\n");
+    let component = wat::stamped(wat::component(SECRETS, "", "", ""));
+    let plugin = host().load(artifact(component, Some(&asks))).unwrap();
+    let told = connecting(&plugin, ConnectionSpec::new("crm")).to_string();
+    assert!(told.contains("the secret `TOKEN`"), "{told}");
     let plugin = host().load(guest("unruly")).unwrap();
-    let mut spec = unruly_spec(None);
-    spec.secrets.clear();
-    let told = connecting(&plugin, spec).to_string();
-    assert!(told.contains("the secret `UNRULY_SECRET`"), "{told}");
     let mut spec = unruly_spec(None);
     spec.grants.http.clear();
     let told = connecting(&plugin, spec).to_string();
