@@ -1,0 +1,122 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::Format;
+use crate::{
+    call, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
+    runs,
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  completed
+  1  the run faulted, the call failed, a check did not pass
+  2  the command line is wrong, or a file that it names (config, workflow, plugin, input)
+  3  the run waits: parked on a connection, or for a person's decision
+  4  the store cannot be opened, read or written
+
+Data goes to standard output and nothing else does. Every error has a code (CD0202) that
+`cofferdam errors CODE` explains.";
+
+/// An agent runtime whose connectors cannot sink it.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The configuration [default: cofferdam.toml in this folder, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "COFFERDAM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where runs are kept [default: the configuration's [store] path, else .cofferdam]
+    #[arg(long, global = true, value_name = "DIR", env = "COFFERDAM_DATA")]
+    pub data: Option<PathBuf>,
+    /// How data is written
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub output: Format,
+    /// Tell more on standard error; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a workflow and print its output
+    #[command(after_long_help = run::EXAMPLES)]
+    Run(run::RunArgs),
+    /// Call one action of a plugin, in a chamber, without a store
+    #[command(after_long_help = call::EXAMPLES)]
+    Call(call::CallArgs),
+    /// Look at plugins, and prepare them
+    #[command(subcommand)]
+    Plugin(plugin::PluginVerb),
+    /// Look at runs, and let them go on
+    #[command(subcommand)]
+    Runs(runs::RunsVerb),
+    /// Look at runs that are out of options
+    #[command(subcommand)]
+    Deadletters(deadletters::DeadlettersVerb),
+    /// Look at tasks that wait for a person, and decide
+    #[command(subcommand)]
+    Reviews(reviews::ReviewsVerb),
+    /// Look at the configured connections
+    #[command(subcommand)]
+    Connection(connection::ConnectionVerb),
+    /// Look at the events that workflows published
+    #[command(subcommand)]
+    Events(events::EventsVerb),
+    /// Check configuration, plugins, store, disk and connections
+    #[command(after_long_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
+    /// See it survive outages, crashes and wrong answers, with services that stand in for real ones
+    #[command(after_long_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+    /// Print completions for a shell
+    #[command(after_long_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Explain an error code
+    #[command(after_long_help = errors::EXAMPLES)]
+    Errors(errors::ErrorsArgs),
+}
+
+/// Reads `30s`, `5m`, `1h 30m`; `0` is zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number and a unit, such as 500ms, 30s or 1h"))
+}
+
+/// Reads `64MiB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    cofferdam_core::manifest::parse_bytes(text)
+        .ok_or_else(|| "write a whole number and a unit, such as 64MiB or 512KiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,153 @@
+//! What the global arguments stand for.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cofferdam::{Archive, Config, Error, Runtime};
+use cofferdam_host::{Host, HostOptions};
+
+use crate::args::Global;
+use crate::exit::{storage, usage};
+use crate::output::Format;
+
+/// Where runs are kept if nobody says otherwise.
+const DATA_DEFAULT: &str = ".cofferdam";
+const CONFIG_DEFAULT: &str = "cofferdam.toml";
+/// A program that makes one call at a time needs no large pool.
+const CHAMBERS: u32 = 4;
+
+/// The global arguments; files are read when a verb asks for them.
+#[derive(Clone)]
+pub struct Context {
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+    format: Format,
+    verbose: bool,
+}
+
+impl Context {
+    pub fn new(global: &Global) -> Self {
+        let default = Path::new(CONFIG_DEFAULT);
+        Self {
+            config: global
+                .config
+                .clone()
+                .or_else(|| default.is_file().then(|| default.to_owned())),
+            data: global.data.clone(),
+            format: global.output,
+            verbose: global.verbose > 0,
+        }
+    }
+
+    /// The same for one workflow: if no configuration is named and none is in this folder, that
+    /// beside the workflow is used, so that an example runs as it lies there.
+    pub fn beside(&self, workflow: &Path) -> Self {
+        let beside = workflow.with_file_name(CONFIG_DEFAULT);
+        let config = self
+            .config
+            .clone()
+            .or_else(|| beside.is_file().then_some(beside));
+        Self {
+            config,
+            ..self.clone()
+        }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether more is to be told.
+    pub fn verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// What to write to go on with a run.
+    pub fn resume_command(&self, run: &str) -> String {
+        self.command(&format!("runs resume {run}"))
+    }
+
+    /// A command on the same configuration and the same store, to be copied.
+    pub fn command(&self, verb: &str) -> String {
+        let mut command = format!("cofferdam {verb}");
+        for (flag, path) in [("--config", &self.config), ("--data", &self.data)] {
+            if let Some(path) = path {
+                command += &format!(" {flag} {}", path.display());
+            }
+        }
+        command
+    }
+
+    /// The configuration's file, if there is one.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// The configuration, with the place of the store filled in.
+    pub fn config(&self) -> Result<Config> {
+        let config = match &self.config {
+            Some(path) => Config::load(path).map_err(Error::from)?,
+            None => Config::default(),
+        };
+        let configured = config.store_path().map(Path::to_owned);
+        let data = self
+            .data
+            .clone()
+            .or(configured)
+            .unwrap_or_else(|| DATA_DEFAULT.into());
+        Ok(config.with_store(data))
+    }
+
+    /// The store, to look at it. It has to be there.
+    pub fn archive(&self) -> Result<Archive> {
+        let path = self.store_path()?;
+        Archive::open(&path)?.ok_or_else(|| {
+            storage(format!(
+                "there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
+                path.display()
+            ))
+        })
+    }
+
+    /// Where the store is. `--data` alone decides if it is given, so that a store can be looked at
+    /// beside a configuration that is broken.
+    pub fn store_path(&self) -> Result<PathBuf> {
+        match &self.data {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self
+                .config()?
+                .store_path()
+                .map_or_else(|| DATA_DEFAULT.into(), Path::to_owned)),
+        }
+    }
+
+    /// A runtime on a store that is there: for verbs that go on with runs.
+    pub async fn runtime(&self) -> Result<Runtime> {
+        let path = self.store_path()?;
+        if !path.exists() {
+            return Err(usage(format!(
+                "there is no store at `{}`\nhelp: name the one that holds the run with --data DIR",
+                path.display()
+            )));
+        }
+        Ok(Runtime::open(self.config()?).await?)
+    }
+
+    /// Chambers for single calls.
+    pub fn host(&self, config: &Config) -> Result<Host> {
+        let options = HostOptions {
+            code_cache_dir: config.code_cache_dir(),
+            concurrency_max: CHAMBERS,
+        };
+        Ok(Host::new(options)?)
+    }
+}
+
+/// Runs a future to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

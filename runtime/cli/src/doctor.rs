@@ -1,0 +1,384 @@
+//! `cofferdam doctor`: everything that has to be right before a run can go well.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+use cofferdam::config::Connection;
+use cofferdam::{Archive, Config};
+use cofferdam_host::{Artifact, Health, HealthStatus, Host, MemoryKv, Services};
+use serde::Serialize;
+
+use crate::context::{Context, block_on};
+use crate::exit::FAILED;
+use crate::output;
+use crate::style::Style;
+
+pub const EXAMPLES: &str = "\
+One line for each thing that was looked at: ok, warn or fail, with a remedy. Each connection's
+plugin is asked whether what is behind it works, which changes nothing there. Exits with 1 if
+anything fails; warnings do not count.
+
+Examples:
+  cofferdam doctor --config cofferdam.toml
+  cofferdam doctor --offline --output json";
+
+/// Below this the store is about to stop.
+const FREE_BYTES_FAIL: u64 = 100 << 20;
+/// Below this somebody should look at the disk.
+const FREE_BYTES_WARN: u64 = 1 << 30;
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Do not ask connections whether what is behind them works
+    #[arg(long)]
+    offline: bool,
+}
+
+/// How one thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+impl Finding {
+    fn new(
+        verdict: Verdict,
+        what: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict,
+            what: what.into(),
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn ok(what: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, what, message, "")
+    }
+
+    /// A message of ours ends in its remedy; the two are told apart for programs.
+    fn fail(what: impl Into<String>, error: &str) -> Self {
+        let (message, remedy) = error.split_once("\nhelp: ").unwrap_or((error, ""));
+        Self::new(Verdict::Fail, what, message, remedy)
+    }
+}
+
+pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
+    let mut findings = Vec::new();
+    let config = configuration(context, &mut findings);
+    let data = config.store_path().map(Path::to_owned);
+    match context.host(&config) {
+        Ok(host) => {
+            plugins(&config, &host, &mut findings);
+            connections(&config, &host, args.offline, &mut findings)?;
+        }
+        Err(error) => findings.push(Finding::fail("sandbox", &format!("{error:#}"))),
+    }
+    if let Some(path) = &data {
+        findings.push(store(path));
+        findings.extend(disk(path));
+    }
+    findings.push(toolchain());
+    tell(context, &findings)
+}
+
+/// The configuration, or one without connections if it is wrong.
+fn configuration(context: &Context, findings: &mut Vec<Finding>) -> Config {
+    let file = context.config_file().map(|path| path.display().to_string());
+    match context.config() {
+        Ok(config) => {
+            let count = config.connections().count();
+            findings.push(match file {
+                Some(file) => Finding::ok("configuration", format!("{file}: {count} connections")),
+                None => Finding::new(
+                    Verdict::Warn,
+                    "configuration",
+                    "there is none: workflows can call nothing but `http`",
+                    "write a cofferdam.toml, or name one with --config FILE",
+                ),
+            });
+            config
+        }
+        Err(error) => {
+            findings.push(Finding::fail("configuration", &format!("{error:#}")));
+            match context.store_path() {
+                Ok(path) => Config::new().with_store(path),
+                Err(_) => Config::new(),
+            }
+        }
+    }
+}
+
+fn plugins(config: &Config, host: &Host, findings: &mut Vec<Finding>) {
+    let plugins = config.plugins();
+    if plugins.is_empty() {
+        findings.push(Finding::new(
+            Verdict::Warn,
+            "plugins",
+            "there are none in the plugin folders",
+            "name the folder with `[plugins] dir` or COFFERDAM_PLUGINS",
+        ));
+    }
+    for (name, path) in plugins {
+        let what = format!("plugin {name}");
+        let admitted = Artifact::read(&path).and_then(|artifact| host.load(artifact));
+        findings.push(match admitted {
+            Ok(plugin) => match plugin.descriptor() {
+                Some(descriptor) => Finding::ok(
+                    what,
+                    format!(
+                        "{}, {} actions",
+                        descriptor.version,
+                        descriptor.actions.len()
+                    ),
+                ),
+                None => Finding::new(
+                    Verdict::Fail,
+                    what,
+                    "it carries no descriptor",
+                    format!("cofferdam plugin stamp {}", path.display()),
+                ),
+            },
+            Err(error) => Finding::fail(what, &format!("{}: {error}", error.code())),
+        });
+    }
+}
+
+fn connections(
+    config: &Config,
+    host: &Host,
+    offline: bool,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    for connection in config.connections() {
+        let what = format!("connection {}", connection.name());
+        if !connection.enabled() {
+            findings.push(Finding::new(
+                Verdict::Warn,
+                what,
+                "is switched off",
+                "write `enabled = true` to use it",
+            ));
+            continue;
+        }
+        let made = match make(connection, host) {
+            Ok(made) => made,
+            Err(error) => {
+                findings.push(Finding::fail(what, &error));
+                continue;
+            }
+        };
+        if offline {
+            findings.push(Finding::ok(
+                what,
+                "its plugin is admitted; what is behind it was not asked",
+            ));
+            continue;
+        }
+        let health = block_on(async { Ok(made.check().await) })?;
+        findings.push(asked(what, health));
+    }
+    Ok(())
+}
+
+fn make(connection: &Connection, host: &Host) -> Result<cofferdam_host::Connection, String> {
+    let path = connection
+        .resolve_plugin()
+        .map_err(|error| error.to_string())?;
+    let coded = |error: cofferdam_host::Error| format!("{}: {error}", error.code());
+    let plugin = Artifact::read(&path)
+        .and_then(|artifact| host.load(artifact))
+        .map_err(coded)?;
+    let services = Services {
+        kv: Arc::new(MemoryKv::default()),
+    };
+    plugin
+        .connect(connection.spec_for(plugin.manifest()), services)
+        .map_err(coded)
+}
+
+fn asked(what: String, health: Result<Health, cofferdam::Failure>) -> Finding {
+    const REMEDY: &str =
+        "see that what is behind it runs and that address and credentials are right";
+    match health {
+        Ok(Health {
+            status: HealthStatus::Healthy,
+            message,
+        }) => Finding::ok(what, message),
+        Ok(Health {
+            status: HealthStatus::Degraded,
+            message,
+        }) => Finding::new(Verdict::Warn, what, message, REMEDY),
+        Ok(Health {
+            status: HealthStatus::Unhealthy,
+            message,
+        }) => Finding::new(Verdict::Fail, what, message, REMEDY),
+        Err(failure) if failure.class == cofferdam::Class::Unsupported => Finding::new(
+            Verdict::Warn,
+            what,
+            failure.to_string(),
+            "its plugin cannot be asked; call an action instead",
+        ),
+        Err(failure) => Finding::new(Verdict::Fail, what, failure.to_string(), REMEDY),
+    }
+}
+
+fn store(path: &Path) -> Finding {
+    let what = format!("store {}", path.display());
+    let checked = Archive::open(path).and_then(|archive| match archive {
+        None => Ok(None),
+        Some(archive) => Ok(Some((archive.verify()?, archive.size_on_disk()?))),
+    });
+    match checked {
+        Ok(None) => Finding::ok(what, "is not there yet; the first run makes it"),
+        Ok(Some((report, bytes))) if report.is_clean() => Finding::ok(
+            what,
+            format!(
+                "{} runs, {} rows, {} KiB, all in order",
+                report.runs,
+                report.rows,
+                bytes >> 10
+            ),
+        ),
+        Ok(Some((report, _))) => {
+            let first = report
+                .problems
+                .first()
+                .map_or_else(String::new, |p| format!("{}: {}", p.place, p.what));
+            let count = report.problems.len() as u64 + report.problems_left_off;
+            let remedy =
+                "stop every process that uses it, copy the directory away, and restore a backup";
+            Finding::new(
+                Verdict::Fail,
+                what,
+                format!("{count} rows do not fit: {first}"),
+                remedy,
+            )
+        }
+        Err(error) => Finding::fail(what, &error.to_string()),
+    }
+}
+
+/// The space where the store is or will be.
+fn disk(path: &Path) -> Option<Finding> {
+    let there: PathBuf = path
+        .ancestors()
+        .map(|dir| {
+            if dir.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                dir
+            }
+        })
+        .find(|dir| dir.exists())?
+        .to_owned();
+    let found = rustix::fs::statvfs(&there).ok()?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let message = format!("{} MiB free at {}", free >> 20, there.display());
+    let verdict = match free {
+        ..FREE_BYTES_FAIL => Verdict::Fail,
+        FREE_BYTES_FAIL..FREE_BYTES_WARN => Verdict::Warn,
+        FREE_BYTES_WARN.. => return Some(Finding::ok("disk", message)),
+    };
+    Some(Finding::new(
+        verdict,
+        "disk",
+        message,
+        "make room, or move the store with --data DIR",
+    ))
+}
+
+/// Whether plugins could be built here; only their authors need that.
+fn toolchain() -> Finding {
+    const TARGET: &str = "wasm32-wasip2";
+    let asked = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::null())
+        .output();
+    let libraries = asked
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    match libraries {
+        Some(dir) if dir.is_dir() => {
+            Finding::ok("toolchain", format!("rustc can build plugins for {TARGET}"))
+        }
+        Some(_) | None => Finding::new(
+            Verdict::Warn,
+            "toolchain",
+            format!("no rustc with the target {TARGET}; only authors of plugins need it"),
+            format!("rustup target add {TARGET}; in a checkout, cargo xtask setup"),
+        ),
+    }
+}
+
+fn tell(context: &Context, findings: &[Finding]) -> Result<ExitCode> {
+    if context.is_json() {
+        output::json(&findings)?;
+    } else {
+        output::text(&lines(findings, Style::stdout()))?;
+    }
+    let failed = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Fail);
+    Ok(if failed {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn lines(findings: &[Finding], style: Style) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let word = match finding.verdict {
+            Verdict::Ok => style.good("ok  "),
+            Verdict::Warn => style.warn("warn"),
+            Verdict::Fail => style.bad("fail"),
+        };
+        let message = finding.message.replace('\n', "\n      ");
+        text += &format!("{word}  {}: {message}\n", finding.what);
+        if !finding.remedy.is_empty() {
+            text += &format!("      -> {}\n", finding.remedy);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_stands_below_its_finding() {
+        let findings = [
+            Finding::ok("disk", "fine"),
+            Finding::fail("store", "is broken\nhelp: mend it"),
+        ];
+        let text = lines(&findings, Style::plain());
+        assert_eq!(
+            text,
+            "ok    disk: fine\nfail  store: is broken\n      -> mend it\n"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! `cofferdam plugin inspect`
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use cofferdam_core::descriptor::{Descriptor, Effect};
+use cofferdam_core::manifest::Manifest;
+use cofferdam_host::{Artifact, Plugin};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::output;
+use crate::style::Style;
+
+pub const EXAMPLES: &str = "\
+A component that was never stamped carries no descriptor; its `describe` is then run in a chamber
+that is granted nothing. Otherwise no code of the plugin runs.
+
+Examples:
+  cofferdam plugin inspect hubspot
+  cofferdam plugin inspect ./target/wasm32-wasip2/release/crm.wasm --output json";
+
+/// What `plugin inspect` takes.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A plugin's name, or the path of a component or its folder
+    #[arg(value_name = "PATH|NAME")]
+    plugin: String,
+}
+
+pub fn run(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
+    let config = context.config()?;
+    let path = super::locate(&config, &args.plugin)?;
+    let host = context.host(&config)?;
+    let plugin = host.load(Artifact::read(&path)?)?;
+    let stamped = plugin.descriptor().is_some();
+    let plugin = super::described(plugin)?;
+    if context.is_json() {
+        output::json(&json!({
+            "descriptor": plugin.descriptor(),
+            "manifest": plugin.manifest(),
+            "digest": plugin.digest(),
+            "stamped": stamped,
+            "imports": plugin.imports(),
+            "recovery": plugin.exports_recovery(),
+            "path": path,
+        }))?;
+    } else {
+        output::text(&describe(&plugin, stamped, Style::stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(plugin: &Plugin, stamped: bool, style: Style) -> String {
+    let mut text = String::new();
+    if let Some(descriptor) = plugin.descriptor() {
+        let title = format!("{} {}", descriptor.name, descriptor.version);
+        let _ = writeln!(text, "{}  {}", style.bold(&title), descriptor.description);
+    }
+    let digest = format!("sha256:{}", plugin.digest());
+    let _ = writeln!(
+        text,
+        "{}",
+        style.dim(&format!("{digest}  {}", plugin.origin()))
+    );
+    if !stamped {
+        let _ = writeln!(
+            text,
+            "{}",
+            style.warn("not stamped: run `cofferdam plugin stamp` before using it")
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\nimports   {}",
+        join(plugin.imports().iter().copied())
+    );
+    if let Some(manifest) = plugin.manifest() {
+        asks(&mut text, manifest);
+    } else {
+        text.push_str("asks for  no manifest: the operator's grants alone decide\n");
+    }
+    if let Some(descriptor) = plugin.descriptor() {
+        actions(&mut text, descriptor, style);
+    }
+    text
+}
+
+fn asks(text: &mut String, manifest: &Manifest) {
+    let wants = &manifest.capabilities;
+    let mut lines = Vec::new();
+    for (what, list) in [
+        ("http", &wants.http),
+        ("secrets", &wants.secrets),
+        ("filesystem", &wants.filesystem),
+    ] {
+        if !list.is_empty() {
+            lines.push(format!("{what} {}", list.join(" ")));
+        }
+    }
+    for (what, wanted) in [("sql", wants.sql), ("smtp", wants.smtp), ("kv", wants.kv)] {
+        if wanted {
+            lines.push(what.to_owned());
+        }
+    }
+    for (what, wish) in [
+        ("memory", &manifest.limits.memory),
+        ("timeout", &manifest.limits.timeout),
+        ("cpu", &manifest.limits.cpu),
+    ] {
+        lines.extend(wish.as_ref().map(|wish| format!("{what} {wish}")));
+    }
+    let _ = writeln!(text, "asks for  {}", join(lines.iter().map(String::as_str)));
+}
+
+fn actions(text: &mut String, descriptor: &Descriptor, style: Style) {
+    text.push_str("\nactions\n");
+    for (name, action) in &descriptor.actions {
+        let effect = match action.effect {
+            Effect::Read => "read",
+            Effect::Idempotent => "idempotent",
+            Effect::Once => "once",
+        };
+        let _ = writeln!(text, "  {}  {effect}  {}", style.bold(name), action.title);
+        if let Some(undo) = &action.compensated_by {
+            let _ = writeln!(text, "      compensated by {undo}");
+        }
+        if action.lookup {
+            text.push_str("      an unknown outcome can be looked up\n");
+        }
+    }
+}
+
+fn join<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let items: Vec<&str> = items.collect();
+    if items.is_empty() {
+        "nothing".to_owned()
+    } else {
+        items.join(", ")
+    }
+}

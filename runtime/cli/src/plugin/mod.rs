@@ -1,0 +1,56 @@
+//! `cofferdam plugin …`
+
+mod inspect;
+mod list;
+mod stamp;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+use cofferdam::Config;
+use cofferdam_host::Plugin;
+
+use crate::context::{Context, block_on};
+
+/// What can be done with plugins.
+#[derive(Debug, Subcommand)]
+pub enum PluginVerb {
+    /// Show what a plugin offers and what it asks for; its code is not run
+    #[command(after_long_help = inspect::EXAMPLES)]
+    Inspect(inspect::InspectArgs),
+    /// List the plugins that can be named in a configuration
+    #[command(after_long_help = list::EXAMPLES)]
+    List,
+    /// Write descriptor and manifest into a component
+    #[command(after_long_help = stamp::EXAMPLES)]
+    Stamp(stamp::StampArgs),
+}
+
+pub fn run(context: &Context, verb: PluginVerb) -> Result<ExitCode> {
+    match verb {
+        PluginVerb::Inspect(args) => inspect::run(context, &args),
+        PluginVerb::List => list::run(context),
+        PluginVerb::Stamp(args) => stamp::run(context, &args),
+    }
+}
+
+/// The file or folder of a plugin that is given by name or path.
+pub fn locate(config: &Config, plugin: &str) -> Result<PathBuf> {
+    let as_path = Path::new(plugin);
+    if as_path.exists() && (as_path.is_file() || as_path.join("plugin.wasm").exists()) {
+        return Ok(as_path.to_owned());
+    }
+    Ok(config.find_plugin(plugin).map_err(cofferdam::Error::from)?)
+}
+
+/// The plugin with a descriptor; one that was never stamped is asked, in a chamber that is granted
+/// nothing.
+pub fn described(plugin: Plugin) -> Result<Plugin> {
+    if plugin.descriptor().is_some() {
+        return Ok(plugin);
+    }
+    let descriptor = block_on(async { Ok(plugin.describe().await?) })?;
+    Ok(plugin.with_descriptor(descriptor))
+}

@@ -1,0 +1,215 @@
+//! `cofferdam run`: one workflow, from its input to its output.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use cofferdam::config::Connection;
+use cofferdam::{Config, RunView, Runtime, StartOptions, Status};
+use serde_json::Value;
+
+use crate::context::{Context, block_on};
+use crate::exit::{self, usage};
+use crate::follow::{Followed, follow};
+use crate::{input, interrupt, output};
+
+pub const EXAMPLES: &str = "\
+Prints the workflow's output as JSON, alone, on standard output. A run that faults prints its error
+object on standard error and exits with 1. A run that is parked or waits for a person is told on
+standard error with exit code 3, and goes on with `cofferdam runs resume`; pauses of up to a minute
+(retries, `wait`) are waited for in any case. Ctrl-C stops gracefully: the run can be resumed.
+
+Examples:
+  cofferdam run lead-intake.yaml --input lead.json --config cofferdam.toml
+  echo '{\"email\": \"ada@example.com\"}' | cofferdam run lead-intake.yaml --input - --details
+  cofferdam run fetch.yaml --allow-http https://api.example.com
+  cofferdam run nightly.yaml --id nightly-2026-11-21 --wait 10m";
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The workflow (Open Workflow Specification, YAML or JSON)
+    workflow: PathBuf,
+    /// Its input as JSON: a file, or `-` for standard input [default: an empty object]
+    #[arg(long, value_name = "FILE|-")]
+    input: Option<String>,
+    /// Let `call: http` reach the origin of this URL; may be repeated
+    #[arg(long, value_name = "URL")]
+    allow_http: Vec<String>,
+    /// Print an envelope: run, status, output or error, provenance and tasks
+    #[arg(long)]
+    details: bool,
+    /// How long to wait for a run that is parked or waits for a person
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::args::duration)]
+    wait: Duration,
+    /// The run's id; starting the same id again gives the run that there is
+    #[arg(long, value_name = "RUN")]
+    id: Option<String>,
+}
+
+pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
+    let context = &context.beside(&args.workflow);
+    let input = match &args.input {
+        Some(path) => input::from_file(path)?,
+        None => Value::Object(serde_json::Map::new()),
+    };
+    if !args.workflow.is_file() {
+        let path = args.workflow.display();
+        return Err(usage(format!(
+            "cannot read the workflow `{path}`: no such file\nhelp: check the path"
+        )));
+    }
+    let config = allow_http(context.config()?, &args.allow_http)?;
+    block_on(async {
+        let runtime = Runtime::open(config).await?;
+        let done = start(context, args, &runtime, input).await;
+        runtime.shutdown().await;
+        done
+    })
+}
+
+async fn start(
+    context: &Context,
+    args: &RunArgs,
+    runtime: &Runtime,
+    input: Value,
+) -> Result<ExitCode> {
+    let interrupted = interrupt::asked();
+    let workflow = runtime.load_workflow(&args.workflow)?;
+    let options = StartOptions {
+        id: args.id.clone(),
+    };
+    let run = runtime.start_with(&workflow, input, options).await?;
+    if context.verbose() {
+        eprintln!("run {run}");
+    }
+    let followed = follow(runtime, &run, args.wait, interrupted).await?;
+    tell(context, &run, followed, args.details)
+}
+
+/// The built-in connection for `call: http`, with these origins besides what is configured.
+fn allow_http(config: Config, urls: &[String]) -> Result<Config> {
+    if urls.is_empty() {
+        return Ok(config);
+    }
+    let configured = config.connection("http").cloned();
+    let mut connection = configured.unwrap_or_else(|| Connection::new("http", "http"));
+    for url in urls {
+        connection = connection.allow_http(origin(url)?);
+    }
+    Ok(config.with_connection(connection))
+}
+
+/// The origin of a URL, which is what can be granted.
+pub fn origin(url: &str) -> Result<String> {
+    const FORM: &str = "help: write a URL such as https://api.example.com or http://127.0.0.1:8080";
+    let parsed = url::Url::parse(url)
+        .map_err(|error| usage(format!("--allow-http `{url}`: {error}\n{FORM}")))?;
+    if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+        return Err(usage(format!(
+            "--allow-http `{url}`: only http and https can be allowed\n{FORM}"
+        )));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(usage(format!(
+            "--allow-http: a URL with credentials cannot be allowed\n{FORM}"
+        )));
+    }
+    Ok(parsed.origin().ascii_serialization())
+}
+
+/// Prints what became of a run and chooses the exit code.
+pub fn tell(context: &Context, run: &str, followed: Followed, details: bool) -> Result<ExitCode> {
+    let (view, is_waiting) = match followed {
+        Followed::Ended(view) => (view, false),
+        Followed::Waiting(view) => (view, true),
+        Followed::Interrupted => {
+            eprintln!(
+                "stopped; nothing is lost. Go on with: {}",
+                context.resume_command(run)
+            );
+            return Ok(ExitCode::from(exit::WAITING));
+        }
+    };
+    if details {
+        output::json(&view)?;
+    }
+    if is_waiting {
+        tell_waiting(context, &view);
+        return Ok(ExitCode::from(exit::WAITING));
+    }
+    if view.status == Status::Faulted {
+        if let Some(error) = &view.error {
+            eprintln!("{}", serde_json::to_string_pretty(error)?);
+        }
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    tell_degraded(&view);
+    if !details {
+        output::json(&view.output)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_waiting(context: &Context, view: &RunView) {
+    eprintln!("run {} waits:", view.run);
+    for (task, why) in view.waiting() {
+        eprintln!("  {task}: {why}");
+    }
+    if let Some(due_ms) = view.due_ms {
+        eprintln!("  until {} at the latest", crate::runs::instant(due_ms));
+    }
+    eprintln!("go on with: {}", context.resume_command(&view.run));
+    let for_person = view
+        .tasks
+        .iter()
+        .find(|t| t.waits_for == Some(cofferdam::WaitsFor::Person));
+    if let Some(task) = for_person {
+        eprintln!(
+            "decide with: {}",
+            context.command(&format!(
+                "reviews decide {} {} approve|retry|reject",
+                view.run, task.task
+            ))
+        );
+    }
+}
+
+fn tell_degraded(view: &RunView) {
+    if view.degraded {
+        let parts: Vec<String> = view
+            .provenance
+            .iter()
+            .filter(|(_, provenance)| provenance.is_degraded())
+            .map(|(task, provenance)| format!("{task} {provenance}"))
+            .collect();
+        eprintln!("degraded: {}", parts.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_allowed_by_its_origin() {
+        assert_eq!(
+            origin("https://api.example.com/v1?x=1").unwrap(),
+            "https://api.example.com"
+        );
+        assert_eq!(
+            origin("http://127.0.0.1:8080/").unwrap(),
+            "http://127.0.0.1:8080"
+        );
+        for bad in [
+            "api.example.com",
+            "ftp://example.com",
+            "https://u:p@example.com",
+            "https://",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+}

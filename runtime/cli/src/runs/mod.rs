@@ -1,0 +1,51 @@
+//! `cofferdam runs …`
+
+mod list;
+mod resume;
+mod show;
+mod tree;
+
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::context::Context;
+
+/// What can be done with runs.
+#[derive(Debug, Subcommand)]
+pub enum RunsVerb {
+    /// List runs, the newest first
+    #[command(after_long_help = list::EXAMPLES)]
+    List(list::ListArgs),
+    /// Draw a run: its tasks, attempts, times, provenance, and what it waits for
+    #[command(after_long_help = show::EXAMPLES)]
+    Show(show::ShowArgs),
+    /// Let runs go on where they stopped
+    #[command(after_long_help = resume::EXAMPLES)]
+    Resume(resume::ResumeArgs),
+}
+
+pub fn run(context: &Context, verb: RunsVerb) -> Result<ExitCode> {
+    match verb {
+        RunsVerb::List(args) => list::run(context, &args),
+        RunsVerb::Show(args) => show::run(context, &args),
+        RunsVerb::Resume(args) => resume::run(context, &args),
+    }
+}
+
+/// An instant in UTC, to the second.
+pub fn instant(ms: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
+/// How long something took: `12ms`, `3.4s`, `2h 5m`.
+pub fn span(from_ms: u64, to_ms: u64) -> String {
+    let ms = to_ms.saturating_sub(from_ms);
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{:.1}s", ms as f64 / 1e3),
+        _ => humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string(),
+    }
+}

@@ -1,0 +1,39 @@
+//! `cofferdam runs show`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::tree;
+use crate::context::Context;
+use crate::follow::now_ms;
+use crate::output;
+use crate::style::Style;
+
+pub const EXAMPLES: &str = "\
+Reads the run from its journal; it does not go on. For each task: what it is, how long it took, how
+its output came to be (live, backup:NAME, default, skipped, manual), and each attempt that failed.
+
+Examples:
+  cofferdam runs show 01K0ABCDEFGHJKMNPQRSTVWXYZ
+  cofferdam runs show nightly-2026-11-21 --output json";
+
+/// What `runs show` takes.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The run's id
+    run: String,
+}
+
+pub fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
+    let archive = context.archive()?;
+    let view = archive.query().run(&args.run)?;
+    if context.is_json() {
+        output::json(&view)?;
+    } else {
+        let resume = context.resume_command(&args.run);
+        output::text(&tree::draw(&view, now_ms(), &resume, Style::stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
