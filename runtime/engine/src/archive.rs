@@ -23,7 +23,10 @@ impl Archive {
             return Ok(None);
         }
         let store = SledStore::open(path, &Options::default())?;
-        Ok(Some(Self { store, path: path.to_owned() }))
+        Ok(Some(Self {
+            store,
+            path: path.to_owned(),
+        }))
     }
 
     /// Where it is.

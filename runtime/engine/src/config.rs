@@ -44,8 +44,10 @@ impl Config {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { origin: origin.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            origin: origin.clone(),
+            source,
+        })?;
         Self::parse(&text, &origin, path.parent().unwrap_or(Path::new("")))
     }
 
@@ -64,10 +66,20 @@ impl Config {
         base_dir: &Path,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
-        let document = Document { origin, text, base_dir, env };
+        let document = Document {
+            origin,
+            text,
+            base_dir,
+            env,
+        };
         let table = DeTable::parse(text).map_err(|error| Error::Syntax {
             place: document.place("", error.span().map_or(0, |span| span.start)),
-            reason: error.message().lines().next().unwrap_or_default().to_owned(),
+            reason: error
+                .message()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
         })?;
         let config = Self::read(&Section::root(&document, table.get_ref()))?;
         config.validate()?;
@@ -97,7 +109,10 @@ impl Config {
             config.workflows_dir = folder(&workflows, "dir")?;
         }
         let limits = read::limits(root, &connection::Limited::default())?;
-        let defaults = read::Defaults { limits, plugins_dir: config.plugins_dir.clone() };
+        let defaults = read::Defaults {
+            limits,
+            plugins_dir: config.plugins_dir.clone(),
+        };
         if let Some(connections) = root.section("connections")? {
             for item in connections.items() {
                 config.connections.push(read::connection(&item, &defaults)?);
@@ -142,7 +157,8 @@ impl Config {
     /// Adds a connection, in place of one of the same name. Checked by [`Config::validate`].
     pub fn with_connection(mut self, mut connection: Connection) -> Self {
         connection.plugins_dir.clone_from(&self.plugins_dir);
-        self.connections.retain(|other| other.name != connection.name);
+        self.connections
+            .retain(|other| other.name != connection.name);
         self.connections.push(connection);
         self
     }
@@ -165,10 +181,16 @@ impl Config {
                     format!("there is no connection `{backup}`")
                 };
                 let place = connection.place();
-                let others: Vec<&str> =
-                    names.iter().copied().filter(|name| *name != connection.name()).collect();
+                let others: Vec<&str> = names
+                    .iter()
+                    .copied()
+                    .filter(|name| *name != connection.name())
+                    .collect();
                 return Err(Error::Reference {
-                    place: Place { key: format!("{}.backups", place.key), ..place.clone() },
+                    place: Place {
+                        key: format!("{}.backups", place.key),
+                        ..place.clone()
+                    },
                     problem,
                     remedy: format!("name another connection; there are {}", list(&others)),
                 });
@@ -198,8 +220,13 @@ impl Config {
         if let Some(dir) = &self.cache_dir {
             return Some(dir.clone());
         }
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        let variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let cache =
+            variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
         let dir = cache.join("cofferdam");
         std::fs::create_dir_all(&dir).ok().map(|()| dir)
     }
@@ -211,7 +238,9 @@ impl Config {
 
     /// The connection of this name.
     pub fn connection(&self, name: &str) -> Option<&Connection> {
-        self.connections.iter().find(|connection| connection.name == name)
+        self.connections
+            .iter()
+            .find(|connection| connection.name == name)
     }
 
     /// The folders in which plugins are looked up, in order; some may not exist.
@@ -236,7 +265,11 @@ impl Config {
             key: String::new(),
         };
         let reference = PluginRef::parse(plugin, Path::new(""));
-        plugins::resolve(&reference, self.plugins_dir.as_ref().map(|dir| dir.as_path()), &place)
+        plugins::resolve(
+            &reference,
+            self.plugins_dir.as_ref().map(|dir| dir.as_path()),
+            &place,
+        )
     }
 }
 

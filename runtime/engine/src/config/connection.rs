@@ -130,8 +130,12 @@ impl Connection {
 
     /// What its calls may use; what the plugin wishes for does not count then.
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits =
-            Limited { limits, memory_chosen: true, timeout_chosen: true, cpu_chosen: true };
+        self.limits = Limited {
+            limits,
+            memory_chosen: true,
+            timeout_chosen: true,
+            cpu_chosen: true,
+        };
         self
     }
 
@@ -202,8 +206,15 @@ impl Connection {
     /// # Errors
     /// [`Error::NoPlugin`] says where it was looked for and what is there.
     pub fn resolve_plugin(&self) -> Result<PathBuf, Error> {
-        let place = Place { key: format!("{}.plugin", self.place.key), ..self.place.clone() };
-        plugins::resolve(&self.plugin, self.plugins_dir.as_ref().map(|dir| dir.as_path()), &place)
+        let place = Place {
+            key: format!("{}.plugin", self.place.key),
+            ..self.place.clone()
+        };
+        plugins::resolve(
+            &self.plugin,
+            self.plugins_dir.as_ref().map(|dir| dir.as_path()),
+            &place,
+        )
     }
 
     /// What the host needs to know of it, with the operator's limits alone.
@@ -231,33 +242,61 @@ impl Connection {
     /// Refuses what would stop every call.
     pub(super) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, problem: String, remedy: String| {
-            let place = Place { key: format!("{}.{key}", self.place.key), ..self.place.clone() };
-            Err(Error::Value { place, problem, remedy })
+            let place = Place {
+                key: format!("{}.{key}", self.place.key),
+                ..self.place.clone()
+            };
+            Err(Error::Value {
+                place,
+                problem,
+                remedy,
+            })
         };
         if !is_name(&self.name) {
             return Err(Error::Value {
                 place: self.place.clone(),
                 problem: format!("`{}` cannot be the name of a connection", self.name),
-                remedy: "use 1 to 64 lower-case letters, digits, `-` and `_`, a letter first".to_owned(),
+                remedy: "use 1 to 64 lower-case letters, digits, `-` and `_`, a letter first"
+                    .to_owned(),
             });
         }
         if !self.config.is_object() {
-            return refuse("config", "it is no object".into(), "give a JSON object".into());
+            return refuse(
+                "config",
+                "it is no object".into(),
+                "give a JSON object".into(),
+            );
         }
         if let Err(error) = self.limits.limits.validate() {
-            return refuse("limits", error.to_string(), "choose a value in that range".into());
+            return refuse(
+                "limits",
+                error.to_string(),
+                "choose a value in that range".into(),
+            );
         }
         if let Err(error) = self.breaker.validate() {
-            return refuse(&format!("breaker.{}", error.key), error.to_string(), format!("it must be {}", error.must));
+            return refuse(
+                &format!("breaker.{}", error.key),
+                error.to_string(),
+                format!("it must be {}", error.must),
+            );
         }
         if self.binding.attempts_max == 0 {
-            return refuse("retry.attempts", "0 attempts are none".into(), "the first counts: write at least 1".into());
+            return refuse(
+                "retry.attempts",
+                "0 attempts are none".into(),
+                "the first counts: write at least 1".into(),
+            );
         }
         if self.binding.start_to_close_ms == 0
             || self.binding.start_to_close_ms > self.binding.schedule_to_close_ms
         {
             let remedy = "an attempt needs time, and no more than all attempts together";
-            return refuse("timeout.start-to-close", "it does not fit schedule-to-close".into(), remedy.into());
+            return refuse(
+                "timeout.start-to-close",
+                "it does not fit schedule-to-close".into(),
+                remedy.into(),
+            );
         }
         Ok(())
     }

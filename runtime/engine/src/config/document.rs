@@ -49,7 +49,12 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub fn root(document: &'a Document<'a>, table: &'a DeTable<'a>) -> Self {
-        Self { document, key: String::new(), table, offset: 0 }
+        Self {
+            document,
+            key: String::new(),
+            table,
+            offset: 0,
+        }
     }
 
     /// Where the table begins.
@@ -63,7 +68,10 @@ impl<'a> Section<'a> {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
                 let place = self.document.place(&self.path_of(name), key.span().start);
-                return Err(Error::UnknownKey { place, remedy: did_you_mean(name, known) });
+                return Err(Error::UnknownKey {
+                    place,
+                    remedy: did_you_mean(name, known),
+                });
             }
         }
         Ok(())
@@ -76,7 +84,10 @@ impl<'a> Section<'a> {
 
     pub fn require(&self, name: &str, remedy: &str) -> Result<Item<'a>, Error> {
         self.get(name).ok_or_else(|| Error::Missing {
-            place: Place { key: self.path_of(name), ..self.place() },
+            place: Place {
+                key: self.path_of(name),
+                ..self.place()
+            },
             remedy: remedy.to_owned(),
         })
     }
@@ -91,9 +102,7 @@ impl<'a> Section<'a> {
         let mut items: Vec<_> = self
             .table
             .iter()
-            .map(|(key, value)| {
-                self.item(key.get_ref(), value.get_ref(), key.span(), value.span())
-            })
+            .map(|(key, value)| self.item(key.get_ref(), value.get_ref(), key.span(), value.span()))
             .collect();
         items.sort_by_key(|item| item.offset);
         items
@@ -107,7 +116,11 @@ impl<'a> Section<'a> {
         value_span: Range<usize>,
     ) -> Item<'a> {
         // The value of `[a.b]` stands at its header; so does its key, and both are on the line.
-        let offset = if value.is_table() { key_span.start } else { value_span.start };
+        let offset = if value.is_table() {
+            key_span.start
+        } else {
+            value_span.start
+        };
         Item {
             document: self.document,
             key: self.path_of(name),
@@ -118,7 +131,11 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, name: &str) -> String {
-        if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
+        if self.key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.key)
+        }
     }
 }
 
@@ -139,7 +156,11 @@ impl<'a> Item<'a> {
     }
 
     pub fn refuse(&self, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
-        Error::Value { place: self.place(), problem: problem.into(), remedy: remedy.into() }
+        Error::Value {
+            place: self.place(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 
     fn wrong_type(&self, wanted: &'static str) -> Error {
@@ -152,16 +173,30 @@ impl<'a> Item<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        Error::Type { place: self.place(), found, wanted }
+        Error::Type {
+            place: self.place(),
+            found,
+            wanted,
+        }
     }
 
     pub fn section(&self) -> Result<Section<'a>, Error> {
-        let table = self.value.as_table().ok_or_else(|| self.wrong_type("a table"))?;
-        Ok(Section { document: self.document, key: self.key.clone(), table, offset: self.offset })
+        let table = self
+            .value
+            .as_table()
+            .ok_or_else(|| self.wrong_type("a table"))?;
+        Ok(Section {
+            document: self.document,
+            key: self.key.clone(),
+            table,
+            offset: self.offset,
+        })
     }
 
     pub fn str(&self) -> Result<&'a str, Error> {
-        self.value.as_str().ok_or_else(|| self.wrong_type("text in quotes"))
+        self.value
+            .as_str()
+            .ok_or_else(|| self.wrong_type("text in quotes"))
     }
 
     /// Text that is not empty.
@@ -174,7 +209,9 @@ impl<'a> Item<'a> {
     }
 
     pub fn bool(&self) -> Result<bool, Error> {
-        self.value.as_bool().ok_or_else(|| self.wrong_type("`true` or `false`"))
+        self.value
+            .as_bool()
+            .ok_or_else(|| self.wrong_type("`true` or `false`"))
     }
 
     pub fn integer(&self, min: u64, max: u64) -> Result<u64, Error> {
@@ -195,13 +232,22 @@ impl<'a> Item<'a> {
             DeValue::Float(number) => number.as_str(),
             _ => return Err(self.wrong_type("a number")),
         };
-        text.parse().ok().filter(|number| (min..=max).contains(number)).ok_or_else(|| {
-            self.refuse(format!("{text} is out of range"), format!("write a number from {min} to {max}"))
-        })
+        text.parse()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .ok_or_else(|| {
+                self.refuse(
+                    format!("{text} is out of range"),
+                    format!("write a number from {min} to {max}"),
+                )
+            })
     }
 
     pub fn duration(&self, max: Duration) -> Result<Duration, Error> {
-        let text = self.value.as_str().ok_or_else(|| self.wrong_type("a duration such as \"30s\""))?;
+        let text = self
+            .value
+            .as_str()
+            .ok_or_else(|| self.wrong_type("a duration such as \"30s\""))?;
         let parsed = humantime::parse_duration(text).map_err(|error| {
             self.refuse(
                 format!("\"{text}\" is no duration: {error}"),
@@ -246,12 +292,18 @@ impl<'a> Item<'a> {
         let known: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         match choices.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => Ok(*value),
-            None => Err(self.refuse(format!("\"{text}\" is not one of the choices"), did_you_mean(text, &known))),
+            None => Err(self.refuse(
+                format!("\"{text}\" is not one of the choices"),
+                did_you_mean(text, &known),
+            )),
         }
     }
 
     pub fn items(&self) -> Result<Vec<Item<'a>>, Error> {
-        let array = self.value.as_array().ok_or_else(|| self.wrong_type("a list"))?;
+        let array = self
+            .value
+            .as_array()
+            .ok_or_else(|| self.wrong_type("a list"))?;
         let item = |(index, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Item {
             document: self.document,
             key: format!("{}[{index}]", self.key),
@@ -263,7 +315,10 @@ impl<'a> Item<'a> {
     }
 
     pub fn texts(&self) -> Result<Vec<String>, Error> {
-        self.items()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+        self.items()?
+            .iter()
+            .map(|item| item.text().map(str::to_owned))
+            .collect()
     }
 
     /// The value as JSON; dates become text.
@@ -278,17 +333,26 @@ impl<'a> Item<'a> {
                 Value::from(parsed.map_err(too_large)?)
             }
             DeValue::Float(number) => {
-                let parsed = number.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+                let parsed = number
+                    .as_str()
+                    .parse()
+                    .ok()
+                    .and_then(serde_json::Number::from_f64);
                 Value::Number(parsed.ok_or_else(|| {
                     self.refuse("JSON has no such number", "write a finite number, or text")
                 })?)
             }
-            DeValue::Array(_) => {
-                Value::Array(self.items()?.iter().map(Item::json).collect::<Result<_, _>>()?)
-            }
+            DeValue::Array(_) => Value::Array(
+                self.items()?
+                    .iter()
+                    .map(Item::json)
+                    .collect::<Result<_, _>>()?,
+            ),
             DeValue::Table(_) => {
                 let entries = self.section()?.items();
-                let pairs = entries.iter().map(|item| Ok((item.name.clone(), item.json()?)));
+                let pairs = entries
+                    .iter()
+                    .map(|item| Ok((item.name.clone(), item.json()?)));
                 Value::Object(pairs.collect::<Result<_, Error>>()?)
             }
         })
@@ -322,7 +386,13 @@ pub(super) fn list(names: &[&str]) -> String {
 
 /// The Levenshtein distance, with one row; underscores count as hyphens.
 fn distance(a: &str, b: &str) -> usize {
-    let same = |c: char| if c == '_' { '-' } else { c.to_ascii_lowercase() };
+    let same = |c: char| {
+        if c == '_' {
+            '-'
+        } else {
+            c.to_ascii_lowercase()
+        }
+    };
     let b: Vec<char> = b.chars().map(same).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().map(same).enumerate() {

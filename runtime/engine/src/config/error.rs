@@ -42,7 +42,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The text is not TOML.
-    #[error("{place}: CD0201: not TOML: {reason}\nhelp: correct this line; https://toml.io has the rules")]
+    #[error(
+        "{place}: CD0201: not TOML: {reason}\nhelp: correct this line; https://toml.io has the rules"
+    )]
     Syntax {
         /// Where.
         place: Place,

@@ -23,7 +23,11 @@ impl PluginRef {
     /// name. A relative path is relative to `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Self {
         let is_path = text.contains(['/', std::path::MAIN_SEPARATOR]) || text.ends_with(".wasm");
-        if is_path { Self::Path(base_dir.join(text)) } else { Self::Name(text.to_owned()) }
+        if is_path {
+            Self::Path(base_dir.join(text))
+        } else {
+            Self::Name(text.to_owned())
+        }
     }
 }
 
@@ -40,7 +44,11 @@ impl std::fmt::Display for PluginRef {
 /// `plugins` beside the program or beside its folder.
 pub(super) fn folders(configured: Option<&Path>) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = configured.map(Path::to_owned).into_iter().collect();
-    folders.extend(std::env::var_os(PLUGINS_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from));
+    folders.extend(
+        std::env::var_os(PLUGINS_VARIABLE)
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from),
+    );
     let program = std::env::current_exe().ok();
     if let Some(dir) = program.as_deref().and_then(Path::parent) {
         folders.push(dir.join("plugins"));
@@ -66,7 +74,10 @@ pub(super) fn found(folders: &[PathBuf]) -> BTreeMap<String, PathBuf> {
 /// The name of the plugin at a path: a folder with a manifest or a component, or a component.
 fn plugin_name(path: &Path) -> Option<String> {
     let is_folder = path.join("plugin.toml").is_file() || path.join("plugin.wasm").is_file();
-    let is_file = path.extension().is_some_and(|extension| extension == "wasm") && path.is_file();
+    let is_file = path
+        .extension()
+        .is_some_and(|extension| extension == "wasm")
+        && path.is_file();
     let name = if is_folder {
         path.file_name()
     } else if is_file {
@@ -78,7 +89,11 @@ fn plugin_name(path: &Path) -> Option<String> {
 }
 
 /// The component or folder of a plugin.
-pub(super) fn resolve(plugin: &PluginRef, configured: Option<&Path>, place: &Place) -> Result<PathBuf, Error> {
+pub(super) fn resolve(
+    plugin: &PluginRef,
+    configured: Option<&Path>,
+    place: &Place,
+) -> Result<PathBuf, Error> {
     let name = match plugin {
         PluginRef::Path(path) if path.exists() => return Ok(path.clone()),
         PluginRef::Path(path) => {
@@ -96,7 +111,10 @@ pub(super) fn resolve(plugin: &PluginRef, configured: Option<&Path>, place: &Pla
     if let Some(path) = found.remove(name) {
         return Ok(path);
     }
-    let looked: Vec<String> = folders.iter().map(|dir| dir.display().to_string()).collect();
+    let looked: Vec<String> = folders
+        .iter()
+        .map(|dir| dir.display().to_string())
+        .collect();
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
     let remedy = if names.is_empty() {
         format!(

@@ -34,13 +34,30 @@ pub(super) struct Defaults {
 pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connection, Error> {
     let section = item.section()?;
     section.only(&[
-        "plugin", "enabled", "backups", "on-outage", "park-deadline", "config", "secrets",
-        "grants", "limits", "retry", "timeout", "breaker",
+        "plugin",
+        "enabled",
+        "backups",
+        "on-outage",
+        "park-deadline",
+        "config",
+        "secrets",
+        "grants",
+        "limits",
+        "retry",
+        "timeout",
+        "breaker",
     ])?;
-    let plugin = section.require("plugin", "write `plugin = \"NAME\"`, or a path to a .wasm file")?;
-    let enabled = section.get("enabled").map_or(Ok(true), |item| item.bool())?;
+    let plugin = section.require(
+        "plugin",
+        "write `plugin = \"NAME\"`, or a path to a .wasm file",
+    )?;
+    let enabled = section
+        .get("enabled")
+        .map_or(Ok(true), |item| item.bool())?;
     let config = match section.section("config")? {
-        Some(_) => section.get("config").map_or(Ok(serde_json::Value::Null), |item| item.json())?,
+        Some(_) => section
+            .get("config")
+            .map_or(Ok(serde_json::Value::Null), |item| item.json())?,
         None => serde_json::json!({}),
     };
     let connection = Connection {
@@ -71,7 +88,11 @@ fn secrets(section: &Section<'_>, enabled: bool) -> Result<Vec<Secret>, Error> {
         };
         let audience = audience.map_or(Ok(Vec::new()), |audience| audience.texts())?;
         let value = secret_value(&item, &["env", "file", "audience"], enabled)?;
-        Ok(Secret { name: item.name, value, audience })
+        Ok(Secret {
+            name: item.name,
+            value,
+            audience,
+        })
     };
     section.items().into_iter().map(secret).collect()
 }
@@ -87,14 +108,24 @@ fn secret_value(item: &Item<'_>, known: &[&str], enabled: bool) -> Result<String
     match (section.get("env"), section.get("file")) {
         (Some(env), None) => {
             let name = env.text()?;
-            if enabled { from_env(&env, name) } else { Ok(String::new()) }
+            if enabled {
+                from_env(&env, name)
+            } else {
+                Ok(String::new())
+            }
         }
         (None, Some(file)) => {
             let path = item.document.path(file.text()?);
-            if enabled { from_file(&file, &path) } else { Ok(String::new()) }
+            if enabled {
+                from_file(&file, &path)
+            } else {
+                Ok(String::new())
+            }
         }
         (None, None) => Err(item.refuse("it says nowhere where the secret is", REMEDY)),
-        (Some(_), Some(file)) => Err(file.refuse("the secret has two sources", "keep `env` or `file`")),
+        (Some(_), Some(file)) => {
+            Err(file.refuse("the secret has two sources", "keep `env` or `file`"))
+        }
     }
 }
 
@@ -103,7 +134,9 @@ fn from_env(item: &Item<'_>, name: &str) -> Result<String, Error> {
     value.ok_or_else(|| Error::Secret {
         place: item.place(),
         problem: format!("the environment variable {name} is not set, or empty"),
-        remedy: format!("set {name} before the start, or write `enabled = false` for the connection"),
+        remedy: format!(
+            "set {name} before the start, or write `enabled = false` for the connection"
+        ),
     })
 }
 
@@ -114,13 +147,22 @@ fn from_file(item: &Item<'_>, path: &std::path::Path) -> Result<String, Error> {
         remedy: "name a readable file that holds the secret and nothing else".to_owned(),
     };
     let shown = path.display();
-    let bytes = std::fs::metadata(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?.len();
+    let bytes = std::fs::metadata(path)
+        .map_err(|e| refuse(format!("cannot read {shown}: {e}")))?
+        .len();
     if bytes > SECRET_BYTES_MAX {
-        return Err(refuse(format!("{shown} has {bytes} bytes, too many for a secret")));
+        return Err(refuse(format!(
+            "{shown} has {bytes} bytes, too many for a secret"
+        )));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
     let value = text.trim_end_matches(['\r', '\n']);
-    if value.is_empty() { Err(refuse(format!("{shown} is empty"))) } else { Ok(value.to_owned()) }
+    if value.is_empty() {
+        Err(refuse(format!("{shown} is empty")))
+    } else {
+        Ok(value.to_owned())
+    }
 }
 
 fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
@@ -130,13 +172,25 @@ fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
     section.only(&["http", "allow-private", "kv", "sql", "smtp", "filesystem"])?;
     let flag = |name| section.get(name).map_or(Ok(false), |item| item.bool());
     Ok(Grants {
-        http: section.get("http").map_or(Ok(Vec::new()), |item| item.texts())?,
+        http: section
+            .get("http")
+            .map_or(Ok(Vec::new()), |item| item.texts())?,
         allow_private: flag("allow-private")?,
         kv: flag("kv")?,
-        sql: section.section("sql")?.map(|sql| sql_grant(&sql, enabled)).transpose()?,
-        smtp: section.section("smtp")?.map(|smtp| smtp_grant(&smtp, enabled)).transpose()?,
+        sql: section
+            .section("sql")?
+            .map(|sql| sql_grant(&sql, enabled))
+            .transpose()?,
+        smtp: section
+            .section("smtp")?
+            .map(|smtp| smtp_grant(&smtp, enabled))
+            .transpose()?,
         filesystem: match section.get("filesystem") {
-            Some(list) => list.items()?.iter().map(directory).collect::<Result<_, _>>()?,
+            Some(list) => list
+                .items()?
+                .iter()
+                .map(directory)
+                .collect::<Result<_, _>>()?,
             None => Vec::new(),
         },
     })
@@ -144,8 +198,13 @@ fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
 
 fn sql_grant(section: &Section<'_>, enabled: bool) -> Result<SqlGrant, Error> {
     section.only(&["url", "password", "pool"])?;
-    let url = section.require("url", "write `postgresql://user@host:5432/name` or `sqlite:path`")?;
-    let pool = section.get("pool").map_or(Ok(0), |item| item.integer(1, POOL_MAX))?;
+    let url = section.require(
+        "url",
+        "write `postgresql://user@host:5432/name` or `sqlite:path`",
+    )?;
+    let pool = section
+        .get("pool")
+        .map_or(Ok(0), |item| item.integer(1, POOL_MAX))?;
     Ok(SqlGrant {
         url: sql_url(&url)?,
         password: password(section, enabled)?,
@@ -156,12 +215,16 @@ fn sql_grant(section: &Section<'_>, enabled: bool) -> Result<SqlGrant, Error> {
 /// Refuses a URL with a password in it, without repeating it; makes a SQLite path absolute.
 fn sql_url(item: &Item<'_>) -> Result<String, Error> {
     let url = item.text()?;
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let authority = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('@'));
     if authority.is_some_and(|(user, _)| user.contains(':')) {
         let remedy = "take it out and write `password = { env = \"NAME\" }` beside the URL";
         return Err(item.refuse("there is a password in the URL", remedy));
     }
-    let path = url.strip_prefix("sqlite:").filter(|path| !path.starts_with([':', '/']));
+    let path = url
+        .strip_prefix("sqlite:")
+        .filter(|path| !path.starts_with([':', '/']));
     Ok(match path {
         Some(path) => format!("sqlite:{}", item.document.path(path).display()),
         None => url.to_owned(),
@@ -183,7 +246,10 @@ fn smtp_grant(section: &Section<'_>, enabled: bool) -> Result<SmtpGrant, Error> 
         host: host.text()?.to_owned(),
         port: port.integer(1, u64::from(u16::MAX))? as u16,
         tls,
-        username: section.get("username").map(|item| item.text().map(str::to_owned)).transpose()?,
+        username: section
+            .get("username")
+            .map(|item| item.text().map(str::to_owned))
+            .transpose()?,
         password: password(section, enabled)?,
     })
 }
@@ -200,12 +266,17 @@ fn directory(item: &Item<'_>) -> Result<Directory, Error> {
     let guest = section.require("guest", "write the path that the plugin sees: `/data`")?;
     let guest_path = guest.text()?;
     if !guest_path.starts_with('/') {
-        return Err(guest.refuse("it does not begin with a slash", "write a path like `/data`"));
+        return Err(guest.refuse(
+            "it does not begin with a slash",
+            "write a path like `/data`",
+        ));
     }
     Ok(Directory {
         host_path: item.document.path(host.text()?),
         guest_path: guest_path.to_owned(),
-        writable: section.get("writable").map_or(Ok(false), |item| item.bool())?,
+        writable: section
+            .get("writable")
+            .map_or(Ok(false), |item| item.bool())?,
     })
 }
 
@@ -216,7 +287,15 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
         return Ok(limited);
     };
     section.only(&[
-        "memory", "timeout", "cpu", "fuel", "output", "log", "requests", "concurrency", "queue",
+        "memory",
+        "timeout",
+        "cpu",
+        "fuel",
+        "output",
+        "log",
+        "requests",
+        "concurrency",
+        "queue",
     ])?;
     let limits = &mut limited.limits;
     for item in section.items() {
@@ -248,7 +327,9 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
 
 fn binding(section: &Section<'_>) -> Result<Binding, Error> {
     let mut binding = Binding {
-        backups: section.get("backups").map_or(Ok(Vec::new()), |item| item.texts())?,
+        backups: section
+            .get("backups")
+            .map_or(Ok(Vec::new()), |item| item.texts())?,
         on_outage: on_outage(section)?,
         ..Binding::default()
     };
@@ -270,7 +351,9 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         if binding.start_to_close_ms > binding.schedule_to_close_ms {
             return Err(Error::Value {
                 place: timeout.place(),
-                problem: "one attempt (start-to-close) may take longer than all (schedule-to-close)".to_owned(),
+                problem:
+                    "one attempt (start-to-close) may take longer than all (schedule-to-close)"
+                        .to_owned(),
                 remedy: "shorten the one or lengthen the other".to_owned(),
             });
         }
@@ -285,12 +368,17 @@ fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
         backoff.delay_ms_max = backoff.delay_ms_max.max(backoff.initial_ms);
     }
     if let Some(item) = retry.get("factor") {
-        backoff.growth = Growth::Exponential { factor: item.number(1.0, FACTOR_MAX)? };
+        backoff.growth = Growth::Exponential {
+            factor: item.number(1.0, FACTOR_MAX)?,
+        };
     }
     if let Some(item) = retry.get("max-delay") {
         backoff.delay_ms_max = item.duration_ms(Duration::from_millis(DELAY_MS_CEILING))?;
         if backoff.delay_ms_max < backoff.initial_ms {
-            return Err(item.refuse("it is shorter than `delay`", "write at least the first delay"));
+            return Err(item.refuse(
+                "it is shorter than `delay`",
+                "write at least the first delay",
+            ));
         }
     }
     Ok(backoff)
@@ -306,7 +394,11 @@ fn on_outage(section: &Section<'_>) -> Result<OnOutage, Error> {
     let Some(item) = section.get("on-outage") else {
         return Ok(park);
     };
-    let choices = [("park", park), ("fallback", OnOutage::Fallback), ("fail", OnOutage::Fail)];
+    let choices = [
+        ("park", park),
+        ("fallback", OnOutage::Fallback),
+        ("fail", OnOutage::Fail),
+    ];
     let chosen = item.choice(&choices)?;
     match deadline {
         Some(deadline) if chosen != park => {
@@ -323,19 +415,27 @@ fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
         return Ok(config);
     };
     section.only(&[
-        "failure-rate-threshold-ratio", "slow-call-rate-threshold-ratio", "slow-call-duration",
-        "sliding-window-size", "minimum-number-of-calls", "wait-duration-in-open-state",
+        "failure-rate-threshold-ratio",
+        "slow-call-rate-threshold-ratio",
+        "slow-call-duration",
+        "sliding-window-size",
+        "minimum-number-of-calls",
+        "wait-duration-in-open-state",
         "permitted-number-of-calls-in-half-open-state",
     ])?;
     let count_max = u64::from(u32::MAX);
     for item in section.items() {
         match item.name.as_str() {
-            "failure-rate-threshold-ratio" => config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?,
+            "failure-rate-threshold-ratio" => {
+                config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?
+            }
             "slow-call-rate-threshold-ratio" => {
                 config.slow_call_rate_threshold_ratio = item.number(0.0, 1.0)?;
             }
             "slow-call-duration" => config.slow_call_duration_ms = item.duration_ms(HOUR)?,
-            "sliding-window-size" => config.sliding_window_size = item.integer(0, count_max)? as usize,
+            "sliding-window-size" => {
+                config.sliding_window_size = item.integer(0, count_max)? as usize
+            }
             "minimum-number-of-calls" => {
                 config.minimum_number_of_calls = item.integer(0, count_max)? as usize;
             }
@@ -343,17 +443,25 @@ fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
                 config.wait_duration_in_open_state_ms = item.duration_ms(DAY)?;
             }
             _ => {
-                config.permitted_number_of_calls_in_half_open_state = item.integer(0, count_max)? as u32;
+                config.permitted_number_of_calls_in_half_open_state =
+                    item.integer(0, count_max)? as u32;
             }
         }
     }
     config.validate().map_err(|error| {
         let place = section.get(error.key).map_or_else(
-            || Place { key: format!("{}.{}", section.key, error.key), ..section.place() },
+            || Place {
+                key: format!("{}.{}", section.key, error.key),
+                ..section.place()
+            },
             |item| item.place(),
         );
         let problem = "the breaker could never open or never close with this".to_owned();
-        Error::Value { place, problem, remedy: format!("it must be {}", error.must) }
+        Error::Value {
+            place,
+            problem,
+            remedy: format!("it must be {}", error.must),
+        }
     })?;
     Ok(config)
 }
