@@ -35,11 +35,16 @@ impl Dice {
 struct Services {
     effects: BTreeMap<String, u32>,
     outputs: BTreeMap<String, Value>,
+    /// Charges that arrived after they had been refunded.
+    too_late: Vec<String>,
 }
 
 impl Services {
     /// One request arrives. Keyed actions take effect once per key; `once` actions each time.
     fn happen(&mut self, attempt: &Attempt) -> Value {
+        if attempt.action == "charge" && self.outputs.contains_key(&refund_of(attempt)) {
+            self.too_late.push(attempt.key.clone());
+        }
         let count = self.effects.entry(attempt.key.clone()).or_default();
         match attempt.effect {
             Repeat::Read => {}
@@ -50,6 +55,11 @@ impl Services {
         self.outputs.insert(attempt.key.clone(), output.clone());
         output
     }
+}
+
+/// The key under which the charge of this attempt is refunded.
+fn refund_of(attempt: &Attempt) -> String {
+    attempt.key.replacen('/', "undo:/", 1)
 }
 
 struct World {
@@ -217,6 +227,10 @@ do:
       fork:
         branches:
           - mail: {call: mail.send, with: {}}
+          - deposit:
+              call: pay.charge
+              with: {}
+              metadata: {cofferdam: {compensate: {call: refund, with: {}}}}
           - chat:
               call: chat.post
               with: {}
@@ -323,6 +337,14 @@ fn a_faulted_run_leaves_nothing_that_was_not_undone_or_told() {
             undo.is_some(),
             "COFFERDAM_SEED={seed}: the contact was made and never undone"
         );
+    }
+}
+
+#[test]
+fn nothing_arrives_after_its_own_undoing() {
+    for seed in seeds() {
+        let (_, services) = play(seed);
+        assert_eq!(services.too_late, [""; 0], "COFFERDAM_SEED={seed}");
     }
 }
 
