@@ -50,7 +50,8 @@ pub struct Shown {
 
 /// Shows it.
 pub async fn show(plan: &Plan, screen: &mut Screen) -> Result<Shown> {
-    std::fs::create_dir_all(&plan.dir).with_context(|| format!("cannot make {}", plan.dir.display()))?;
+    std::fs::create_dir_all(&plan.dir)
+        .with_context(|| format!("cannot make {}", plan.dir.display()))?;
     let standins = Standins::start(&[]).await?;
     let example = example::write(&plan.dir, &standins.addresses, plan.brittle)?;
     let job = Job {
@@ -87,7 +88,13 @@ pub async fn show(plan: &Plan, screen: &mut Screen) -> Result<Shown> {
     let took = act.begun.elapsed();
     let tally = tally::count(&act.standins, &done).await?;
     act.standins.stop().await?;
-    Ok(Shown { tally, done, took, drained: act.drained, parked_max: act.parked_max })
+    Ok(Shown {
+        tally,
+        done,
+        took,
+        drained: act.drained,
+        parked_max: act.parked_max,
+    })
 }
 
 struct Act {
@@ -126,7 +133,11 @@ impl Act {
                 }
             }
             if self.follow_script(screen).await? {
-                worker.process.kill().await.context("cannot kill the worker")?;
+                worker
+                    .process
+                    .kill()
+                    .await
+                    .context("cannot kill the worker")?;
                 self.job.arrived = self.snapshot.arrived;
                 worker = self.spawn()?;
             }
@@ -145,17 +156,25 @@ impl Act {
         if let (Some(recovered), None, 0) = (self.recovered, self.drained, parked) {
             self.drained = Some(recovered.elapsed());
         }
-        self.snapshot = Snapshot { arrived, ..snapshot };
+        self.snapshot = Snapshot {
+            arrived,
+            ..snapshot
+        };
     }
 
     /// Does what is due; whether the worker is to be killed.
     async fn follow_script(&mut self, screen: &mut Screen) -> Result<bool> {
         let mut kill = false;
-        while let Some(step) = self.steps.pop_front_if(|step| step.arrived <= self.snapshot.arrived) {
+        while let Some(step) = self
+            .steps
+            .pop_front_if(|step| step.arrived <= self.snapshot.arrived)
+        {
             match &step.what {
                 What::Faults(service, faults) => self.standins.set_faults(service, faults).await?,
                 What::Recover(service) => {
-                    self.standins.set_faults(service, &serde_json::json!([])).await?;
+                    self.standins
+                        .set_faults(service, &serde_json::json!([]))
+                        .await?;
                     self.recovered = Some(Instant::now());
                 }
                 What::Kill => kill = true,
@@ -168,7 +187,10 @@ impl Act {
     fn spawn(&self) -> Result<Worker> {
         let file = self.dir.join("job.json");
         std::fs::write(&file, serde_json::to_vec_pretty(&self.job)?)?;
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("worker.log"))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("worker.log"))?;
         let mut process = Command::new(std::env::current_exe()?)
             .args(["demo", "--worker"])
             .arg(&file)
@@ -179,7 +201,10 @@ impl Act {
             .spawn()
             .context("cannot start the worker")?;
         let stdout = process.stdout.take().context("the worker has no output")?;
-        Ok(Worker { process, lines: BufReader::new(stdout).lines() })
+        Ok(Worker {
+            process,
+            lines: BufReader::new(stdout).lines(),
+        })
     }
 
     fn log(&self) -> Result<String> {

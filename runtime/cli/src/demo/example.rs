@@ -11,10 +11,22 @@ pub const LEADS: &str = include_str!("../../../../examples/lead-intake/leads.csv
 
 const FILES: [(&str, &str); 8] = [
     ("leads.csv", LEADS),
-    ("workflow.yaml", include_str!("../../../../examples/lead-intake/workflow.yaml")),
-    ("brittle.yaml", include_str!("../../../../examples/lead-intake/brittle.yaml")),
-    ("rows.yaml", include_str!("../../../../examples/lead-intake/rows.yaml")),
-    ("one-lead.json", include_str!("../../../../examples/lead-intake/one-lead.json")),
+    (
+        "workflow.yaml",
+        include_str!("../../../../examples/lead-intake/workflow.yaml"),
+    ),
+    (
+        "brittle.yaml",
+        include_str!("../../../../examples/lead-intake/brittle.yaml"),
+    ),
+    (
+        "rows.yaml",
+        include_str!("../../../../examples/lead-intake/rows.yaml"),
+    ),
+    (
+        "one-lead.json",
+        include_str!("../../../../examples/lead-intake/one-lead.json"),
+    ),
     (
         "standin-secrets/hubspot-token",
         include_str!("../../../../examples/lead-intake/standin-secrets/hubspot-token"),
@@ -62,16 +74,22 @@ pub fn write(dir: &Path, addresses: &Addresses, brittle: bool) -> Result<Example
     for (name, text) in FILES {
         put(&dir.join(name), text)?;
     }
-    let (config, workflow) = if brittle { (BRITTLE_CONFIG, "brittle.yaml") } else { (CONFIG, "workflow.yaml") };
+    let (config, workflow) = if brittle {
+        (BRITTLE_CONFIG, "brittle.yaml")
+    } else {
+        (CONFIG, "workflow.yaml")
+    };
     let ports = [
         (HUBSPOT_PORT, addresses.hubspot),
         (SLACK_PORT, addresses.slack),
         (STRIPE_PORT, addresses.stripe),
         (SMTP_PORT, addresses.smtp),
     ];
-    let text = ports.iter().fold(config.to_owned(), |text, (written, real)| {
-        text.replace(&written.to_string(), &real.to_string())
-    });
+    let text = ports
+        .iter()
+        .fold(config.to_owned(), |text, (written, real)| {
+            text.replace(&written.to_string(), &real.to_string())
+        });
     let config = dir.join("cofferdam.toml");
     put(&config, &text)?;
     Ok(Example {

@@ -24,7 +24,9 @@ pub struct Lead {
 
 /// Reads the first `most` leads. Spaces around a value go; an empty value is an absent one.
 pub fn read(csv: &str, most: usize) -> Result<Vec<Lead>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(csv.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(csv.as_bytes());
     let head = reader.headers().context("the leads have no head")?.clone();
     let mut leads = Vec::new();
     for (index, row) in reader.records().enumerate().take(most) {
@@ -42,7 +44,11 @@ pub fn read(csv: &str, most: usize) -> Result<Vec<Lead>> {
 
 fn value(name: &str, text: &str) -> Value {
     let number = || serde_json::from_str(text).ok().filter(Value::is_number);
-    let number = if NUMBERS.contains(&name) { number() } else { None };
+    let number = if NUMBERS.contains(&name) {
+        number()
+    } else {
+        None
+    };
     number.unwrap_or_else(|| Value::from(text))
 }
 
@@ -50,12 +56,23 @@ impl Lead {
     /// The run's id is made from the address: a lead that is in the file twice, or is given again
     /// after a crash, is the same run.
     fn new(line: usize, input: Value) -> Self {
-        let email = input.get("email").and_then(Value::as_str).map(str::to_lowercase);
+        let email = input
+            .get("email")
+            .and_then(Value::as_str)
+            .map(str::to_lowercase);
         let run = match &email {
-            Some(email) => format!("lead-{}", &blake3::hash(email.as_bytes()).to_hex()[..ID_CHARS]),
+            Some(email) => format!(
+                "lead-{}",
+                &blake3::hash(email.as_bytes()).to_hex()[..ID_CHARS]
+            ),
             None => format!("line-{line}"),
         };
-        Self { run, line, email, input }
+        Self {
+            run,
+            line,
+            email,
+            input,
+        }
     }
 }
 
@@ -67,7 +84,11 @@ mod tests {
 
     #[test]
     fn a_lead_that_is_written_otherwise_is_the_same_run() {
-        let leads = read("email,amount\nada@example.com,49.00\n ADA@Example.com ,49.00\n", 9).unwrap();
+        let leads = read(
+            "email,amount\nada@example.com,49.00\n ADA@Example.com ,49.00\n",
+            9,
+        )
+        .unwrap();
         assert_eq!(leads[0].run, leads[1].run);
         assert_eq!((leads[0].line, leads[1].line), (2, 3));
     }
@@ -77,7 +98,10 @@ mod tests {
         let leads = read("email,amount,employees\n,forty,\nb@example.com,29.5,3\n", 9).unwrap();
         assert_eq!(leads[0].input, json!({"amount": "forty"}));
         assert_eq!(leads[0].run, "line-2");
-        assert_eq!(leads[1].input, json!({"email": "b@example.com", "amount": 29.5, "employees": 3}));
+        assert_eq!(
+            leads[1].input,
+            json!({"email": "b@example.com", "amount": 29.5, "employees": 3})
+        );
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Message {
 pub struct Snapshot {
     /// Leads that have arrived: their runs are on the disk.
     pub arrived: usize,
+    /// Of those, leads whose run there was already.
+    pub twice: usize,
     /// Runs that are over.
     pub ended: usize,
     /// Of those, runs that completed with less than the whole.

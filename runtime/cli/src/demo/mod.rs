@@ -85,7 +85,11 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<ExitCode> {
         output::text(&report::text(&resilient, brittle.as_ref(), Style::stdout()))?;
     }
     let clean = resilient.tally.is_clean();
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    })
 }
 
 /// A folder for the files of both showings. One that has those of an earlier demo would be gone on
@@ -94,7 +98,9 @@ fn folder(dir: &Path) -> Result<PathBuf> {
     let dir = std::path::absolute(dir)?;
     if dir.join(WITH).exists() || dir.join(WITHOUT).exists() {
         let shown = dir.display();
-        return Err(exit::usage(format!("`{shown}` has an earlier demo in it\nhelp: name another folder with --keep DIR")));
+        return Err(exit::usage(format!(
+            "`{shown}` has an earlier demo in it\nhelp: name another folder with --keep DIR"
+        )));
     }
     Ok(dir)
 }
@@ -111,7 +117,13 @@ async fn show(args: &DemoArgs, dir: PathBuf) -> Result<(Shown, Option<Shown>)> {
     let resilient = act::show(&plan("With Cofferdam", WITH, false), &mut screen).await?;
     let brittle = match args.no_brittle {
         true => None,
-        false => Some(act::show(&plan("The same steps without it", WITHOUT, true), &mut screen).await?),
+        false => Some(
+            act::show(
+                &plan("The same steps without it", WITHOUT, true),
+                &mut screen,
+            )
+            .await?,
+        ),
     };
     Ok((resilient, brittle))
 }
@@ -126,7 +138,10 @@ async fn serve() -> Result<()> {
         ("--smtp-port", example::SMTP_PORT.to_string()),
         ("--generic-port", example::GENERIC_PORT.to_string()),
     ];
-    let arguments: Vec<String> = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+    let arguments: Vec<String> = arguments
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
     let mut standins = Standins::start(&arguments).await?;
     let rows = [
         ("CRM (HubSpot)", example::HUBSPOT_PORT),

@@ -46,7 +46,11 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn of(shown: &Shown, outcome: Outcome) -> impl Iterator<Item = &Ended> {
-    shown.done.leads.iter().filter(move |lead| lead.outcome == outcome)
+    shown
+        .done
+        .leads
+        .iter()
+        .filter(move |lead| lead.outcome == outcome)
 }
 
 fn parts(shown: &Shown) -> BTreeMap<String, usize> {
@@ -68,7 +72,10 @@ pub fn text(resilient: &Shown, brittle: Option<&Shown>, style: Style) -> String 
 
 fn about_runs(text: &mut String, shown: &Shown, style: Style) {
     let tally = &shown.tally;
-    let parts: Vec<String> = parts(shown).iter().map(|(part, times)| format!("{part} {times}×")).collect();
+    let parts: Vec<String> = parts(shown)
+        .iter()
+        .map(|(part, times)| format!("{part} {times}×"))
+        .collect();
     let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
     let _ = writeln!(text, "\n{}", style.bold("What became of the leads"));
     let _ = writeln!(
@@ -90,14 +97,21 @@ fn about_runs(text: &mut String, shown: &Shown, style: Style) {
         "  up to {} leads waited parked for the CRM; the last of them went on {drained} after it was well again",
         shown.parked_max
     );
-    let _ = writeln!(text, "  {} in all, a SIGKILL of the worker included", seconds(shown.took));
+    let _ = writeln!(
+        text,
+        "  {} in all, a SIGKILL of the worker included",
+        seconds(shown.took)
+    );
 }
 
 fn about_letters(text: &mut String, shown: &Shown, style: Style) {
     let letters = |lead: &&Ended| matches!(lead.outcome, Outcome::DeadLetter | Outcome::Invalid);
     let dead: Vec<&Ended> = shown.done.leads.iter().filter(letters).collect();
     let review: Vec<&Ended> = of(shown, Outcome::Review).collect();
-    for (title, leads) in [("Dead letters, with everything to go on from there", dead), ("In review", review)] {
+    for (title, leads) in [
+        ("Dead letters, with everything to go on from there", dead),
+        ("In review", review),
+    ] {
         if leads.is_empty() {
             continue;
         }
@@ -106,7 +120,12 @@ fn about_letters(text: &mut String, shown: &Shown, style: Style) {
             let who = lead.email.as_deref().unwrap_or("(no address)");
             let reason = lead.reason.as_deref().unwrap_or("no reason");
             let reason: String = reason.chars().take(REASON_CHARS).collect();
-            let _ = writeln!(text, "  line {:<4} {who:<28} {}", lead.line, style.dim(&reason));
+            let _ = writeln!(
+                text,
+                "  line {:<4} {who:<28} {}",
+                lead.line,
+                style.dim(&reason)
+            );
         }
         if leads.len() > TOLD_MAX {
             let _ = writeln!(text, "  and {} more", leads.len() - TOLD_MAX);
@@ -128,8 +147,14 @@ fn about_counts(text: &mut String, resilient: &Shown, brittle: Option<&Shown>, s
     let without = if brittle.is_some() { "without" } else { "" };
     let _ = writeln!(text, "  {:<22} {:>14} {without:>10}", "", "with Cofferdam");
     for (what, count) in COUNTS {
-        let other = brittle.map(|shown| count(&shown.tally).to_string()).unwrap_or_default();
-        let _ = writeln!(text, "  {what:<22} {:>14} {other:>10}", count(&resilient.tally));
+        let other = brittle
+            .map(|shown| count(&shown.tally).to_string())
+            .unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  {what:<22} {:>14} {other:>10}",
+            count(&resilient.tally)
+        );
     }
     if brittle.is_some() {
         let _ = writeln!(

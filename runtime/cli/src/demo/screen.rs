@@ -62,9 +62,16 @@ impl Screen {
                 text.push('\n');
             }
             write(&text);
-        } else if self.told.is_none_or(|told| at.saturating_sub(told) >= PLAIN_EVERY) {
+        } else if self
+            .told
+            .is_none_or(|told| at.saturating_sub(told) >= PLAIN_EVERY)
+        {
             self.told = Some(at);
-            write(&format!("  {:>5.1} s  {}\n", at.as_secs_f64(), self.progress(snapshot)));
+            write(&format!(
+                "  {:>5.1} s  {}\n",
+                at.as_secs_f64(),
+                self.progress(snapshot)
+            ));
         }
     }
 
@@ -83,14 +90,16 @@ impl Screen {
 
     fn lines(&self, snapshot: &Snapshot, at: Duration) -> Vec<String> {
         let width = width();
-        let filled = (snapshot.ended + snapshot.review).min(self.leads) * BAR_CHARS / self.leads.max(1);
+        let filled =
+            (snapshot.ended + snapshot.review).min(self.leads) * BAR_CHARS / self.leads.max(1);
         let arrived = snapshot.arrived.min(self.leads) * BAR_CHARS / self.leads.max(1);
         let waiting = arrived.saturating_sub(filled);
         let bar = format!(
             "  {}{}{}  {:.1} s",
             self.style.good(&"█".repeat(filled)),
             self.style.warn(&"▒".repeat(waiting)),
-            self.style.dim(&"░".repeat(BAR_CHARS.saturating_sub(filled + waiting))),
+            self.style
+                .dim(&"░".repeat(BAR_CHARS.saturating_sub(filled + waiting))),
             at.as_secs_f64(),
         );
         let head = format!(
@@ -99,7 +108,12 @@ impl Screen {
         );
         let mut lines = vec![bar, clip(&format!("  {}", self.progress(snapshot)), width)];
         lines.push(self.style.dim(&clip(&head, width)));
-        lines.extend(snapshot.connections.iter().map(|line| self.connection(line, width)));
+        lines.extend(
+            snapshot
+                .connections
+                .iter()
+                .map(|line| self.connection(line, width)),
+        );
         lines
     }
 
@@ -107,7 +121,13 @@ impl Screen {
         let parked: usize = snapshot.connections.iter().map(|line| line.parked).sum();
         format!(
             "{} of {} leads arrived · {} done ({} degraded, {} dead letters) · {} parked · {} in review",
-            snapshot.arrived, self.leads, snapshot.ended, snapshot.degraded, snapshot.faulted, parked, snapshot.review,
+            snapshot.arrived,
+            self.leads,
+            snapshot.ended,
+            snapshot.degraded,
+            snapshot.faulted,
+            parked,
+            snapshot.review,
         )
     }
 
@@ -147,8 +167,11 @@ fn clip(text: &str, width: usize) -> String {
 }
 
 fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
-    size.ok().filter(|width| *width > 0).unwrap_or(WIDTH_DEFAULT)
+    let size =
+        rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
+    size.ok()
+        .filter(|width| *width > 0)
+        .unwrap_or(WIDTH_DEFAULT)
 }
 
 #[cfg(test)]
@@ -157,7 +180,13 @@ mod tests {
 
     #[test]
     fn no_line_is_longer_than_the_terminal_is_wide() {
-        let screen = Screen { is_terminal: true, style: Style::plain(), leads: 100, drawn: 0, told: None };
+        let screen = Screen {
+            is_terminal: true,
+            style: Style::plain(),
+            leads: 100,
+            drawn: 0,
+            told: None,
+        };
         let line = Line {
             name: "crm".to_owned(),
             breaker: "Open".to_owned(),
@@ -170,7 +199,13 @@ mod tests {
 
     #[test]
     fn a_drawing_overwrites_the_one_before() {
-        let mut screen = Screen { is_terminal: true, style: Style::plain(), leads: 1, drawn: 9, told: None };
+        let mut screen = Screen {
+            is_terminal: true,
+            style: Style::plain(),
+            leads: 1,
+            drawn: 9,
+            told: None,
+        };
         assert_eq!(screen.erase(), "\u{1b}[9A\u{1b}[J");
         assert_eq!(screen.erase(), "");
     }

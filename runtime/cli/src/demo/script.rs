@@ -30,13 +30,37 @@ const CHAT: &str = "slack";
 /// The script for so many leads, in order.
 pub fn script(leads: usize) -> Vec<Step> {
     let at = |percent: usize| (leads * percent).div_ceil(100);
-    let step = |percent, says, what| Step { arrived: at(percent), says, what };
+    let step = |percent, says, what| Step {
+        arrived: at(percent),
+        says,
+        what,
+    };
     vec![
-        step(0, "the chat is down, and stays down", What::Faults(CHAT, json!([{"kind": "refuse"}]))),
-        step(30, "the CRM goes down: it refuses connections", What::Faults(CRM, json!([{"kind": "refuse"}]))),
-        step(40, "the CRM answers 503", What::Faults(CRM, json!([{"kind": "status", "code": 503}]))),
-        step(48, "the CRM works, but slowly", What::Faults(CRM, json!([{"kind": "latency", "ms": 300}]))),
-        step(55, "the worker is killed (SIGKILL) and started again", What::Kill),
+        step(
+            0,
+            "the chat is down, and stays down",
+            What::Faults(CHAT, json!([{"kind": "refuse"}])),
+        ),
+        step(
+            30,
+            "the CRM goes down: it refuses connections",
+            What::Faults(CRM, json!([{"kind": "refuse"}])),
+        ),
+        step(
+            40,
+            "the CRM answers 503",
+            What::Faults(CRM, json!([{"kind": "status", "code": 503}])),
+        ),
+        step(
+            48,
+            "the CRM works, but slowly",
+            What::Faults(CRM, json!([{"kind": "latency", "ms": 300}])),
+        ),
+        step(
+            55,
+            "the worker is killed (SIGKILL) and started again",
+            What::Kill,
+        ),
         step(65, "the CRM is well again", What::Recover(CRM)),
     ]
 }

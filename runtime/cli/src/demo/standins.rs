@@ -52,7 +52,10 @@ impl Standins {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let stdout = process.stdout.take().context("the stand-ins have no output")?;
+        let stdout = process
+            .stdout
+            .take()
+            .context("the stand-ins have no output")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(START_MAX, lines.next_line())
             .await
@@ -63,7 +66,10 @@ impl Standins {
         let urls: Value = serde_json::from_str(&line).context("the stand-ins told no addresses")?;
         let port = |name: &str| {
             let url = urls.get(name).and_then(Value::as_str).unwrap_or_default();
-            let port = url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+            let port = url
+                .rsplit(':')
+                .next()
+                .and_then(|port| port.parse::<u16>().ok());
             port.with_context(|| format!("the stand-ins told no port of {name}"))
         };
         let addresses = Addresses {
@@ -78,23 +84,38 @@ impl Standins {
 
     /// Replaces the faults of one service; in force when this returns.
     pub async fn set_faults(&self, service: &str, faults: &Value) -> Result<()> {
-        self.ask("PUT", &format!("/services/{service}/faults"), faults.to_string()).await.map(drop)
+        self.ask(
+            "PUT",
+            &format!("/services/{service}/faults"),
+            faults.to_string(),
+        )
+        .await
+        .map(drop)
     }
 
     /// What a service counted.
     pub async fn effects(&self, service: &str) -> Result<Value> {
-        self.ask("GET", &format!("/services/{service}/effects"), String::new()).await
+        self.ask(
+            "GET",
+            &format!("/services/{service}/effects"),
+            String::new(),
+        )
+        .await
     }
 
     /// What a service has.
     pub async fn state(&self, service: &str) -> Result<Value> {
-        self.ask("GET", &format!("/services/{service}/state"), String::new()).await
+        self.ask("GET", &format!("/services/{service}/state"), String::new())
+            .await
     }
 
     async fn ask(&self, method: &str, path: &str, body: String) -> Result<Value> {
         let host = format!("127.0.0.1:{}", self.addresses.control);
-        let stream = TcpStream::connect(&host).await.context("the stand-ins do not answer")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let stream = TcpStream::connect(&host)
+            .await
+            .context("the stand-ins do not answer")?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let request = hyper::Request::builder()
             .method(method)
@@ -104,11 +125,16 @@ impl Standins {
             .body(Full::new(Bytes::from(body)))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
         driver.abort();
         let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
         if !status.is_success() {
-            bail!("the stand-ins refused {method} {path}: {status} {}", String::from_utf8_lossy(&body));
+            bail!(
+                "the stand-ins refused {method} {path}: {status} {}",
+                String::from_utf8_lossy(&body)
+            );
         }
         Ok(serde_json::from_slice(&body)?)
     }
@@ -122,7 +148,10 @@ impl Standins {
     /// Stops them.
     pub async fn stop(mut self) -> Result<()> {
         drop(self.process.stdin.take());
-        self.process.kill().await.context("cannot stop the stand-in services")
+        self.process
+            .kill()
+            .await
+            .context("cannot stop the stand-in services")
     }
 }
 
@@ -142,14 +171,21 @@ fn find() -> Result<PathBuf> {
     let program = std::env::current_exe().context("this program does not know where it is")?;
     let folders = program.ancestors().skip(1).take(2);
     let candidates: Vec<PathBuf> = folders.map(|dir| dir.join(PROGRAM)).collect();
-    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let places: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-        usage(format!(
-            "the stand-in services are not there: looked for {}\nhelp: {}",
-            places.join(" and "),
-            remedy()
-        ))
-    })
+    candidates
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or_else(|| {
+            let places: Vec<String> = candidates
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            usage(format!(
+                "the stand-in services are not there: looked for {}\nhelp: {}",
+                places.join(" and "),
+                remedy()
+            ))
+        })
 }
 
 fn remedy() -> String {

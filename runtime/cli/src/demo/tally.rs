@@ -51,42 +51,72 @@ pub struct Tally {
 impl Tally {
     /// Whether nothing was lost, done twice or left half-done.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.charged_twice + self.mailed_twice + self.repeated_keys + self.half_done == 0
+        self.lost + self.charged_twice + self.mailed_twice + self.repeated_keys + self.half_done
+            == 0
     }
 }
 
 /// Asks the services and puts it together.
 pub async fn count(standins: &Standins, done: &Done) -> Result<Tally> {
-    let mut counted = Counted { rows: done.rows.iter().map(|row| row.to_lowercase()).collect(), ..Counted::default() };
+    let mut counted = Counted {
+        rows: done.rows.iter().map(|row| row.to_lowercase()).collect(),
+        ..Counted::default()
+    };
     let hubspot = standins.effects("hubspot").await?;
     for (key, times) in entries(&hubspot, "effects")? {
         let times = times.as_i64().unwrap_or_default();
         match key.split_once(':') {
-            Some(("create", email)) => *counted.contacts.entry(email.to_owned()).or_default() += times,
-            Some(("archive", email)) => *counted.contacts.entry(email.to_owned()).or_default() -= times,
+            Some(("create", email)) => {
+                *counted.contacts.entry(email.to_owned()).or_default() += times
+            }
+            Some(("archive", email)) => {
+                *counted.contacts.entry(email.to_owned()).or_default() -= times
+            }
             _ => {}
         }
     }
     let stripe = standins.effects("stripe").await?;
     for (email, charged) in entries(&stripe["business"], "charged_by_email")? {
-        let charges = charged.get("charges").and_then(Value::as_u64).unwrap_or_default();
+        let charges = charged
+            .get("charges")
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
         *counted.charges.entry(email.to_lowercase()).or_default() += charges;
     }
     let mailbox = standins.state("smtp").await?;
-    for mail in mailbox.get("messages").and_then(Value::as_array).into_iter().flatten() {
-        for recipient in mail.get("rcpt_to").and_then(Value::as_array).into_iter().flatten() {
+    for mail in mailbox
+        .get("messages")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        for recipient in mail
+            .get("rcpt_to")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let email = recipient.as_str().unwrap_or_default().to_lowercase();
             *counted.mails.entry(email).or_default() += 1;
         }
     }
     let smtp = standins.effects("smtp").await?;
-    let repeated_keys = entries(&stripe, "duplicates")?.count() + entries(&smtp, "duplicates")?.count();
-    Ok(Tally { repeated_keys, ..add_up(&counted, &done.leads) })
+    let repeated_keys =
+        entries(&stripe, "duplicates")?.count() + entries(&smtp, "duplicates")?.count();
+    Ok(Tally {
+        repeated_keys,
+        ..add_up(&counted, &done.leads)
+    })
 }
 
-fn entries<'a>(value: &'a Value, key: &str) -> Result<impl Iterator<Item = (&'a String, &'a Value)>> {
+fn entries<'a>(
+    value: &'a Value,
+    key: &str,
+) -> Result<impl Iterator<Item = (&'a String, &'a Value)>> {
     let map = value.get(key).and_then(Value::as_object);
-    Ok(map.with_context(|| format!("the stand-ins told no `{key}`"))?.iter())
+    Ok(map
+        .with_context(|| format!("the stand-ins told no `{key}`"))?
+        .iter())
 }
 
 fn add_up(counted: &Counted, leads: &[Ended]) -> Tally {
@@ -143,9 +173,18 @@ mod tests {
 
     fn all_of(emails: &[&str]) -> Counted {
         Counted {
-            contacts: emails.iter().map(|email| ((*email).to_owned(), 1)).collect(),
-            mails: emails.iter().map(|email| ((*email).to_owned(), 1)).collect(),
-            charges: emails.iter().map(|email| ((*email).to_owned(), 1)).collect(),
+            contacts: emails
+                .iter()
+                .map(|email| ((*email).to_owned(), 1))
+                .collect(),
+            mails: emails
+                .iter()
+                .map(|email| ((*email).to_owned(), 1))
+                .collect(),
+            charges: emails
+                .iter()
+                .map(|email| ((*email).to_owned(), 1))
+                .collect(),
             rows: emails.iter().map(|email| (*email).to_owned()).collect(),
         }
     }
@@ -154,7 +193,10 @@ mod tests {
     fn a_run_that_says_completed_without_a_charge_is_lost() {
         let mut counted = all_of(&["a", "b"]);
         counted.charges.remove("b");
-        let tally = add_up(&counted, &[lead("a", Outcome::Whole), lead("b", Outcome::Whole)]);
+        let tally = add_up(
+            &counted,
+            &[lead("a", Outcome::Whole), lead("b", Outcome::Whole)],
+        );
         assert_eq!((tally.served, tally.lost, tally.half_done), (1, 1, 1));
         assert!(!tally.is_clean());
     }
@@ -174,7 +216,10 @@ mod tests {
         let mut counted = Counted::default();
         counted.contacts.insert("a".to_owned(), 0);
         counted.contacts.insert("b".to_owned(), 1);
-        let leads = [lead("a", Outcome::DeadLetter), lead("b", Outcome::DeadLetter)];
+        let leads = [
+            lead("a", Outcome::DeadLetter),
+            lead("b", Outcome::DeadLetter),
+        ];
         let tally = add_up(&counted, &leads);
         assert_eq!((tally.undone, tally.lost, tally.half_done), (1, 0, 1));
     }

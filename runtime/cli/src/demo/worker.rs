@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use cofferdam::{Config, Runtime, StartOptions, Status};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::leads::{self, Lead};
 use super::message::{Done, Ended, Line, Message, Outcome, Snapshot};
@@ -52,10 +52,12 @@ pub async fn work(file: &Path) -> Result<()> {
     if let Some(store) = &job.store {
         config = config.with_store(store);
     }
+    let names = config.connections().map(|connection| connection.name().to_owned()).collect();
     let runtime = Runtime::open(config).await?;
     let text = std::fs::read_to_string(&job.leads)?;
     let worker = Worker {
         leads: leads::read(&text, job.most)?,
+        names,
         arrived: AtomicUsize::new(0),
         runtime,
         job,
@@ -70,6 +72,8 @@ struct Worker {
     job: Job,
     runtime: Runtime,
     leads: Vec<Lead>,
+    /// The connections, in the order of the configuration.
+    names: Vec<String>,
     arrived: AtomicUsize,
 }
 
@@ -90,7 +94,10 @@ impl Worker {
             }
             let id = self.job.store.as_ref().map(|_| lead.run.clone());
             let options = StartOptions { id };
-            let run = self.runtime.start_with(&workflow, lead.input.clone(), options).await?;
+            let run = self
+                .runtime
+                .start_with(&workflow, lead.input.clone(), options)
+                .await?;
             runs.insert(lead.line, run);
             self.arrived.store(index + 1, Ordering::Release);
         }
@@ -115,24 +122,32 @@ impl Worker {
 
     fn look(&self, arrived: usize) -> Result<(Snapshot, bool)> {
         let query = self.runtime.query();
-        let reviewed: BTreeSet<String> = query.reviews()?.into_iter().map(|review| review.run).collect();
+        let reviewed: BTreeSet<String> = query
+            .reviews()?
+            .into_iter()
+            .map(|review| review.run)
+            .collect();
         let rows = query.runs(None, RUNS_MAX)?;
         let in_review = |run: &str, status| status == Status::Waiting && reviewed.contains(run);
-        let count = |test: &dyn Fn(&cofferdam::RunRow) -> bool| rows.iter().filter(|row| test(row)).count();
+        let count =
+            |test: &dyn Fn(&cofferdam::RunRow) -> bool| rows.iter().filter(|row| test(row)).count();
         let snapshot = Snapshot {
             arrived,
+            twice: arrived.saturating_sub(rows.len()),
             ended: count(&|row| row.status.is_final()),
             degraded: count(&|row| row.status == Status::Completed && row.degraded),
             faulted: count(&|row| row.status == Status::Faulted),
             review: count(&|row| in_review(&row.run, row.status)),
             connections: self.connections()?,
         };
-        let at_rest = rows.iter().all(|row| row.status.is_final() || in_review(&row.run, row.status));
+        let at_rest = rows
+            .iter()
+            .all(|row| row.status.is_final() || in_review(&row.run, row.status));
         Ok((snapshot, at_rest))
     }
 
     fn connections(&self) -> Result<Vec<Line>> {
-        let line = |state: cofferdam::ConnectionState| {
+        let line = |state: cofferdam::ConnectionState| -> Result<Line> {
             Ok(Line {
                 parked: self.runtime.query().parked(&state.name)?,
                 name: state.name,
@@ -144,17 +159,27 @@ impl Worker {
                 last_failure: state.last_failure,
             })
         };
-        self.runtime.connections().into_iter().map(line).collect()
+        let mut lines = self.runtime.connections().into_iter().map(line).collect::<Result<Vec<_>>>()?;
+        lines.sort_by_key(|line| self.names.iter().position(|name| *name == line.name));
+        Ok(lines)
     }
 
     async fn sum_up(&self, runs: &BTreeMap<usize, String>) -> Result<Done> {
         let mut told = BTreeSet::new();
         let mut ended = Vec::new();
         for lead in &self.leads {
-            let Some(run) = runs.get(&lead.line).filter(|run| told.insert((*run).clone())) else { continue };
+            let Some(run) = runs
+                .get(&lead.line)
+                .filter(|run| told.insert((*run).clone()))
+            else {
+                continue;
+            };
             ended.push(self.ended(lead, run)?);
         }
-        Ok(Done { leads: ended, rows: self.rows().await? })
+        Ok(Done {
+            leads: ended,
+            rows: self.rows().await?,
+        })
     }
 
     fn ended(&self, lead: &Lead, run: &str) -> Result<Ended> {
@@ -167,15 +192,26 @@ impl Worker {
             Status::Faulted => Outcome::Failed,
             Status::Running | Status::Waiting | Status::Compensating => Outcome::Review,
         };
-        let waits = view.waiting().next().map(|(task, why)| format!("{task}: {why}"));
-        let detail = view.error.as_ref().map(|error| error.detail.clone().unwrap_or_else(|| error.to_string()));
-        let parts = view.provenance.iter().filter(|(_, provenance)| provenance.is_degraded());
+        let waits = view
+            .waiting()
+            .next()
+            .map(|(task, why)| format!("{task}: {why}"));
+        let detail = view
+            .error
+            .as_ref()
+            .map(|error| error.detail.clone().unwrap_or_else(|| error.to_string()));
+        let parts = view
+            .provenance
+            .iter()
+            .filter(|(_, provenance)| provenance.is_degraded());
         Ok(Ended {
             run: run.to_owned(),
             line: lead.line,
             email: lead.email.clone(),
             outcome,
-            parts: parts.map(|(task, p)| (task.trim_start_matches('/').to_owned(), p.to_string())).collect(),
+            parts: parts
+                .map(|(task, p)| (task.trim_start_matches('/').to_owned(), p.to_string()))
+                .collect(),
             reason: detail.or(waits),
         })
     }
