@@ -53,7 +53,10 @@ impl Host {
     /// [`Error::BadLimit`], [`Error::Engine`] if the address space cannot be reserved,
     /// [`Error::Cache`] if the folder cannot be used.
     pub fn new(options: HostOptions) -> Result<Self, Error> {
-        let slots = options.concurrency_max;
+        let HostOptions {
+            code_cache_dir,
+            concurrency_max: slots,
+        } = options;
         if !(1..=SLOTS_MAX).contains(&slots) {
             return Err(Error::BadLimit {
                 key: "concurrency_max",
@@ -61,11 +64,7 @@ impl Host {
                 reason: format!("must be from 1 to {SLOTS_MAX}"),
             });
         }
-        let cache = options
-            .code_cache_dir
-            .as_deref()
-            .map(CodeCache::open)
-            .transpose()?;
+        let cache = code_cache_dir.as_deref().map(CodeCache::open).transpose()?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engines: Engines::new(slots)?,

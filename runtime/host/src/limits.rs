@@ -133,23 +133,16 @@ impl Meter {
     }
 
     fn grow(&mut self, by: usize) -> bool {
-        match self
-            .bytes
-            .checked_add(by)
-            .filter(|sum| *sum <= self.bytes_max)
-        {
-            Some(sum) => {
-                self.bytes = sum;
-                self.bytes_peak = self.bytes_peak.max(sum);
-                self.pending = by;
-                true
-            }
-            None => {
-                self.refused = true;
-                self.pending = 0;
-                false
-            }
+        let sum = self.bytes.saturating_add(by);
+        if sum > self.bytes_max {
+            self.refused = true;
+            self.pending = 0;
+            return false;
         }
+        self.bytes = sum;
+        self.bytes_peak = self.bytes_peak.max(sum);
+        self.pending = by;
+        true
     }
 
     fn take_back(&mut self) {
@@ -219,7 +212,7 @@ mod tests {
             ),
             (
                 Limits {
-                    timeout: Duration::from_secs(7200),
+                    timeout: Duration::from_hours(2),
                     ..base.clone()
                 },
                 "timeout",

@@ -175,10 +175,10 @@ mod tests {
         ] {
             let text = format!("before {form} after");
             let bytes = text.len();
-            let scrubbed = scrubber.text(text);
-            assert!(!scrubbed.contains(&form), "{scrubbed}");
-            assert_eq!(scrubbed.len(), bytes);
-            assert!(scrubbed.starts_with("before *") && scrubbed.ends_with("* after"));
+            let clean = scrubber.text(text);
+            assert!(!clean.contains(&form), "{clean}");
+            assert_eq!(clean.len(), bytes);
+            assert!(clean.starts_with("before *") && clean.ends_with("* after"));
         }
     }
 

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Secret {
 pub struct Grants {
     /// Where requests may go: `scheme://host[:port]`, with `*.suffix` for every host below it.
     pub http: Vec<String>,
-    /// Whether names may resolve to private addresses (10/8, 172.16/12, 192.168/16, fc00::/7).
+    /// Whether names may resolve to private addresses (10/8, 172.16/12, 192.168/16, `fc00::/7`).
     /// Loopback, link-local and metadata addresses stay denied unless named as such.
     pub allow_private: bool,
     /// The database.

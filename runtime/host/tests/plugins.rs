@@ -1,5 +1,7 @@
 //! What is refused before anything runs, and the code cache.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::path::Path;
@@ -155,7 +157,7 @@ fn connecting(plugin: &Plugin, spec: ConnectionSpec) -> Error {
 #[test]
 fn an_import_without_a_grant_is_refused_with_the_line_that_grants_it() {
     for (import, what, line) in [(KV, "kv", "kv = true"), (SQL, "sql", "sql = { url = ")] {
-        let component = wat::stamped(wat::component(import, "", "", ""));
+        let component = wat::stamped(&wat::component(import, "", "", ""));
         let plugin = host().load(artifact(component, None)).unwrap();
         assert_eq!(plugin.imports(), [what]);
         let error = connecting(&plugin, ConnectionSpec::new("crm"));
@@ -165,7 +167,7 @@ fn an_import_without_a_grant_is_refused_with_the_line_that_grants_it() {
         assert!(told.contains("[connections.crm.grants]"), "{told}");
     }
     let asks = format!("{MANIFEST}[capabilities]\nsecrets = [\"TOKEN\"]\n");
-    let component = wat::stamped(wat::component(SECRETS, "", "", ""));
+    let component = wat::stamped(&wat::component(SECRETS, "", "", ""));
     let plugin = host().load(artifact(component, Some(&asks))).unwrap();
     let told = connecting(&plugin, ConnectionSpec::new("crm")).to_string();
     assert!(told.contains("the secret `TOKEN`"), "{told}");
@@ -178,7 +180,7 @@ fn an_import_without_a_grant_is_refused_with_the_line_that_grants_it() {
 
 #[test]
 fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
-    let component = wat::stamped(wat::component(KV, "", "", ""));
+    let component = wat::stamped(&wat::component(KV, "", "", ""));
     let Err(error) = host().load(artifact(component, Some(MANIFEST))) else {
         panic!("it has to be refused")
     };

@@ -33,9 +33,10 @@ impl log::Host for State {
             log::Level::Error => LogLevel::Error,
         };
         // Fields that are no JSON are worth keeping as text.
-        let fields = match fields.is_empty() {
-            true => serde_json::Value::Null,
-            false => serde_json::from_str(&fields).unwrap_or_else(|_| fields.into()),
+        let fields = if fields.is_empty() {
+            serde_json::Value::Null
+        } else {
+            serde_json::from_str(&fields).unwrap_or_else(|_| fields.into())
         };
         self.scope.log_line(level, message, fields);
     }

@@ -121,18 +121,16 @@ impl Mailer {
     async fn send(&self, scope: &Scope, letter: &Letter) -> Result<String, Failure> {
         let begun = AtomicBool::new(false);
         let left = scope.left();
-        match tokio::time::timeout(left, self.exchange(scope, letter, &begun)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let effect = if begun.load(Ordering::Relaxed) {
-                    EffectState::Unknown
-                } else {
-                    EffectState::None
-                };
-                let text = format!("the mail server did not answer in {left:?}");
-                Err(Failure::new(Class::Timeout, "smtp.timeout", text).with_effect(effect))
-            }
-        }
+        let ended = tokio::time::timeout(left, self.exchange(scope, letter, &begun)).await;
+        ended.unwrap_or_else(|_| {
+            let effect = if begun.load(Ordering::Relaxed) {
+                EffectState::Unknown
+            } else {
+                EffectState::None
+            };
+            let text = format!("the mail server did not answer in {left:?}");
+            Err(Failure::new(Class::Timeout, "smtp.timeout", text).with_effect(effect))
+        })
     }
 
     async fn exchange(

@@ -42,7 +42,7 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
         (127, ..) => Kind::Forbidden("loopback"),
         (169, 254, _) => Kind::Forbidden("link-local, where cloud metadata is served"),
         (100, 64..=127, _) => Kind::Forbidden("shared (carrier-grade NAT)"),
-        (192, 0, 0) | (192, 0, 2) | (198, 51, 100) | (203, 0, 113) | (198, 18..=19, _) => {
+        (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) | (198, 18..=19, _) => {
             Kind::Forbidden("reserved")
         }
         (192, 88, 99) => Kind::Forbidden("6to4 relay"),

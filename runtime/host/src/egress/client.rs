@@ -63,7 +63,7 @@ pub(crate) async fn send(
     let (host, port) = (&destination.host, destination.port);
     let stream = dial::dial(host, port, named, egress.allow_private, connect)
         .await
-        .map_err(|error| not_dialled(scope, error))?;
+        .map_err(|error| not_dialled(scope, &error))?;
     let response = match destination.scheme {
         Scheme::Http => exchange(scope, stream, request, options).await?,
         Scheme::Https => {
@@ -105,7 +105,7 @@ fn finish_head(request: &mut Request<WasiBody>, to: &Destination) -> Result<(), 
     Ok(())
 }
 
-fn not_dialled(scope: &Scope, error: dial::Error) -> HttpError {
+fn not_dialled(scope: &Scope, error: &dial::Error) -> HttpError {
     scope.log(LogLevel::Error, format!("request not sent: {error}"));
     match error {
         dial::Error::Forbidden { .. } => HttpError::HttpRequestDenied,
@@ -178,9 +178,9 @@ fn scrubbed(
     let (mut parts, body) = response.into_parts();
     for value in parts.headers.values_mut() {
         let mut bytes = value.as_bytes().to_vec();
-        scrubbers
-            .iter()
-            .for_each(|scrubber| scrubber.bytes(&mut bytes));
+        for scrubber in &scrubbers {
+            scrubber.bytes(&mut bytes);
+        }
         if bytes != value.as_bytes()
             && let Ok(clean) = HeaderValue::from_bytes(&bytes)
         {

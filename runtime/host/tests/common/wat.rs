@@ -37,8 +37,8 @@ pub fn component(imports: &str, arguments: &str, core: &str, body: &str) -> Vec<
 const TEMPLATE: &str = include_str!("connector.wat");
 
 /// The same with the descriptor in it.
-pub fn stamped(component: Vec<u8>) -> Vec<u8> {
-    stamp(&component, DESCRIPTOR, None).unwrap()
+pub fn stamped(component: &[u8]) -> Vec<u8> {
+    stamp(component, DESCRIPTOR, None).unwrap()
 }
 
 /// Any text.

@@ -68,7 +68,7 @@ impl Capability for Sql {
 
 /// The database of one connection.
 pub(crate) enum Database {
-    Postgres(postgres::Postgres),
+    Postgres(Box<postgres::Postgres>),
     Sqlite(sqlite::Sqlite),
 }
 
@@ -114,7 +114,7 @@ impl Database {
         match scheme {
             "postgres" | "postgresql" => {
                 let made = postgres::Postgres::new(grant, pool_max, egress);
-                made.map(Self::Postgres)
+                made.map(|made| Self::Postgres(Box::new(made)))
                     .map_err(|reason| refuse("postgresql:…", reason))
             }
             "sqlite" => sqlite::Sqlite::new(&grant.url, pool_max)
@@ -130,13 +130,12 @@ impl Database {
 
 impl State {
     fn sql(&self) -> Result<(&Scope, &Database), Failure> {
-        match &self.scope.settings.sql {
-            Some(database) => Ok((&self.scope, database)),
-            None => {
-                let text = "sql is not granted to this connection";
-                Err(Failure::new(Class::Denied, "sql.denied", text))
-            }
-        }
+        let denied = || {
+            let text = "sql is not granted to this connection";
+            Failure::new(Class::Denied, "sql.denied", text)
+        };
+        let database = self.scope.settings.sql.as_ref().ok_or_else(denied)?;
+        Ok((&self.scope, database))
     }
 }
 

@@ -194,13 +194,11 @@ async fn within<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let began = Instant::now();
-    match tokio::time::timeout(scope.left(), work).await {
-        Ok(result) => result,
-        Err(_) => {
-            let text = format!("the database did not answer in {:?}", began.elapsed());
-            Err(Failure::new(Class::Timeout, "sql.timeout", text).with_effect(scope.effect()))
-        }
-    }
+    let ended = tokio::time::timeout(scope.left(), work).await;
+    ended.unwrap_or_else(|_| {
+        let text = format!("the database did not answer in {:?}", began.elapsed());
+        Err(Failure::new(Class::Timeout, "sql.timeout", text).with_effect(scope.effect()))
+    })
 }
 
 async fn begin<'a>(

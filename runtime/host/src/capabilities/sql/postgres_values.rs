@@ -219,16 +219,16 @@ fn numeric(raw: &[u8]) -> Result<String, Boxed> {
             .and_then(|index| digits.get(index).copied())
             .unwrap_or(0)
     };
-    let mut whole: String = (0..=i32::from(weight))
-        .rev()
-        .map(|p| format!("{:04}", digit(p)))
+    let group = |place: i32| format!("{:04}", digit(place));
+    let groups: Vec<String> = (0..=i32::from(weight)).rev().map(group).collect();
+    let whole = match groups.concat().trim_start_matches('0') {
+        "" => "0".to_owned(),
+        whole => whole.to_owned(),
+    };
+    let groups: Vec<String> = (1..=i32::from(scale.div_ceil(4)))
+        .map(|p| group(-p))
         .collect();
-    whole = whole.trim_start_matches('0').to_owned();
-    if whole.is_empty() {
-        whole.push('0');
-    }
-    let groups = i32::from(scale.div_ceil(4));
-    let mut fraction: String = (1..=groups).map(|p| format!("{:04}", digit(-p))).collect();
+    let mut fraction = groups.concat();
     fraction.truncate(scale.into());
     let sign = if sign == NEGATIVE { "-" } else { "" };
     Ok(if fraction.is_empty() {

@@ -204,18 +204,17 @@ impl Line {
             return Err(Failure::new(Class::InvalidInput, "sql.read-only", text));
         }
         bind(&mut prepared, &statement.parameters)?;
-        let names: Vec<String> = prepared
-            .column_names()
-            .into_iter()
-            .map(ToOwned::to_owned)
-            .collect();
+        let names: Vec<String> = prepared.column_names().map(ToOwned::to_owned).collect();
         let mut rows = prepared.raw_query();
         let mut built = RowsBuilder::new(rows_max);
         let mut wanted = true;
         while let Some(row) = rows.next().map_err(|error| failure(&error))? {
             // A statement that writes is read to its end, or it would not be done whole.
+            if !wanted && write {
+                continue;
+            }
             if !wanted {
-                if write { continue } else { break }
+                break;
             }
             let mut object = Map::new();
             for (index, name) in names.iter().enumerate() {

@@ -209,7 +209,7 @@ async fn sqlite_stays_within_its_file() {
 /// PostgreSQL's programs on this machine there is none to be had.
 #[tokio::test]
 async fn postgresql_behaves() {
-    let Some(server) = super::postgres_server::Server::find() else {
+    let Some(server) = postgres_server::Server::find() else {
         eprintln!("no PostgreSQL here: set COFFERDAM_TEST_POSTGRES=postgresql://… to test it");
         return;
     };
