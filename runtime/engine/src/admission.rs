@@ -44,17 +44,28 @@ pub(crate) fn try_admit(slot: &Arc<Slot>) -> Admission {
 
 /// Waits for a place. Cancel-safe: places are given in the order in which they were asked for.
 pub(crate) async fn admit(slot: Arc<Slot>) -> Result<Admitted, Failure> {
-    let place = Arc::clone(&slot.bulkhead).acquire_owned().await.map_err(|_| closing())?;
+    let place = Arc::clone(&slot.bulkhead)
+        .acquire_owned()
+        .await
+        .map_err(|_| closing())?;
     admitted(&slot, place)
 }
 
 fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit) -> Result<Admitted, Failure> {
     let permit = slot.ask()?;
-    Ok(Admitted { slot: Arc::clone(slot), permit: Some(permit), _place: place })
+    Ok(Admitted {
+        slot: Arc::clone(slot),
+        permit: Some(permit),
+        _place: place,
+    })
 }
 
 fn closing() -> Failure {
-    Failure::new(Class::Unavailable, "runtime.closing", "the runtime is shutting down")
+    Failure::new(
+        Class::Unavailable,
+        "runtime.closing",
+        "the runtime is shutting down",
+    )
 }
 
 impl Admitted {
@@ -83,7 +94,9 @@ impl Admitted {
             );
         }
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let verdict = self.slot.judge(outcome.result.as_ref().map(|_| ()), took_ms);
+        let verdict = self
+            .slot
+            .judge(outcome.result.as_ref().map(|_| ()), took_ms);
         self.give_back(verdict);
         outcome.result
     }
@@ -92,9 +105,9 @@ impl Admitted {
     pub async fn check(mut self) -> Result<(), Failure> {
         let begun = Instant::now();
         let result = match self.slot.connection.check().await {
-            Ok(health) if health.status == cofferdam_host::HealthStatus::Unhealthy => {
-                Err(Failure::new(Class::Unavailable, "check.unhealthy", health.message))
-            }
+            Ok(health) if health.status == cofferdam_host::HealthStatus::Unhealthy => Err(
+                Failure::new(Class::Unavailable, "check.unhealthy", health.message),
+            ),
             Ok(_) => Ok(()),
             Err(failure) if failure.class == Class::Unsupported => Ok(()),
             Err(failure) => Err(failure),

@@ -86,7 +86,13 @@ impl Slot {
             .iter()
             .map(|(name, action)| {
                 let lookup = action.lookup && action.effect != ActionEffect::Read;
-                (name.clone(), ActionBinding { effect: action.effect, lookup })
+                (
+                    name.clone(),
+                    ActionBinding {
+                        effect: action.effect,
+                        lookup,
+                    },
+                )
             })
             .collect();
         let concurrency = usize::try_from(connection.limits().concurrency_max).unwrap_or(1);
@@ -109,7 +115,11 @@ impl Slot {
     /// Asks the breaker for leave to make one call.
     pub fn ask(&self) -> Result<breaker::Permit, Failure> {
         if !self.enabled {
-            return Err(self.refusal("connection.disabled", "is switched off in the configuration", None));
+            return Err(self.refusal(
+                "connection.disabled",
+                "is switched off in the configuration",
+                None,
+            ));
         }
         let mut retry_in = None;
         for effect in self.step(breaker::Event::Asked) {
@@ -121,13 +131,20 @@ impl Slot {
         }
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
         let why = self.last_failure.lock().clone().unwrap_or_default();
-        Err(self.refusal("breaker.open", &format!("is out: its breaker is open ({why})"), retry_in))
+        Err(self.refusal(
+            "breaker.open",
+            &format!("is out: its breaker is open ({why})"),
+            retry_in,
+        ))
     }
 
     fn refusal(&self, code: &str, what: &str, retry_in_ms: Option<u64>) -> Failure {
         let message = format!("connection `{}` {what}", self.name);
         let retry_after_ms = retry_in_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
-        Failure { retry_after_ms, ..Failure::new(Class::Unavailable, code, message) }
+        Failure {
+            retry_after_ms,
+            ..Failure::new(Class::Unavailable, code, message)
+        }
     }
 
     /// Gives a permit back.

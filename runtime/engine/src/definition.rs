@@ -40,13 +40,29 @@ impl Definition {
         let origin = &sources.main.origin;
         let mut bindings = Bindings::default();
         for (task, connection, action) in workflow.calls() {
-            bind(&mut bindings, connections, (&connection, &action), origin, task)?;
+            bind(
+                &mut bindings,
+                connections,
+                (&connection, &action),
+                origin,
+                task,
+            )?;
         }
         check_lookups(&workflow, &bindings, origin)?;
-        let pinned = encode(&Pinned { sources: sources.clone(), bindings: bindings.clone() })?;
+        let pinned = encode(&Pinned {
+            sources: sources.clone(),
+            bindings: bindings.clone(),
+        })?;
         let hash = blake3::hash(&pinned).to_hex().to_string();
         let (workflow, bindings) = (Arc::new(workflow), Arc::new(bindings));
-        Ok(Self { inner: Arc::new(Inner { hash, pinned, workflow, bindings }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                hash,
+                pinned,
+                workflow,
+                bindings,
+            }),
+        })
     }
 
     /// What a run pinned, read back.
@@ -59,13 +75,18 @@ impl Definition {
             workflow,
             bindings: Arc::new(bindings),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// `namespace/name:version`.
     pub fn name(&self) -> String {
         let document = &self.inner.workflow.document;
-        format!("{}/{}:{}", document.namespace, document.name, document.version)
+        format!(
+            "{}/{}:{}",
+            document.namespace, document.name, document.version
+        )
     }
 
     /// Hash of everything that a run pins.
@@ -96,7 +117,9 @@ fn bind(
     task: &Task,
 ) -> Result<(), Error> {
     bind_all(bindings, connections, connection, origin, task)?;
-    let Some(binding) = bindings.connections.get(connection) else { return Ok(()) };
+    let Some(binding) = bindings.connections.get(connection) else {
+        return Ok(());
+    };
     if binding.actions.contains_key(action) {
         return Ok(());
     }
@@ -104,7 +127,10 @@ fn bind(
     Err(Error::Binding {
         origin: origin.to_owned(),
         line: task.line,
-        problem: format!("task `{}`: connection `{connection}` has no action `{action}`", task.name),
+        problem: format!(
+            "task `{}`: connection `{connection}` has no action `{action}`",
+            task.name
+        ),
         remedy: format!("it offers {}", offered.join(", ")),
     })
 }
@@ -136,7 +162,10 @@ fn missing(connections: &Connections, name: &str, origin: &str, task: &Task) -> 
     let remedy = match name {
         "http" => "allow it with `--allow-http URL`, or configure [connections.http]".to_owned(),
         _ if known.is_empty() => format!("configure [connections.{name}] and pass `--config FILE`"),
-        _ => format!("configure [connections.{name}], or use one of {}", known.join(", ")),
+        _ => format!(
+            "configure [connections.{name}], or use one of {}",
+            known.join(", ")
+        ),
     };
     Error::Binding {
         origin: origin.to_owned(),
@@ -149,7 +178,9 @@ fn missing(connections: &Connections, name: &str, origin: &str, task: &Task) -> 
 /// `onUnknown: lookup` needs a connector that can answer.
 fn check_lookups(workflow: &Workflow, bindings: &Bindings, origin: &str) -> Result<(), Error> {
     for (task, connection, action) in workflow.calls() {
-        let cofferdam_core::workflow::Kind::Call(call) = &task.kind else { continue };
+        let cofferdam_core::workflow::Kind::Call(call) = &task.kind else {
+            continue;
+        };
         let offered = bindings
             .connections
             .get(&connection)
@@ -161,7 +192,10 @@ fn check_lookups(workflow: &Workflow, bindings: &Bindings, origin: &str) -> Resu
             return Err(Error::Binding {
                 origin: origin.to_owned(),
                 line: task.line,
-                problem: format!("task `{}`: `{connection}.{action}` cannot be looked up", task.name),
+                problem: format!(
+                    "task `{}`: `{connection}.{action}` cannot be looked up",
+                    task.name
+                ),
                 remedy: "use `onUnknown: repeat` or `onUnknown: review`".to_owned(),
             });
         }
@@ -188,12 +222,22 @@ pub(crate) fn read_sources(path: &Path, workflows: Option<&Path>) -> Result<Sour
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let broken = |source| Error::Read { path: folder.display().to_string(), source };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let broken = |source| Error::Read {
+        path: folder.display().to_string(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(broken)? {
         let path = entry.map_err(broken)?.path();
-        if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+        if path
+            .extension()
+            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+        {
             files.push(path);
         }
     }
@@ -202,7 +246,12 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn read(path: &Path) -> Result<Source, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Read { path: path.display().to_string(), source })?;
-    Ok(Source { origin: path.display().to_string(), text })
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(Source {
+        origin: path.display().to_string(),
+        text,
+    })
 }

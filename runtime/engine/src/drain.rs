@@ -53,7 +53,11 @@ async fn drain_once(inner: &Arc<Inner>, slot: &Arc<Slot>) {
 }
 
 fn has_parked(inner: &Inner, slot: &Slot) -> bool {
-    match inner.store.scan(Table::Parked, KeyRange::prefix(parked_prefix(&slot.name)), 1) {
+    match inner.store.scan(
+        Table::Parked,
+        KeyRange::prefix(parked_prefix(&slot.name)),
+        1,
+    ) {
         Ok(rows) => !rows.is_empty(),
         Err(error) => {
             inner.storage_failed(&error);
@@ -109,7 +113,10 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
         }
         after = rows.last().map(|(key, _)| key.clone());
         for parked in rows.iter().filter_map(|(key, _)| parse_parked_key(key)) {
-            let message = Message::Recovered { task: parked.task, connection: slot.name.clone() };
+            let message = Message::Recovered {
+                task: parked.task,
+                connection: slot.name.clone(),
+            };
             inner.wake(&parked.run, message);
         }
         tokio::time::sleep(PORTION_PAUSE).await;

@@ -66,7 +66,9 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A journal does not fit its workflow.
-    #[error("CD0254: the journal of run `{run}` breaks off at record {seq}: {reason}; run `cofferdam doctor`")]
+    #[error(
+        "CD0254: the journal of run `{run}` breaks off at record {seq}: {reason}; run `cofferdam doctor`"
+    )]
     Journal {
         /// The run.
         run: String,
@@ -82,13 +84,17 @@ pub enum Error {
         run: String,
     },
     /// A run's id cannot be one.
-    #[error("CD0256: `{run}` cannot be the id of a run: use 1 to 100 letters, digits, `-`, `_`, `.` and `:`")]
+    #[error(
+        "CD0256: `{run}` cannot be the id of a run: use 1 to 100 letters, digits, `-`, `_`, `.` and `:`"
+    )]
     RunId {
         /// What was asked for.
         run: String,
     },
     /// A decision about a task that does not wait for one.
-    #[error("CD0257: task `{task}` of run `{run}` does not wait for a decision; `cofferdam reviews list` shows those that do")]
+    #[error(
+        "CD0257: task `{task}` of run `{run}` does not wait for a decision; `cofferdam reviews list` shows those that do"
+    )]
     NoReview {
         /// The run.
         run: String,
@@ -119,6 +125,9 @@ impl Error {
 
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Row { .. } | Self::Journal { .. })
+        matches!(
+            self,
+            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. }
+        )
     }
 }

@@ -22,11 +22,24 @@ fn unavailable(error: &cofferdam_store::Error) -> Failure {
 
 #[async_trait]
 impl KeyValue for StoreKv {
-    async fn get(&self, connection: &str, tenant: &str, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-        self.store.get(Table::Kv, &key(connection, tenant, name)).map_err(|e| unavailable(&e))
+    async fn get(
+        &self,
+        connection: &str,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        self.store
+            .get(Table::Kv, &key(connection, tenant, name))
+            .map_err(|e| unavailable(&e))
     }
 
-    async fn set(&self, connection: &str, tenant: &str, name: &str, value: Vec<u8>) -> Result<(), Failure> {
+    async fn set(
+        &self,
+        connection: &str,
+        tenant: &str,
+        name: &str,
+        value: Vec<u8>,
+    ) -> Result<(), Failure> {
         let batch = Batch::new().put(Table::Kv, key(connection, tenant, name), value);
         self.store.commit(batch).await.map_err(|e| unavailable(&e))
     }

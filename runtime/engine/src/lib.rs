@@ -34,14 +34,14 @@ mod runtime;
 mod scheduler;
 mod view;
 
+pub use archive::Archive;
 pub use cofferdam_core::call::Decision;
+pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
-pub use cofferdam_core::workflow::{Source, Sources};
-pub use cofferdam_core::error::WorkflowError;
-pub use archive::Archive;
-pub use config::Config;
+pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;
 pub use error::Error;

@@ -6,10 +6,10 @@ use cofferdam_core::run::{Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
+use crate::Error;
 use crate::definition::Definition;
 use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix};
 use crate::view::RunView;
-use crate::Error;
 
 /// How many rows are read in one go.
 const PAGE: usize = 1_000;
@@ -80,7 +80,9 @@ impl<'a> Query<'a> {
         let mut parked = 0;
         loop {
             let rows = self.store.scan(Table::Parked, range, PAGE)?;
-            let Some((last, _)) = rows.last() else { return Ok(parked) };
+            let Some((last, _)) = rows.last() else {
+                return Ok(parked);
+            };
             parked += rows.len();
             range = KeyRange::prefix(prefix.clone()).after(last);
         }
@@ -91,7 +93,9 @@ impl<'a> Query<'a> {
         let mut range = KeyRange::all();
         loop {
             let rows = self.store.scan(table, range, PAGE)?;
-            let Some((last, _)) = rows.last() else { return Ok(found) };
+            let Some((last, _)) = rows.last() else {
+                return Ok(found);
+            };
             range = KeyRange::all().after(last);
             for (key, bytes) in &rows {
                 found.push(decode(what, &String::from_utf8_lossy(key), bytes)?);
@@ -118,26 +122,36 @@ pub(crate) fn definition(store: &dyn JournalStore, hash: &str) -> Result<Definit
 }
 
 /// Rebuilds a run from its journal.
-pub(crate) fn fold(store: &dyn JournalStore, run: &str, definition: &Definition) -> Result<Run, Error> {
+pub(crate) fn fold(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: &Definition,
+) -> Result<Run, Error> {
     let mut machine = Run::new(run, definition.workflow(), definition.bindings());
     let mut next = 0;
     loop {
         let records = store.journal(run, next, PAGE)?;
-        let Some((last, _)) = records.last() else { return Ok(machine) };
+        let Some((last, _)) = records.last() else {
+            return Ok(machine);
+        };
         next = last + 1;
         for (seq, bytes) in &records {
             let record: Record = decode("journal record", run, bytes)?;
-            machine.step(record.event, record.at).map_err(|illegal| Error::Journal {
-                run: run.to_owned(),
-                seq: *seq,
-                reason: illegal.to_string(),
-            })?;
+            machine
+                .step(record.event, record.at)
+                .map_err(|illegal| Error::Journal {
+                    run: run.to_owned(),
+                    seq: *seq,
+                    reason: illegal.to_string(),
+                })?;
         }
     }
 }
 
 pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
-    let row = row(store, run)?.ok_or_else(|| Error::NoRun { run: run.to_owned() })?;
+    let row = row(store, run)?.ok_or_else(|| Error::NoRun {
+        run: run.to_owned(),
+    })?;
     let definition = Arc::new(definition(store, &row.definition)?);
     let machine = fold(store, run, &definition)?;
     Ok(RunView::new(&machine, &row))

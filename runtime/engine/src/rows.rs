@@ -106,9 +106,16 @@ pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(row).map_err(|source| Error::Encode { source })
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, key: &str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|source| Error::Row { what, key: key.to_owned(), source })
+pub(crate) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    key: &str,
+    bytes: &[u8],
+) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Row {
+        what,
+        key: key.to_owned(),
+        source,
+    })
 }
 
 pub(crate) fn status_key(status: Status, run: &str) -> Vec<u8> {
@@ -139,7 +146,10 @@ pub(crate) fn parked_prefix(connection: &str) -> Vec<u8> {
 pub(crate) fn parse_parked_key(key: &[u8]) -> Option<Parked> {
     let mut parts = key.splitn(3, |b| *b == SEPARATOR).skip(1);
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();
-    Some(Parked { run: text(parts.next()?)?, task: text(parts.next()?)? })
+    Some(Parked {
+        run: text(parts.next()?)?,
+        task: text(parts.next()?)?,
+    })
 }
 
 pub(crate) fn review_key(run: &str, task: &str) -> Vec<u8> {
@@ -147,7 +157,9 @@ pub(crate) fn review_key(run: &str, task: &str) -> Vec<u8> {
 }
 
 fn join(parts: &[&str]) -> Vec<u8> {
-    parts.join(std::str::from_utf8(&[SEPARATOR]).unwrap_or("\0")).into_bytes()
+    parts
+        .join(std::str::from_utf8(&[SEPARATOR]).unwrap_or("\0"))
+        .into_bytes()
 }
 
 #[cfg(test)]
@@ -157,7 +169,10 @@ mod tests {
     #[test]
     fn keys_say_what_they_were_made_of() {
         let parked = parse_parked_key(&parked_key("crm", "run-1", "/each/[3]/charge"));
-        let expected = Parked { run: "run-1".into(), task: "/each/[3]/charge".into() };
+        let expected = Parked {
+            run: "run-1".into(),
+            task: "/each/[3]/charge".into(),
+        };
         assert_eq!(parked, Some(expected));
         assert_eq!(parse_timer_key(&timer_key(7, "run-1")), Some((7, "run-1")));
     }

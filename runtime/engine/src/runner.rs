@@ -70,6 +70,13 @@ enum Launch {
     },
 }
 
+/// How a run begins.
+pub(crate) struct Begin {
+    pub input: Value,
+    /// Told when the run is on the disk, or cannot be.
+    pub told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+}
+
 /// A run whose next instant is nearer than this stays in memory.
 const NEAR_MS: u64 = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
@@ -77,6 +84,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Runner {
     inner: Arc<Inner>,
+    /// Set for a run that is not in the store yet.
+    begin: Option<Begin>,
     run: Run,
     row: RunRow,
     head: Head,
@@ -94,13 +103,21 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub fn new(inner: Arc<Inner>, run: Run, row: RunRow, head: Head, claim: bool) -> Self {
+    /// A run that begins. `rows` is what has to be in the store with it.
+    pub fn begin(inner: Arc<Inner>, run: Run, row: RunRow, rows: Batch, begin: Begin) -> Self {
+        let rows = rows.put(Table::RunByStatus, status_key(row.status, &row.run), Vec::new());
+        Self { begin: Some(begin), batch: rows, ..Self::new(inner, run, row, Head::default()) }
+    }
+
+    /// A run that is in the store.
+    pub fn new(inner: Arc<Inner>, run: Run, row: RunRow, head: Head) -> Self {
         Self {
             inner,
+            begin: None,
             run,
             row,
             head,
-            claim,
+            claim: true,
             batch: Batch::new(),
             records: Vec::new(),
             must_commit: false,
@@ -120,7 +137,14 @@ impl Runner {
         &mut self,
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
-        self.take_up();
+        match self.begin.take() {
+            None => self.take_up(),
+            Some(begin) => {
+                if !self.first_commit(begin).await {
+                    return Ok(());
+                }
+            }
+        }
         loop {
             self.work().await?;
             if self.inner.closing.is_cancelled() {
@@ -137,6 +161,22 @@ impl Runner {
                 return Ok(());
             }
         }
+    }
+
+    /// Makes the beginning durable, with what followed from it at once; false if the run is not
+    /// ours to go on with.
+    async fn first_commit(&mut self, begin: Begin) -> bool {
+        self.feed(Event::Begun { input: begin.input });
+        self.must_commit = true;
+        let (answer, is_ours) = match self.work().await {
+            Ok(()) => (Ok(()), true),
+            // Somebody else began the same run meanwhile.
+            Err(Error::Store { source: cofferdam_store::Error::Stale { .. } }) => (Ok(()), false),
+            Err(error) => (Err(error), false),
+        };
+        // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let _ = begin.told.send(answer);
+        is_ours
     }
 
     /// What a run that was read from its journal begins with.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cofferdam_core::call::Decision;
-use cofferdam_core::run::{Event, Run, Status};
+use cofferdam_core::run::{Run, Status};
 use cofferdam_host::{Host, HostOptions, Services};
-use cofferdam_store::{Batch, Head, JournalStore, KeyRange, MemoryStore, SledStore, Table};
+use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -19,8 +19,8 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections, Slot};
 use crate::definition::Definition;
 use crate::kv::StoreKv;
-use crate::rows::{Record, RunRow, encode, status_key, status_prefix};
-use crate::runner::{Message, Runner};
+use crate::rows::{RunRow, status_prefix};
+use crate::runner::{Begin, Message, Runner};
 use crate::view::RunView;
 use crate::{Error, drain, query, scheduler};
 
@@ -76,7 +76,9 @@ const RUN_ID_LEN_MAX: usize = 100;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -121,7 +123,11 @@ impl RuntimeBuilder {
                 ..HostOptions::default()
             })?,
         };
-        let services = Services { kv: Arc::new(StoreKv { store: Arc::clone(&store) }) };
+        let services = Services {
+            kv: Arc::new(StoreKv {
+                store: Arc::clone(&store),
+            }),
+        };
         let connections = connect(&self.config, &host, &services)?;
         let inner = Arc::new(Inner {
             store,
@@ -139,7 +145,9 @@ impl RuntimeBuilder {
         inner.take_up_all()?;
         inner.tasks.spawn(scheduler::schedule(Arc::clone(&inner)));
         for slot in inner.connections.values() {
-            inner.tasks.spawn(drain::drain(Arc::clone(&inner), Arc::clone(slot)));
+            inner
+                .tasks
+                .spawn(drain::drain(Arc::clone(&inner), Arc::clone(slot)));
             slot.parked.notify_one();
         }
         Ok(Runtime { inner })
@@ -157,8 +165,12 @@ fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connecti
         };
         plugins.insert(path, plugin.clone());
         let generation = plugin.connect(connection.spec(), services.clone())?;
-        let slot =
-            Slot::new(generation, connection.enabled(), connection.binding_policy(), connection.breaker());
+        let slot = Slot::new(
+            generation,
+            connection.enabled(),
+            connection.binding_policy(),
+            connection.breaker(),
+        );
         connections.insert(slot.name.clone(), Arc::new(slot));
     }
     Ok(connections)
@@ -175,7 +187,11 @@ impl Runtime {
 
     /// A runtime with parts of the embedder's own.
     pub fn builder(config: Config) -> RuntimeBuilder {
-        RuntimeBuilder { config, store: None, host: None }
+        RuntimeBuilder {
+            config,
+            store: None,
+            host: None,
+        }
     }
 
     /// Reads a workflow and checks it against the connections, so that what can be found wrong
@@ -184,7 +200,8 @@ impl Runtime {
     /// # Errors
     /// [`Error::Read`], [`Error::Workflow`] with every place that is wrong, [`Error::Binding`].
     pub fn load_workflow(&self, path: impl AsRef<Path>) -> Result<Definition, Error> {
-        let sources = crate::definition::read_sources(path.as_ref(), self.inner.config.workflows_dir())?;
+        let sources =
+            crate::definition::read_sources(path.as_ref(), self.inner.config.workflows_dir())?;
         self.define(&sources)
     }
 
@@ -194,7 +211,10 @@ impl Runtime {
     /// As for [`Runtime::load_workflow`].
     pub fn define(&self, sources: &cofferdam_core::workflow::Sources) -> Result<Definition, Error> {
         let definition = Definition::new(sources, &self.inner.connections)?;
-        self.inner.definitions.lock().insert(definition.hash().to_owned(), definition.clone());
+        self.inner
+            .definitions
+            .lock()
+            .insert(definition.hash().to_owned(), definition.clone());
         Ok(definition)
     }
 
@@ -204,7 +224,8 @@ impl Runtime {
     /// # Errors
     /// [`Error::Store`]: then the run may or may not have begun; start it again under the same id.
     pub async fn start(&self, definition: &Definition, input: Value) -> Result<String, Error> {
-        self.start_with(definition, input, StartOptions::default()).await
+        self.start_with(definition, input, StartOptions::default())
+            .await
     }
 
     /// [`Runtime::start`] with options.
@@ -244,14 +265,26 @@ impl Runtime {
     /// # Errors
     /// As for [`Runtime::wait`].
     pub async fn settle(&self, run: &str) -> Result<RunView, Error> {
-        self.wait_until(run, |status| status.is_final() || status == Status::Waiting).await
+        self.wait_until(run, |status| status.is_final() || status == Status::Waiting)
+            .await
     }
 
-    async fn wait_until(&self, run: &str, enough: impl Fn(Status) -> bool) -> Result<RunView, Error> {
+    async fn wait_until(
+        &self,
+        run: &str,
+        enough: impl Fn(Status) -> bool,
+    ) -> Result<RunView, Error> {
         loop {
             let (sender, changed) = oneshot::channel();
-            self.inner.waiters.lock().entry(run.to_owned()).or_default().push(sender);
-            let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun { run: run.to_owned() })?;
+            self.inner
+                .waiters
+                .lock()
+                .entry(run.to_owned())
+                .or_default()
+                .push(sender);
+            let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
+                run: run.to_owned(),
+            })?;
             let active = self.inner.active.lock().contains_key(run);
             if enough(row.status) && (row.status.is_final() || !active) {
                 return self.run(run);
@@ -284,19 +317,32 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoReview`] if the task does not wait for one; [`Error::Store`].
     pub async fn decide(&self, run: &str, task: &str, decision: Decision) -> Result<(), Error> {
-        let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun { run: run.to_owned() })?;
+        let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
+            run: run.to_owned(),
+        })?;
         if row.status.is_final() {
-            return Err(Error::NoReview { run: run.to_owned(), task: task.to_owned() });
+            return Err(Error::NoReview {
+                run: run.to_owned(),
+                task: task.to_owned(),
+            });
         }
         let (told, answer) = oneshot::channel();
-        let message = Message::Decided { task: task.to_owned(), decision, told };
+        let message = Message::Decided {
+            task: task.to_owned(),
+            decision,
+            told,
+        };
         self.inner.wake(run, message);
         answer.await.unwrap_or(Err(Error::ShuttingDown))
     }
 
     /// How the connections are.
     pub fn connections(&self) -> Vec<ConnectionState> {
-        self.inner.connections.values().map(|slot| slot.state()).collect()
+        self.inner
+            .connections
+            .values()
+            .map(|slot| slot.state())
+            .collect()
     }
 
     /// How many runs are held in memory.
@@ -308,7 +354,10 @@ impl Runtime {
     ///
     /// # Errors
     /// The failure that the plugin told; none if there is no such connection.
-    pub async fn check(&self, connection: &str) -> Option<Result<cofferdam_host::Health, cofferdam_core::failure::Failure>> {
+    pub async fn check(
+        &self,
+        connection: &str,
+    ) -> Option<Result<cofferdam_host::Health, cofferdam_core::failure::Failure>> {
         let slot = self.inner.connections.get(connection)?;
         Some(slot.connection.check().await)
     }
@@ -324,8 +373,14 @@ impl Runtime {
 
 fn checked(id: String) -> Result<String, Error> {
     let fine = (1..=RUN_ID_LEN_MAX).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
-    if fine { Ok(id) } else { Err(Error::RunId { run: id }) }
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    if fine {
+        Ok(id)
+    } else {
+        Err(Error::RunId { run: id })
+    }
 }
 
 impl Inner {
@@ -342,43 +397,38 @@ impl Inner {
         query::row(&*self.store, run)
     }
 
-    async fn begin(self: &Arc<Self>, run: &str, definition: &Definition, input: Value) -> Result<(), Error> {
-        let at = now_ms();
-        let event = Event::Begun { input };
-        let mut machine = Run::new(run, definition.workflow(), definition.bindings());
-        let effects = machine.step(event.clone(), at).map_err(|illegal| Error::Journal {
-            run: run.to_owned(),
-            seq: 0,
-            reason: illegal.to_string(),
-        })?;
-        drop(effects); // The runner asks the machine what is outstanding.
+    async fn begin(
+        self: &Arc<Self>,
+        run: &str,
+        definition: &Definition,
+        input: Value,
+    ) -> Result<(), Error> {
+        let machine = Run::new(run, definition.workflow(), definition.bindings());
         let row = RunRow {
             run: run.to_owned(),
             workflow: definition.name(),
             definition: definition.hash().to_owned(),
             status: Status::Running,
             degraded: false,
-            begun_ms: at,
+            begun_ms: now_ms(),
             ended_ms: None,
             due_ms: None,
         };
-        let mut batch = Batch::new()
-            .guard(run, 0, 0)
-            .claim(run, 1)
-            .append(run, 0, encode(&Record { at, event })?)
-            .put(Table::Run, run.as_bytes(), encode(&row)?)
-            .put(Table::RunByStatus, status_key(Status::Running, run), Vec::new());
-        if self.store.get(Table::Definition, definition.hash().as_bytes())?.is_none() {
-            batch = batch.put(Table::Definition, definition.hash().as_bytes(), definition.pinned());
+        let mut rows = Batch::new();
+        let hash = definition.hash().as_bytes();
+        if self.store.get(Table::Definition, hash)?.is_none() {
+            rows = rows.put(Table::Definition, hash, definition.pinned());
         }
-        match self.store.commit(batch).await {
-            // Somebody else began the same run meanwhile.
-            Err(cofferdam_store::Error::Stale { .. }) => return Ok(()),
-            other => other?,
-        }
-        let runner = Runner::new(Arc::clone(self), machine, row, Head { epoch: 1, next_seq: 1 }, false);
+        let (told, answer) = oneshot::channel();
+        let begin = Begin { input, told };
+        let runner = Runner::begin(Arc::clone(self), machine, row, rows, begin);
         self.spawn(run.to_owned(), Some(runner), Message::Resume);
-        Ok(())
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),
+            // Another start of the same run is under way.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Takes up every run that was under way when the store was last closed.
@@ -419,7 +469,8 @@ impl Inner {
         let _ = sender.send(message);
         active.insert(run.clone(), sender);
         drop(active);
-        self.tasks.spawn(Arc::clone(self).drive(run, runner, mailbox));
+        self.tasks
+            .spawn(Arc::clone(self).drive(run, runner, mailbox));
     }
 
     async fn drive(
@@ -452,11 +503,13 @@ impl Inner {
 
     /// A runner for a run that is only in the store.
     fn read_runner(self: &Arc<Self>, run: &str) -> Result<Runner, Error> {
-        let row = self.row(run)?.ok_or_else(|| Error::NoRun { run: run.to_owned() })?;
+        let row = self.row(run)?.ok_or_else(|| Error::NoRun {
+            run: run.to_owned(),
+        })?;
         let definition = self.definition(&row.definition)?;
         let machine = query::fold(&*self.store, run, &definition)?;
         let head = self.store.head(run)?;
-        Ok(Runner::new(Arc::clone(self), machine, row, head, true))
+        Ok(Runner::new(Arc::clone(self), machine, row, head))
     }
 
     fn definition(&self, hash: &str) -> Result<Definition, Error> {
@@ -464,7 +517,9 @@ impl Inner {
             return Ok(definition.clone());
         }
         let definition = query::definition(&*self.store, hash)?;
-        self.definitions.lock().insert(hash.to_owned(), definition.clone());
+        self.definitions
+            .lock()
+            .insert(hash.to_owned(), definition.clone());
         Ok(definition)
     }
 

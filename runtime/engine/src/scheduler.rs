@@ -47,7 +47,12 @@ fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
     }
     let later = KeyRange::from(timer_key(now_ms.saturating_add(1), ""));
     let next = inner.store.scan(Table::Timer, later, 1)?;
-    let next_ms = next.first().and_then(|(key, _)| parse_timer_key(key)).map(|(due_ms, _)| due_ms);
-    let nap = next_ms.map_or(NAP_MAX, |due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
+    let next_ms = next
+        .first()
+        .and_then(|(key, _)| parse_timer_key(key))
+        .map(|(due_ms, _)| due_ms);
+    let nap = next_ms.map_or(NAP_MAX, |due_ms| {
+        Duration::from_millis(due_ms.saturating_sub(now_ms))
+    });
     Ok(nap.clamp(NAP_MIN, NAP_MAX))
 }

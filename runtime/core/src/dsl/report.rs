@@ -11,7 +11,7 @@ const ERRORS_MAX: usize = 50;
 /// One thing that is wrong with a workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// A stable code from CD0100 to CD0199; each has a page in `docs/errors/`.
+    /// A stable code of the CD01 range; each has a page in `docs/errors/`.
     pub code: &'static str,
     /// The file or other origin of the text.
     pub origin: String,
