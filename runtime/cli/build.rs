@@ -2,13 +2,13 @@
 //! the codes of its own version, and a page is added by writing it.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
     println!("cargo::rerun-if-changed={}", folder.display());
-    let mut pages: Vec<(String, PathBuf)> = Vec::new();
+    let mut pages: Vec<(String, String)> = Vec::new();
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
         let name = path
@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
         let is_code =
             name.starts_with("CD") && path.extension().is_some_and(|extension| extension == "md");
         if is_code {
-            pages.push((name, path.canonicalize()?));
+            pages.push((name, path.canonicalize()?.display().to_string()));
         }
     }
     pages.sort();

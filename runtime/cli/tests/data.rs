@@ -6,7 +6,6 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use common::{FAULT, GREET, PAUSE, Sandbox, done};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 fn greeted() -> Sandbox {
@@ -175,7 +174,10 @@ fn an_interrupted_run_says_how_it_goes_on() {
         assert!(count > 0, "it ended: {told}");
         told.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
-    kill_process(Pid::from_child(&child), Signal::INT).expect("there");
+    let signal = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(signal.expect("kill").success());
     stderr.read_to_string(&mut told).expect("readable");
     assert_eq!(child.wait().expect("ends").code(), Some(3), "{told}");
     assert!(told.contains("cofferdam runs resume long"), "{told}");

@@ -49,7 +49,11 @@ impl Sandbox {
         ] {
             command.env_remove(variable);
         }
-        command.env("XDG_CACHE_HOME", self.path("cache"));
+        // Shared, so that each plugin is compiled once.
+        command.env(
+            "XDG_CACHE_HOME",
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        );
         command.stdin(Stdio::null());
         command
     }
