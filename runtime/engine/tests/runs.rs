@@ -1,0 +1,191 @@
+//! Whole runs on a real store: begun, interrupted, taken up again, waited for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cofferdam::{Config, Error, Runtime, Source, Sources, StartOptions, Status};
+use cofferdam_store::{Fault, JournalStore, MemoryStore, Options, SledStore};
+use serde_json::{Value, json};
+
+fn sources(tasks: &str) -> Sources {
+    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
+    let main = Source {
+        origin: "test.yaml".into(),
+        text: format!("{head}{tasks}"),
+    };
+    Sources {
+        main,
+        others: BTreeMap::new(),
+    }
+}
+
+async fn runtime(store: &Arc<dyn JournalStore>) -> Runtime {
+    Runtime::builder(Config::new())
+        .store(Arc::clone(store))
+        .open()
+        .await
+        .unwrap()
+}
+
+fn memory() -> Arc<dyn JournalStore> {
+    Arc::new(MemoryStore::new())
+}
+
+const DOUBLE: &str = "  - a: {set: {n: \"${ .n * 2 }\"}}\n";
+
+#[tokio::test]
+async fn a_run_ends_with_its_output() {
+    let runtime = runtime(&memory()).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    let run = runtime.start(&definition, json!({"n": 21})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(
+        (view.status, view.output.as_deref()),
+        (Status::Completed, Some(&json!({"n": 42})))
+    );
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn starting_a_run_that_exists_gives_that_run() {
+    let runtime = runtime(&memory()).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    for n in [1, 2] {
+        let options = StartOptions {
+            id: Some("lead-1".into()),
+        };
+        let run = runtime
+            .start_with(&definition, json!({"n": n}), options)
+            .await
+            .unwrap();
+        assert_eq!(
+            runtime.wait(&run).await.unwrap().output.as_deref(),
+            Some(&json!({"n": 2}))
+        );
+    }
+    assert_eq!(runtime.query().runs(None, 10).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_id_that_cannot_be_one_is_refused() {
+    let runtime = runtime(&memory()).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    for id in ["", "a/b", "a\0b", &"x".repeat(101)] {
+        let options = StartOptions {
+            id: Some(id.to_owned()),
+        };
+        let refused = runtime.start_with(&definition, Value::Null, options).await;
+        assert!(matches!(refused, Err(Error::RunId { .. })), "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_long_holds_no_memory_and_survives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || -> Arc<dyn JournalStore> {
+        Arc::new(SledStore::open(folder.path().join("store"), &Options::default()).unwrap())
+    };
+    let tasks = "  - w: {wait: {seconds: 4}}\n  - a: {set: {woken: true}}\n";
+    let first = runtime(&open()).await;
+    let definition = first.define(&sources(tasks)).unwrap();
+    let run = first.start(&definition, json!({})).await.unwrap();
+    assert_eq!(first.settle(&run).await.unwrap().status, Status::Waiting);
+    assert_eq!(first.active_runs(), 0);
+    first.shutdown().await;
+    let second = runtime(&open()).await;
+    assert_eq!(
+        second.wait(&run).await.unwrap().output.as_deref(),
+        Some(&json!({"woken": true}))
+    );
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_under_way_is_taken_up_again() {
+    let store = memory();
+    let first = runtime(&store).await;
+    let tasks = "  - w: {wait: {milliseconds: 300}}\n  - a: {set: {woken: true}}\n";
+    let definition = first.define(&sources(tasks)).unwrap();
+    let run = first.start(&definition, json!({})).await.unwrap();
+    first.shutdown().await;
+    let second = runtime(&store).await;
+    assert_eq!(second.wait(&run).await.unwrap().status, Status::Completed);
+}
+
+#[tokio::test]
+async fn an_invalid_input_faults_the_run_and_leaves_a_dead_letter() {
+    let runtime = runtime(&memory()).await;
+    let mut sources = sources(DOUBLE);
+    sources.main.text = sources.main.text.replace(
+        "do:\n",
+        "input: {schema: {document: {type: object, required: [email]}}}\ndo:\n",
+    );
+    let definition = runtime.define(&sources).unwrap();
+    let run = runtime.start(&definition, json!({"n": 1})).await.unwrap();
+    assert_eq!(runtime.wait(&run).await.unwrap().status, Status::Faulted);
+    let letters = runtime.query().dead_letters().unwrap();
+    assert_eq!(
+        (letters[0].run.as_str(), &letters[0].input),
+        (run.as_str(), &json!({"n": 1}))
+    );
+    assert!(
+        letters[0]
+            .error
+            .detail
+            .as_deref()
+            .unwrap()
+            .contains("email")
+    );
+}
+
+#[tokio::test]
+async fn published_events_are_kept() {
+    let runtime = runtime(&memory()).await;
+    let tasks = "  - e: {emit: {event: {with: {source: \"https://example.com/t\", type: com.example.done, data: {n: \"${ .n }\"}}}}}\n";
+    let definition = runtime.define(&sources(tasks)).unwrap();
+    let run = runtime.start(&definition, json!({"n": 7})).await.unwrap();
+    runtime.wait(&run).await.unwrap();
+    let events = runtime.query().events().unwrap();
+    assert_eq!(
+        (events[0].run.as_str(), &events[0].event["data"]["n"]),
+        (run.as_str(), &json!(7))
+    );
+}
+
+#[tokio::test]
+async fn a_workflow_that_calls_an_unknown_connection_is_refused_with_its_line() {
+    let runtime = runtime(&memory()).await;
+    let error = runtime
+        .define(&sources("  - a: {call: crm.upsert, with: {}}\n"))
+        .unwrap_err();
+    assert!(error.to_string().contains("test.yaml:3: CD0250"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told_and_nothing_is_said_to_have_begun() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = runtime(&shared).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    store.inject(Fault::Lost);
+    let refused = runtime.start(&definition, json!({"n": 1})).await;
+    assert!(
+        matches!(refused, Err(ref e) if e.is_storage()),
+        "{refused:?}"
+    );
+    assert_eq!(runtime.query().runs(None, 10).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_thousand_runs_side_by_side_all_end() {
+    let runtime = runtime(&memory()).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    let mut runs = Vec::new();
+    for n in 0..1_000 {
+        runs.push(runtime.start(&definition, json!({"n": n})).await.unwrap());
+    }
+    for (n, run) in runs.iter().enumerate() {
+        let view = runtime.wait(run).await.unwrap();
+        assert_eq!(view.output.as_deref(), Some(&json!({"n": n * 2})));
+    }
+}
