@@ -43,14 +43,26 @@ fn workflow(runtime: &Runtime, call: &str, with: &serde_json::Value) -> cofferda
         "document": {"dsl": "1.0.3", "namespace": "tests", "name": call.replace('.', "-"), "version": "1.0.0"},
         "do": [{"act": {"call": call, "with": with}}],
     });
-    let main = Source { origin: format!("{call}.json"), text: document.to_string() };
-    runtime.define(&Sources { main, others: BTreeMap::default() }).unwrap()
+    let main = Source {
+        origin: format!("{call}.json"),
+        text: document.to_string(),
+    };
+    runtime
+        .define(&Sources {
+            main,
+            others: BTreeMap::default(),
+        })
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_plugin_that_misbehaves_costs_its_neighbour_no_call() {
     let runtime = Runtime::open(config()).await.unwrap();
-    let healthy = workflow(&runtime, "good.normalize-phone", &json!({"phone": "030 901820", "country": "DE"}));
+    let healthy = workflow(
+        &runtime,
+        "good.normalize-phone",
+        &json!({"phone": "030 901820", "country": "DE"}),
+    );
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for round in 0..RUNS.max(EACH) {
         if round < EACH {
@@ -73,7 +85,14 @@ async fn a_plugin_that_misbehaves_costs_its_neighbour_no_call() {
     }
     let states = runtime.connections();
     let state = |name: &str| states.iter().find(|state| state.name == name).unwrap();
-    assert_eq!((state("good").calls, state("good").failures, state("good").breaker), (RUNS as u64, 0, "Closed"));
+    assert_eq!(
+        (
+            state("good").calls,
+            state("good").failures,
+            state("good").breaker
+        ),
+        (RUNS as u64, 0, "Closed")
+    );
     assert_eq!(state("bad").failures, (EACH * MISDEEDS.len()) as u64);
     runtime.shutdown().await;
 }
@@ -86,9 +105,15 @@ async fn a_call_that_never_ends_is_ended_and_the_next_one_is_served() {
     for _ in 0..3 {
         let run = runtime.start(&spin, json!({})).await.unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(20), runtime.wait(&run)).await;
-        assert_eq!(ended.expect("ended by the host").unwrap().status, Status::Faulted);
+        assert_eq!(
+            ended.expect("ended by the host").unwrap().status,
+            Status::Faulted
+        );
         let run = runtime.start(&echo, json!({})).await.unwrap();
-        assert_eq!(*runtime.wait(&run).await.unwrap().output.unwrap(), json!({"still": "here"}));
+        assert_eq!(
+            *runtime.wait(&run).await.unwrap().output.unwrap(),
+            json!({"still": "here"})
+        );
     }
     runtime.shutdown().await;
 }

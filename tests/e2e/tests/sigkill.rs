@@ -26,7 +26,9 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn fifty_kills_lose_no_lead_and_repeat_no_effect() {
-    let named = std::env::var("COFFERDAM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let named = std::env::var("COFFERDAM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed: u64 = named.unwrap_or_else(|| fastrand::u64(..));
     println!("COFFERDAM_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -47,10 +49,24 @@ async fn job(stage: &Stage, kills_max: usize, rng: &mut fastrand::Rng) -> (Value
     let services = &stage.standins;
     let crm = vec![Fault::status(503).times(30), Fault::latency(30)];
     services.hubspot.set_faults(crm).await.unwrap();
-    let lost = Fault::accept_then_drop().times(10).on_path("/v1/payment_intents");
-    services.stripe.set_faults(vec![Fault::latency(20), lost]).await.unwrap();
-    services.smtp.set_faults(vec![Fault::latency(10)]).await.unwrap();
-    services.slack.set_faults(vec![Fault::latency(10)]).await.unwrap();
+    let lost = Fault::accept_then_drop()
+        .times(10)
+        .on_path("/v1/payment_intents");
+    services
+        .stripe
+        .set_faults(vec![Fault::latency(20), lost])
+        .await
+        .unwrap();
+    services
+        .smtp
+        .set_faults(vec![Fault::latency(10)])
+        .await
+        .unwrap();
+    services
+        .slack
+        .set_faults(vec![Fault::latency(10)])
+        .await
+        .unwrap();
     let file = stage.path("job.json");
     let job = json!({
         "config": stage.path("cofferdam.toml"), "workflow": stage.path("workflow.yaml"),
@@ -63,8 +79,16 @@ async fn job(stage: &Stage, kills_max: usize, rng: &mut fastrand::Rng) -> (Value
         let mut worker = Worker::start(&file);
         let first = worker.next().await.expect("a worker that works");
         let alive = Duration::from_millis(rng.u64(ALIVE_MS));
-        let patience = if killed < kills_max { alive } else { Duration::MAX };
-        let done = if is_done(&first) { Ok(first) } else { tokio::time::timeout(patience, worker.done()).await };
+        let patience = if killed < kills_max {
+            alive
+        } else {
+            Duration::MAX
+        };
+        let done = if is_done(&first) {
+            Ok(first)
+        } else {
+            tokio::time::timeout(patience, worker.done()).await
+        };
         match done {
             Ok(done) => return (done, killed),
             Err(_) => {
@@ -85,8 +109,14 @@ impl Worker {
     fn start(job: &Path) -> Self {
         let mut command = Command::new(cofferdam());
         command.args(["demo", "--worker"]).arg(job);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        if let [plugins, ..] = with_plugins(cofferdam::Config::new()).plugin_folders().as_slice() {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        if let [plugins, ..] = with_plugins(cofferdam::Config::new())
+            .plugin_folders()
+            .as_slice()
+        {
             command.env("COFFERDAM_PLUGINS", plugins);
         }
         let mut process = command.spawn().unwrap();
@@ -102,7 +132,10 @@ impl Worker {
 
     async fn done(&mut self) -> Value {
         loop {
-            let message = self.next().await.expect("the worker goes on until it is done");
+            let message = self
+                .next()
+                .await
+                .expect("the worker goes on until it is done");
             if is_done(&message) {
                 return message;
             }
@@ -116,7 +149,12 @@ fn is_done(message: &Value) -> bool {
 
 /// Counts at the services what became of each lead.
 fn judge(stage: &Stage, done: &Value) {
-    let rows: BTreeSet<&str> = done["rows"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let rows: BTreeSet<&str> = done["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let leads = done["leads"].as_array().unwrap();
     assert_eq!(leads.len(), 98, "every different row has a run");
     let mut served = 0;
@@ -128,22 +166,44 @@ fn judge(stage: &Stage, done: &Value) {
         let email = lead["email"].as_str().unwrap();
         let (made, archived) = stage.contacts(email);
         let (mails, charges) = (stage.mails(email), stage.charges(email));
-        assert!(made <= 1 && mails <= 1 && charges <= 1, "{email}: {made} contacts, {mails} mails, {charges} charges");
+        assert!(
+            made <= 1 && mails <= 1 && charges <= 1,
+            "{email}: {made} contacts, {mails} mails, {charges} charges"
+        );
         let is_row = rows.contains(email);
         match outcome {
             "whole" | "degraded" => {
-                assert_eq!((made, archived, is_row, mails, charges), (1, 0, true, 1, 1), "{lead}");
+                assert_eq!(
+                    (made, archived, is_row, mails, charges),
+                    (1, 0, true, 1, 1),
+                    "{lead}"
+                );
                 served += 1;
             }
             "deadLetter" => {
                 assert_eq!((made, is_row, charges), (archived, false, 0), "{lead}");
-                assert!(lead["reason"].as_str().unwrap().contains("declined"), "{lead}");
+                assert!(
+                    lead["reason"].as_str().unwrap().contains("declined"),
+                    "{lead}"
+                );
             }
             other => assert_eq!(other, "review", "{lead}"),
         }
     }
     assert!(served > leads.len() / 2, "only {served} leads were served");
-    assert!(stage.standins.stripe.duplicates().is_empty(), "{:?}", stage.standins.stripe.duplicates());
-    assert!(stage.standins.smtp.duplicates().is_empty(), "{:?}", stage.standins.smtp.duplicates());
-    assert!(stage.standins.slack.duplicates().is_empty(), "{:?}", stage.standins.slack.duplicates());
+    assert!(
+        stage.standins.stripe.duplicates().is_empty(),
+        "{:?}",
+        stage.standins.stripe.duplicates()
+    );
+    assert!(
+        stage.standins.smtp.duplicates().is_empty(),
+        "{:?}",
+        stage.standins.smtp.duplicates()
+    );
+    assert!(
+        stage.standins.slack.duplicates().is_empty(),
+        "{:?}",
+        stage.standins.slack.duplicates()
+    );
 }

@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 
 use super::act::Shown;
 use super::message::{Ended, Outcome};
+use super::screen::clip;
 use super::tally::Tally;
 use crate::style::Style;
 
 /// Dead letters and reviews that are told one by one; the rest is counted.
 const TOLD_MAX: usize = 6;
 /// A reason is cut after so many characters.
-const REASON_CHARS: usize = 88;
+const REASON_CHARS: usize = 50;
+/// What the reason begins with if the input is refused; left out, since it is the same every time.
+const SCHEMA: &str = "the input does not match its schema: ";
 
 /// The whole.
 pub fn json(resilient: &Shown, brittle: Option<&Shown>) -> Value {
@@ -55,7 +58,7 @@ fn of(shown: &Shown, outcome: Outcome) -> impl Iterator<Item = &Ended> {
 
 fn parts(shown: &Shown) -> BTreeMap<String, usize> {
     let mut parts = BTreeMap::new();
-    for (task, provenance) in shown.done.leads.iter().flat_map(|lead| &lead.parts) {
+    for (task, provenance) in of(shown, Outcome::Degraded).flat_map(|lead| &lead.parts) {
         *parts.entry(format!("{task} {provenance}")).or_default() += 1;
     }
     parts
@@ -85,16 +88,20 @@ fn about_runs(text: &mut String, shown: &Shown, style: Style) {
     );
     let _ = writeln!(
         text,
-        "  {} runs whole, {} degraded ({}), {} with refused input",
+        "  {} more were refused before anything was called",
+        tally.invalid
+    );
+    let _ = writeln!(
+        text,
+        "  {} runs whole, {} degraded: {}",
         of(shown, Outcome::Whole).count(),
         of(shown, Outcome::Degraded).count(),
         parts.join(", "),
-        tally.invalid,
     );
     let drained = shown.drained.map_or_else(|| "never".to_owned(), seconds);
     let _ = writeln!(
         text,
-        "  up to {} leads waited parked for the CRM; the last of them went on {drained} after it was well again",
+        "  up to {} leads parked for the CRM; none was left {drained} after its recovery",
         shown.parked_max
     );
     let _ = writeln!(
@@ -119,7 +126,8 @@ fn about_letters(text: &mut String, shown: &Shown, style: Style) {
         for lead in leads.iter().take(TOLD_MAX) {
             let who = lead.email.as_deref().unwrap_or("(no address)");
             let reason = lead.reason.as_deref().unwrap_or("no reason");
-            let reason: String = reason.chars().take(REASON_CHARS).collect();
+            let reason = reason.strip_prefix(SCHEMA).unwrap_or(reason);
+            let reason = clip(reason, REASON_CHARS);
             let _ = writeln!(
                 text,
                 "  line {:<4} {who:<28} {}",
@@ -160,13 +168,14 @@ fn about_counts(text: &mut String, resilient: &Shown, brittle: Option<&Shown>, s
         let _ = writeln!(
             text,
             "\n  {}",
-            style.dim("Without: the same steps, each once; no journal, so that after the kill it was run again from the top.")
+            style.dim("Without: the same steps, each once, no journal; run again from the top after the kill.")
         );
     }
     let verdict = if resilient.tally.is_clean() {
         style.good("Nothing was lost, nothing happened twice.")
     } else {
-        style.bad("Something was lost, happened twice or was left half-done: this is a defect of Cofferdam.")
+        style
+            .bad("Something was lost, happened twice or was left half-done: a defect of Cofferdam.")
     };
     let _ = writeln!(text, "\n{verdict}");
 }

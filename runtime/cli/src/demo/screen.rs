@@ -90,8 +90,8 @@ impl Screen {
 
     fn lines(&self, snapshot: &Snapshot, at: Duration) -> Vec<String> {
         let width = width();
-        let filled =
-            (snapshot.ended + snapshot.review).min(self.leads) * BAR_CHARS / self.leads.max(1);
+        let settled = snapshot.ended + snapshot.review + snapshot.twice;
+        let filled = settled.min(self.leads) * BAR_CHARS / self.leads.max(1);
         let arrived = snapshot.arrived.min(self.leads) * BAR_CHARS / self.leads.max(1);
         let waiting = arrived.saturating_sub(filled);
         let bar = format!(
@@ -119,8 +119,12 @@ impl Screen {
 
     fn progress(&self, snapshot: &Snapshot) -> String {
         let parked: usize = snapshot.connections.iter().map(|line| line.parked).sum();
+        let twice = match snapshot.twice {
+            0 => String::new(),
+            twice => format!(" ({twice} were there before)"),
+        };
         format!(
-            "{} of {} leads arrived · {} done ({} degraded, {} dead letters) · {} parked · {} in review",
+            "{} of {} leads arrived{twice} · {} done ({} degraded, {} faulted) · {} parked · {} in review",
             snapshot.arrived,
             self.leads,
             snapshot.ended,
@@ -156,8 +160,8 @@ fn write(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// A line that wraps would be drawn over wrongly.
-fn clip(text: &str, width: usize) -> String {
+/// At most so many characters. A line that wraps would be drawn over wrongly.
+pub fn clip(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

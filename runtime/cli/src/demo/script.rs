@@ -61,7 +61,12 @@ pub fn script(leads: usize) -> Vec<Step> {
             "the worker is killed (SIGKILL) and started again",
             What::Kill,
         ),
-        step(65, "the CRM is well again", What::Recover(CRM)),
+        step(
+            60,
+            "the CRM goes down once more",
+            What::Faults(CRM, json!([{"kind": "refuse"}])),
+        ),
+        step(75, "the CRM is well again", What::Recover(CRM)),
     ]
 }
 

@@ -52,7 +52,10 @@ pub async fn work(file: &Path) -> Result<()> {
     if let Some(store) = &job.store {
         config = config.with_store(store);
     }
-    let names = config.connections().map(|connection| connection.name().to_owned()).collect();
+    let names = config
+        .connections()
+        .map(|connection| connection.name().to_owned())
+        .collect();
     let runtime = Runtime::open(config).await?;
     let text = std::fs::read_to_string(&job.leads)?;
     let worker = Worker {
@@ -159,7 +162,12 @@ impl Worker {
                 last_failure: state.last_failure,
             })
         };
-        let mut lines = self.runtime.connections().into_iter().map(line).collect::<Result<Vec<_>>>()?;
+        let mut lines = self
+            .runtime
+            .connections()
+            .into_iter()
+            .map(line)
+            .collect::<Result<Vec<_>>>()?;
         lines.sort_by_key(|line| self.names.iter().position(|name| *name == line.name));
         Ok(lines)
     }

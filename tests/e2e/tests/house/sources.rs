@@ -141,7 +141,10 @@ fn test_modules(files: &[File]) -> Vec<String> {
                 continue;
             }
             let mut next = lines.next().unwrap_or_default().trim();
-            if let Some(path) = next.strip_prefix("#[path = \"").and_then(|p| p.strip_suffix("\"]")) {
+            if let Some(path) = next
+                .strip_prefix("#[path = \"")
+                .and_then(|p| p.strip_suffix("\"]"))
+            {
                 let (folder, _) = file.path.rsplit_once('/').unwrap_or_default();
                 found.push(format!("{folder}/{path}"));
                 next = lines.next().unwrap_or_default().trim();

@@ -94,13 +94,23 @@ impl Stage {
         let to = |mail: &cofferdam_standins::smtp::Message| {
             mail.rcpt_to.iter().any(|recipient| recipient == email)
         };
-        self.standins.smtp.messages().iter().filter(|mail| to(mail)).count()
+        self.standins
+            .smtp
+            .messages()
+            .iter()
+            .filter(|mail| to(mail))
+            .count()
     }
 
     /// How often the CRM made, and archived, the contact.
     pub(crate) fn contacts(&self, email: &str) -> (u64, u64) {
         let effects = self.standins.hubspot.effects();
-        let count = |what: &str| effects.get(&format!("{what}:{email}")).copied().unwrap_or(0);
+        let count = |what: &str| {
+            effects
+                .get(&format!("{what}:{email}"))
+                .copied()
+                .unwrap_or(0)
+        };
         (count("create"), count("archive"))
     }
 }
@@ -116,7 +126,9 @@ pub(crate) fn lead(email: &str) -> Value {
 /// Waits for a run's end.
 pub(crate) async fn ended(runtime: &Runtime, run: &str) -> RunView {
     let ended = tokio::time::timeout(WAIT_MAX, runtime.wait(run)).await;
-    ended.unwrap_or_else(|_| panic!("{run} did not end: {:#?}", runtime.run(run))).unwrap()
+    ended
+        .unwrap_or_else(|_| panic!("{run} did not end: {:#?}", runtime.run(run)))
+        .unwrap()
 }
 
 /// Waits until something holds.
@@ -126,7 +138,10 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    assert!(tokio::time::timeout(WAIT_MAX, looking).await.is_ok(), "not in time: {what}");
+    assert!(
+        tokio::time::timeout(WAIT_MAX, looking).await.is_ok(),
+        "not in time: {what}"
+    );
 }
 
 /// Finds plugins where `cargo xtask guests` puts them, unless the environment says where they are.
@@ -135,7 +150,11 @@ pub(crate) fn with_plugins(config: Config) -> Config {
         return config;
     }
     let dir = target().join("plugins");
-    assert!(dir.is_dir(), "{} is not there: run `cargo xtask guests`, or the tests with `cargo xtask test`", dir.display());
+    assert!(
+        dir.is_dir(),
+        "{} is not there: run `cargo xtask guests`, or the tests with `cargo xtask test`",
+        dir.display()
+    );
     config.with_plugins_dir(dir)
 }
 
@@ -143,7 +162,11 @@ pub(crate) fn with_plugins(config: Config) -> Config {
 pub(crate) fn cofferdam() -> PathBuf {
     let named = std::env::var_os("COFFERDAM_BIN").map(PathBuf::from);
     let program = named.unwrap_or_else(|| target().join("debug/cofferdam"));
-    assert!(program.is_file(), "{} is not there: run the tests with `cargo xtask test`", program.display());
+    assert!(
+        program.is_file(),
+        "{} is not there: run the tests with `cargo xtask test`",
+        program.display()
+    );
     program
 }
 
