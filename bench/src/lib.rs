@@ -38,12 +38,20 @@ pub fn percentile_us(samples: &mut [Duration], share_ratio: f64) -> f64 {
 /// The one-minute load average, and whether it makes figures worthless on this machine.
 pub fn load() -> Value {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = text.split(' ').next().and_then(|t| t.parse().ok()).unwrap_or(f64::NAN);
+    let load: f64 = text
+        .split(' ')
+        .next()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(f64::NAN);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     json!({"load1": load, "cores": cores, "noisy": load > 0.7 * cores as f64})
 }
 
 /// A ratio with three digits.
 pub fn ratio(ours: f64, floor: f64) -> Value {
-    if floor > 0.0 { json!((ours / floor * 1e3).round() / 1e3) } else { Value::Null }
+    if floor > 0.0 {
+        json!((ours / floor * 1e3).round() / 1e3)
+    } else {
+        Value::Null
+    }
 }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cofferdam_bench::{load, percentile_us, plugins, quick, ratio};
-use cofferdam_host::{Artifact, Call, ConnectionSpec, Grants, Host, HostOptions, MemoryKv, Secret, Services};
-use serde_json::json;
+use cofferdam_host::{Artifact, Call, ConnectionSpec, Host, HostOptions, MemoryKv, Services};
+use serde_json::{Value, json};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 #[allow(missing_docs, clippy::pedantic)]
@@ -16,18 +18,22 @@ mod bindings {
     wasmtime::component::bindgen!({path: "../wit", world: "plugin", exports: {default: async}});
 }
 
-const PAYLOAD_BYTES: usize = 200;
+const ACTION: &str = "normalize-phone";
+
+fn input() -> Value {
+    json!({"phone": "030 901820", "country": "DE"})
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let calls = if quick() { 500 } else { 20_000 };
     let before = load();
-    let component = plugins()?.join("unruly/plugin.wasm");
+    let component = plugins()?.join("normalize/plugin.wasm");
     let mut bare = Bare::new(&component)?.measure(calls).await?;
     let mut ours = chamber(calls).await?;
     let (bare_p50, ours_p50) = (percentile_us(&mut bare, 0.5), percentile_us(&mut ours, 0.5));
     let report = json!({
-        "bench": "calls", "unit": "microseconds per call, fresh instance, echo of 200 B",
+        "bench": "calls", "unit": "microseconds per call, fresh instance, one small action",
         "before": before, "after": load(), "calls": calls,
         "bareWasmtime": {"p50": bare_p50, "p99": percentile_us(&mut bare, 0.99)},
         "chamber": {"p50": ours_p50, "p99": percentile_us(&mut ours, 0.99)},
@@ -39,19 +45,16 @@ async fn main() -> Result<()> {
 
 async fn chamber(calls: usize) -> Result<Vec<Duration>> {
     let host = Host::new(HostOptions::default())?;
-    let plugin = host.load(Artifact::read(&plugins()?.join("unruly"))?)?;
-    let spec = ConnectionSpec {
-        grants: Grants { http: vec!["http://localhost:9".into()], kv: true, ..Grants::default() },
-        secrets: vec![Secret { name: "TOKEN".into(), value: "unused-secret".into(), audience: Vec::new() }],
-        ..ConnectionSpec::new("echo")
+    let plugin = host.load(Artifact::read(&plugins()?.join("normalize"))?)?;
+    let services = Services {
+        kv: std::sync::Arc::new(MemoryKv::default()),
     };
-    let services = Services { kv: std::sync::Arc::new(MemoryKv::default()) };
-    let connection = plugin.connect(spec, services)?;
+    let connection = plugin.connect(ConnectionSpec::new("phone"), services)?;
     let mut took = Vec::with_capacity(calls);
     for _ in 0..calls {
         let call = Call {
-            action: "echo".into(),
-            input: json!({"payload": "x".repeat(PAYLOAD_BYTES)}),
+            action: ACTION.into(),
+            input: input(),
             idempotency_key: "bench".into(),
             attempt: 1,
             timeout: Duration::from_secs(30),
@@ -61,7 +64,7 @@ async fn chamber(calls: usize) -> Result<Vec<Duration>> {
         let begun = Instant::now();
         let outcome = connection.invoke(call).await;
         took.push(begun.elapsed());
-        outcome.result.context("echo failed")?;
+        outcome.result.context("the call failed")?;
     }
     Ok(took)
 }
@@ -79,7 +82,10 @@ struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -105,25 +111,27 @@ impl Bare {
         let component = Component::from_file(&engine, component)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        linker.define_unknown_imports_as_traps(&component)?;
         let instance = bindings::PluginPre::new(linker.instantiate_pre(&component)?)?;
         Ok(Self { engine, instance })
     }
 
     async fn measure(&self, calls: usize) -> Result<Vec<Duration>> {
-        let input = json!({"payload": "x".repeat(PAYLOAD_BYTES)}).to_string();
+        let input = input().to_string();
         let mut took = Vec::with_capacity(calls);
         for _ in 0..calls {
             let begun = Instant::now();
-            let state = State { wasi: WasiCtxBuilder::new().build(), table: ResourceTable::new() };
+            let state = State {
+                wasi: WasiCtxBuilder::new().build(),
+                table: ResourceTable::new(),
+            };
             let mut store = Store::new(&self.engine, state);
             store.set_fuel(u64::MAX)?;
             store.set_epoch_deadline(u64::MAX / 2);
             let plugin = self.instance.instantiate_async(&mut store).await?;
             let call = bindings::exports::cofferdam::connector::connector::Call {
-                action: "echo".into(),
+                action: ACTION.into(),
                 input: input.clone(),
-                connection: "echo".into(),
+                connection: "phone".into(),
                 idempotency_key: "bench".into(),
                 attempt: 1,
                 deadline_ms: 30_000,
@@ -131,11 +139,13 @@ impl Bare {
                 traceparent: String::new(),
                 ext: "{}".into(),
             };
-            let answer =
-                plugin.cofferdam_connector_connector().call_invoke(&mut store, &call).await?;
+            let answer = plugin
+                .cofferdam_connector_connector()
+                .call_invoke(&mut store, &call)
+                .await?;
             drop(store);
             took.push(begun.elapsed());
-            answer.ok().context("echo failed")?;
+            answer.ok().context("the call failed")?;
         }
         Ok(took)
     }

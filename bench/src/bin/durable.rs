@@ -65,7 +65,11 @@ async fn floor(writers: usize, span: Duration) -> Result<f64> {
         let sender = Arc::clone(&sender);
         async move {
             let (answer, answered) = oneshot::channel();
-            sender.send(answer).await.ok().context("the committer stopped")?;
+            sender
+                .send(answer)
+                .await
+                .ok()
+                .context("the committer stopped")?;
             Ok(answered.await?)
         }
     })
@@ -77,13 +81,17 @@ async fn floor(writers: usize, span: Duration) -> Result<f64> {
 /// Two keys of about 400 bytes together, as one task writes them.
 async fn bare_store(writers: usize, span: Duration) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let store: Arc<dyn JournalStore> = Arc::new(SledStore::open(folder.path(), &Options::default())?);
+    let store: Arc<dyn JournalStore> =
+        Arc::new(SledStore::open(folder.path(), &Options::default())?);
     concurrently(writers, span, move |writer, n| {
         let store = Arc::clone(&store);
         async move {
             let key = format!("{writer}/{n}");
             let half = vec![7; RECORD_BYTES / 2];
-            let batch = Batch::new().put(Table::Kv, key.clone(), half.clone()).put(Table::Event, key, half);
+            let batch =
+                Batch::new()
+                    .put(Table::Kv, key.clone(), half.clone())
+                    .put(Table::Event, key, half);
             Ok(store.commit(batch).await?)
         }
     })
@@ -139,12 +147,11 @@ impl Measured {
 
 async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<Measured> {
     let folder = tempfile::tempdir()?;
-    let echo = Connection::new("echo", "unruly").allow_http("http://localhost:9");
     let config = Config::new()
         .with_plugins_dir(plugins()?)
         .with_store(folder.path().join("store"))
         .with_durability(durability)
-        .with_connection(echo);
+        .with_connection(Connection::new("phone", "normalize"));
     let runtime = Runtime::open(config).await?;
     let definition = Arc::new(runtime.define(&sources())?);
     let (begun, cpu) = (Instant::now(), cpu_seconds());
@@ -155,7 +162,9 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
             let mut took = Vec::new();
             while begun.elapsed() < span {
                 let began = Instant::now();
-                let run = runtime.start(&definition, json!({"payload": "x".repeat(200)})).await?;
+                let run = runtime
+                    .start(&definition, json!({"phone": "030 901820", "country": "DE"}))
+                    .await?;
                 let end = runtime.wait(&run).await?;
                 anyhow::ensure!(end.output.is_some(), "a run failed: {:?}", end.error);
                 took.push(began.elapsed());
@@ -181,9 +190,15 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
 fn sources() -> Sources {
     let head = "document: {dsl: \"1.0.3\", namespace: bench, name: ten, version: \"1.0.0\"}\ndo:\n";
     let tasks: String =
-        (0..TASKS).map(|n| format!("  - t{n}: {{call: echo.echo, with: \"${{ . }}\"}}\n")).collect();
-    let main = Source { origin: "ten.yaml".into(), text: format!("{head}{tasks}") };
-    Sources { main, others: std::collections::BTreeMap::new() }
+        (0..TASKS).map(|n| format!("  - t{n}: {{call: phone.normalize-phone, with: {{phone: \"030 901820\", country: DE}}}}\n")).collect();
+    let main = Source {
+        origin: "ten.yaml".into(),
+        text: format!("{head}{tasks}"),
+    };
+    Sources {
+        main,
+        others: std::collections::BTreeMap::new(),
+    }
 }
 
 /// CPU time of this process so far, from `/proc/self/stat`; zero where there is none.
@@ -191,7 +206,11 @@ fn cpu_seconds() -> f64 {
     const TICKS_PER_S: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
+    let ticks: f64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|t| t.parse::<f64>().ok())
+        .sum();
     ticks / TICKS_PER_S
 }
