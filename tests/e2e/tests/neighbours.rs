@@ -28,6 +28,7 @@ const BAD: &str = r#"
 [connections.bad]
 plugin = "unruly"
 on-outage = "fail"
+grants = { http = ["https://example.com"], kv = true }
 limits = { cpu = "100ms", memory = "16MiB", concurrency = 4 }
 retry = { attempts = 1 }
 breaker = { sliding-window-size = 10000, minimum-number-of-calls = 10000 }

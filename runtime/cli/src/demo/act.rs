@@ -192,6 +192,8 @@ impl Act {
             .append(true)
             .open(self.dir.join("worker.log"))?;
         let mut process = Command::new(std::env::current_exe()?)
+            // Ctrl-C is for this process.
+            .process_group(0)
             .args(["demo", "--worker"])
             .arg(&file)
             .stdin(Stdio::null())

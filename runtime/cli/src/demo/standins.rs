@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::exit::usage;
 
@@ -38,6 +38,8 @@ pub struct Standins {
     /// Where they listen.
     pub addresses: Addresses,
     process: Child,
+    /// They end when this is closed, which waiting for the process would do.
+    _stdin: ChildStdin,
 }
 
 impl Standins {
@@ -45,6 +47,8 @@ impl Standins {
     pub async fn start(arguments: &[String]) -> Result<Self> {
         let program = find()?;
         let mut process = Command::new(&program)
+            // Ctrl-C is for this process, which then stops them.
+            .process_group(0)
             .arg("--exit-on-stdin-eof")
             .args(arguments)
             .stdin(Stdio::piped())
@@ -56,6 +60,10 @@ impl Standins {
             .stdout
             .take()
             .context("the stand-ins have no output")?;
+        let stdin = process
+            .stdin
+            .take()
+            .context("the stand-ins have no input")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(START_MAX, lines.next_line())
             .await
@@ -79,7 +87,11 @@ impl Standins {
             stripe: port("stripe")?,
             smtp: port("smtp")?,
         };
-        Ok(Self { addresses, process })
+        Ok(Self {
+            addresses,
+            process,
+            _stdin: stdin,
+        })
     }
 
     /// Replaces the faults of one service; in force when this returns.
@@ -147,7 +159,6 @@ impl Standins {
 
     /// Stops them.
     pub async fn stop(mut self) -> Result<()> {
-        drop(self.process.stdin.take());
         self.process
             .kill()
             .await
