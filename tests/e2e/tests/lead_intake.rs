@@ -1,6 +1,8 @@
 //! The lead-intake example, one lead at a time, with one thing wrong at a time. What happened is
 //! counted at the services.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod stage;
 
 use cofferdam::{Class, Decision, Provenance, RunView, Status, WaitsFor};

@@ -1,5 +1,7 @@
 //! A connector that misbehaves in every way it can, hammered beside one that works.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod stage;
 
 use std::collections::BTreeMap;

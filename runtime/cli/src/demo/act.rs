@@ -18,7 +18,7 @@ use super::worker::Job;
 use crate::interrupt;
 
 /// A showing that takes longer is stuck; the whole takes half a minute on a machine that is free.
-const TAKES_MAX: Duration = Duration::from_secs(300);
+const TAKES_MAX: Duration = Duration::from_mins(5);
 /// How much of the worker's log is told when it ends unasked.
 const LOG_LINES: usize = 12;
 

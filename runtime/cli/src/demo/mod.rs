@@ -115,17 +115,12 @@ async fn show(args: &DemoArgs, dir: PathBuf) -> Result<(Shown, Option<Shown>)> {
         brittle,
     };
     let resilient = act::show(&plan("With Cofferdam", WITH, false), &mut screen).await?;
-    let brittle = match args.no_brittle {
-        true => None,
-        false => Some(
-            act::show(
-                &plan("The same steps without it", WITHOUT, true),
-                &mut screen,
-            )
-            .await?,
-        ),
-    };
-    Ok((resilient, brittle))
+    if args.no_brittle {
+        return Ok((resilient, None));
+    }
+    let plan = plan("The same steps without it", WITHOUT, true);
+    let brittle = act::show(&plan, &mut screen).await?;
+    Ok((resilient, Some(brittle)))
 }
 
 /// The services alone.

@@ -67,10 +67,10 @@ pub async fn count(standins: &Standins, done: &Done) -> Result<Tally> {
         let times = times.as_i64().unwrap_or_default();
         match key.split_once(':') {
             Some(("create", email)) => {
-                *counted.contacts.entry(email.to_owned()).or_default() += times
+                *counted.contacts.entry(email.to_owned()).or_default() += times;
             }
             Some(("archive", email)) => {
-                *counted.contacts.entry(email.to_owned()).or_default() -= times
+                *counted.contacts.entry(email.to_owned()).or_default() -= times;
             }
             _ => {}
         }

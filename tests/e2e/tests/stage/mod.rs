@@ -2,6 +2,7 @@
 
 // Each test file uses its own share of this.
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +11,10 @@ use cofferdam::{Config, Definition, RunView, Runtime};
 use cofferdam_standins::{Options, Standins};
 use serde_json::{Value, json};
 
+type Port = fn(&Standins) -> u16;
+
 /// The ports that the example's configuration names.
-const PORTS: [(&str, fn(&Standins) -> u16); 4] = [
+const PORTS: [(&str, Port); 4] = [
     ("18081", |standins| standins.hubspot.address().port()),
     ("18082", |standins| standins.slack.address().port()),
     ("18083", |standins| standins.stripe.address().port()),
@@ -27,7 +30,7 @@ const FILES: [&str; 6] = [
 ];
 
 /// Nothing that these tests wait for takes longer, even on a machine that is busy.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Services, and a folder with the example.
@@ -126,9 +129,8 @@ pub(crate) fn lead(email: &str) -> Value {
 /// Waits for a run's end.
 pub(crate) async fn ended(runtime: &Runtime, run: &str) -> RunView {
     let ended = tokio::time::timeout(WAIT_MAX, runtime.wait(run)).await;
-    ended
-        .unwrap_or_else(|_| panic!("{run} did not end: {:#?}", runtime.run(run)))
-        .unwrap()
+    assert!(ended.is_ok(), "{run} did not end: {:#?}", runtime.run(run));
+    ended.unwrap().unwrap()
 }
 
 /// Waits until something holds.
