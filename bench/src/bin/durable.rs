@@ -161,13 +161,13 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         tasks.spawn(async move {
             let mut took = Vec::new();
             while begun.elapsed() < span {
-                let began = Instant::now();
+                let at = Instant::now();
                 let run = runtime
                     .start(&definition, json!({"phone": "030 901820", "country": "DE"}))
                     .await?;
                 let end = runtime.wait(&run).await?;
                 anyhow::ensure!(end.output.is_some(), "a run failed: {:?}", end.error);
-                took.push(began.elapsed());
+                took.push(at.elapsed());
             }
             anyhow::Ok(took)
         });
@@ -189,11 +189,12 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
 
 fn sources() -> Sources {
     let head = "document: {dsl: \"1.0.3\", namespace: bench, name: ten, version: \"1.0.0\"}\ndo:\n";
-    let tasks: String =
-        (0..TASKS).map(|n| format!("  - t{n}: {{call: phone.normalize-phone, with: {{phone: \"030 901820\", country: DE}}}}\n")).collect();
+    let with = "{phone: \"030 901820\", country: DE}";
+    let task = |n| format!("  - t{n}: {{call: phone.normalize-phone, with: {with}}}\n");
+    let text = (0..TASKS).fold(head.to_owned(), |text, n| text + &task(n));
     let main = Source {
         origin: "ten.yaml".into(),
-        text: format!("{head}{tasks}"),
+        text,
     };
     Sources {
         main,

@@ -24,16 +24,30 @@ do:
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let url = std::env::args().nth(1).unwrap_or("http://localhost:9/status".into());
+    let url = std::env::args()
+        .nth(1)
+        .unwrap_or("http://localhost:9/status".into());
     let origin = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-    let http = Connection::new("http", "http").allow_http(origin).with_on_outage(OnOutage::Fallback);
-    let config = Config::new().with_store(std::env::temp_dir().join("embed-example")).with_connection(http);
+    let http = Connection::new("http", "http")
+        .allow_http(origin)
+        .with_on_outage(OnOutage::Fallback);
+    let config = Config::new()
+        .with_store(std::env::temp_dir().join("embed-example"))
+        .with_connection(http);
 
     let runtime = Runtime::open(config).await?;
-    let main = Source { origin: "greet.yaml".into(), text: WORKFLOW.into() };
-    let workflow = runtime.define(&Sources { main, others: BTreeMap::new() })?;
+    let main = Source {
+        origin: "greet.yaml".into(),
+        text: WORKFLOW.into(),
+    };
+    let workflow = runtime.define(&Sources {
+        main,
+        others: BTreeMap::new(),
+    })?;
 
-    let run = runtime.start(&workflow, json!({"name": "Ada", "status": url})).await?;
+    let run = runtime
+        .start(&workflow, json!({"name": "Ada", "status": url}))
+        .await?;
     let end = runtime.wait(&run).await?;
     println!("{}, degraded: {}", end.status.as_str(), end.degraded);
     println!("{}", serde_json::to_string_pretty(&end.output)?);

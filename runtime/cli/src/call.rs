@@ -18,7 +18,7 @@ use crate::exit::{self, usage};
 use crate::{input, output, plugin, run};
 
 pub const EXAMPLES: &str = "\
-The plugin gets what is allowed here and nothing else; with --connection it gets what the
+The plugin gets what is allowed here and nothing else (state that it keeps is forgotten); with --connection it gets what the
 configuration gives to that connection, and what is allowed here besides. Prints the output as JSON.
 A call that fails prints {class, code, message, effect, ...} and exits with 1: on standard error, or
 with --output json on standard output.
@@ -27,9 +27,9 @@ Examples:
   cofferdam call ./echo.wasm echo --input '{\"text\": \"hello\"}'
   cofferdam call http get --input '{\"url\": \"https://api.example.com/v1\"}' \\
       --allow-http https://api.example.com
-  cofferdam call hubspot find-contact --input @contact.json --setting base_url=http://127.0.0.1:9000 \\
+  cofferdam call hubspot get-contact --input @contact.json --setting base_url=http://127.0.0.1:9000 \\
       --allow-http http://127.0.0.1:9000 --secret HUBSPOT_TOKEN=MY_TOKEN@127.0.0.1
-  cofferdam call hubspot find-contact --input - --connection crm --timeout 5s";
+  cofferdam call hubspot get-contact --input - --connection crm --timeout 5s";
 
 /// What `call` takes.
 #[derive(Debug, Args)]
@@ -45,9 +45,6 @@ pub struct CallArgs {
     /// Let it send requests to the origin of this URL; may be repeated
     #[arg(long, value_name = "URL")]
     allow_http: Vec<String>,
-    /// Let it keep small state, which is forgotten when the call ends
-    #[arg(long)]
-    allow_kv: bool,
     /// Let it use the value of an environment variable as a secret toward a host; may be repeated
     #[arg(long, value_name = "NAME=ENVVAR[@HOST]")]
     secret: Vec<String>,
@@ -81,17 +78,15 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     };
     let config = context.config()?;
     let path = plugin::locate(&config, &args.plugin)?;
-    let host = context.host(&config)?;
+    let host = Context::host(&config)?;
     let plugin = plugin::described(host.load(Artifact::read(&path)?)?)?;
     check_action(&plugin, &args.action)?;
     let spec = spec(args, &config, &plugin)?;
     let timeout = spec.limits.timeout;
-    let connection = plugin.connect(
-        spec,
-        Services {
-            kv: Arc::new(MemoryKv::default()),
-        },
-    )?;
+    let services = Services {
+        kv: Arc::new(MemoryKv::default()),
+    };
+    let connection = plugin.connect(spec, services).map_err(refused)?;
     let call = Call {
         action: args.action.clone(),
         input,
@@ -106,6 +101,21 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     };
     let outcome = block_on(async { Ok(connection.invoke(call).await) })?;
     tell(context, args, &outcome)
+}
+
+/// What is missing is given on the command line here, not in a file.
+fn refused(error: cofferdam_host::Error) -> anyhow::Error {
+    let code = error.code();
+    match error {
+        cofferdam_host::Error::MissingGrant {
+            plugin, what, line, ..
+        } => usage(format!(
+            "{code}: plugin `{plugin}` needs {what}, which is not allowed\n\
+             help: allow it with --allow-http URL or --secret NAME=ENVVAR@HOST; or write `{line}` \
+             into the grants of a connection and name that with --connection NAME"
+        )),
+        other => other.into(),
+    }
 }
 
 fn check_action(plugin: &Plugin, action: &str) -> Result<()> {
@@ -142,7 +152,8 @@ fn spec(args: &CallArgs, config: &Config, plugin: &Plugin) -> Result<ConnectionS
     for url in &args.allow_http {
         spec.grants.http.push(run::origin(url)?);
     }
-    spec.grants.kv |= args.allow_kv;
+    // It ends with the call, so there is nothing to guard.
+    spec.grants.kv = true;
     for text in &args.secret {
         spec.secrets.push(secret(text)?);
     }

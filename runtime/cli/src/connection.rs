@@ -26,7 +26,7 @@ pub enum ConnectionVerb {
     List,
 }
 
-pub fn run(context: &Context, verb: ConnectionVerb) -> Result<ExitCode> {
+pub fn run(context: &Context, verb: &ConnectionVerb) -> Result<ExitCode> {
     let ConnectionVerb::List = verb;
     let config = context.config()?;
     if context.is_json() {

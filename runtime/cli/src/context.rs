@@ -1,5 +1,6 @@
 //! What the global arguments stand for.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +74,8 @@ impl Context {
         let mut command = format!("cofferdam {verb}");
         for (flag, path) in [("--config", &self.config), ("--data", &self.data)] {
             if let Some(path) = path {
-                command += &format!(" {flag} {}", path.display());
+                // Writing to a string cannot fail.
+                let _ = write!(command, " {flag} {}", path.display());
             }
         }
         command
@@ -135,7 +137,7 @@ impl Context {
     }
 
     /// Chambers for single calls.
-    pub fn host(&self, config: &Config) -> Result<Host> {
+    pub fn host(config: &Config) -> Result<Host> {
         let options = HostOptions {
             code_cache_dir: config.code_cache_dir(),
             concurrency_max: CHAMBERS,

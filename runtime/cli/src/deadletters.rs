@@ -25,7 +25,7 @@ pub enum DeadlettersVerb {
     List,
 }
 
-pub fn run(context: &Context, verb: DeadlettersVerb) -> Result<ExitCode> {
+pub fn run(context: &Context, verb: &DeadlettersVerb) -> Result<ExitCode> {
     let DeadlettersVerb::List = verb;
     let archive = context.archive()?;
     let letters = archive.query().dead_letters()?;

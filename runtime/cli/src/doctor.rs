@@ -1,5 +1,6 @@
 //! `cofferdam doctor`: everything that has to be right before a run can go well.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -7,14 +8,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use cofferdam::config::Connection;
-use cofferdam::{Archive, Config};
-use cofferdam_host::{Artifact, Health, HealthStatus, Host, MemoryKv, Services};
+use cofferdam::{Archive, Config, StoreReport};
+use cofferdam_host::{Health, HealthStatus, Host, MemoryKv, Services};
 use serde::Serialize;
 
 use crate::context::{Context, block_on};
 use crate::exit::FAILED;
-use crate::output;
 use crate::style::Style;
+use crate::{output, plugin};
 
 pub const EXAMPLES: &str = "\
 One line for each thing that was looked at: ok, warn or fail, with a remedy. Each connection's
@@ -87,7 +88,7 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let mut findings = Vec::new();
     let config = configuration(context, &mut findings);
     let data = config.store_path().map(Path::to_owned);
-    match context.host(&config) {
+    match Context::host(&config) {
         Ok(host) => {
             plugins(&config, &host, &mut findings);
             connections(&config, &host, args.offline, &mut findings)?;
@@ -141,7 +142,7 @@ fn plugins(config: &Config, host: &Host, findings: &mut Vec<Finding>) {
     }
     for (name, path) in plugins {
         let what = format!("plugin {name}");
-        let admitted = Artifact::read(&path).and_then(|artifact| host.load(artifact));
+        let admitted = plugin::load(host, &path);
         findings.push(match admitted {
             Ok(plugin) => match plugin.descriptor() {
                 Some(descriptor) => Finding::ok(
@@ -205,16 +206,14 @@ fn make(connection: &Connection, host: &Host) -> Result<cofferdam_host::Connecti
     let path = connection
         .resolve_plugin()
         .map_err(|error| error.to_string())?;
-    let coded = |error: cofferdam_host::Error| format!("{}: {error}", error.code());
-    let plugin = Artifact::read(&path)
-        .and_then(|artifact| host.load(artifact))
-        .map_err(coded)?;
+    let coded = |error: &cofferdam_host::Error| format!("{}: {error}", error.code());
+    let plugin = plugin::load(host, &path).map_err(|error| coded(&error))?;
     let services = Services {
         kv: Arc::new(MemoryKv::default()),
     };
     plugin
         .connect(connection.spec_for(plugin.manifest()), services)
-        .map_err(coded)
+        .map_err(|error| coded(&error))
 }
 
 fn asked(what: String, health: Result<Health, cofferdam::Failure>) -> Finding {
@@ -245,11 +244,7 @@ fn asked(what: String, health: Result<Health, cofferdam::Failure>) -> Finding {
 
 fn store(path: &Path) -> Finding {
     let what = format!("store {}", path.display());
-    let checked = Archive::open(path).and_then(|archive| match archive {
-        None => Ok(None),
-        Some(archive) => Ok(Some((archive.verify()?, archive.size_on_disk()?))),
-    });
-    match checked {
+    match verify(path) {
         Ok(None) => Finding::ok(what, "is not there yet; the first run makes it"),
         Ok(Some((report, bytes))) if report.is_clean() => Finding::ok(
             what,
@@ -277,6 +272,14 @@ fn store(path: &Path) -> Finding {
         }
         Err(error) => Finding::fail(what, &error.to_string()),
     }
+}
+
+/// What the store says of itself, and its size in bytes; nothing if it is not there.
+fn verify(path: &Path) -> Result<Option<(StoreReport, u64)>, Box<cofferdam::Error>> {
+    let Some(archive) = Archive::open(path)? else {
+        return Ok(None);
+    };
+    Ok(Some((archive.verify()?, archive.size_on_disk()?)))
 }
 
 /// The space where the store is or will be.
@@ -357,9 +360,9 @@ fn lines(findings: &[Finding], style: Style) -> String {
             Verdict::Fail => style.bad("fail"),
         };
         let message = finding.message.replace('\n', "\n      ");
-        text += &format!("{word}  {}: {message}\n", finding.what);
+        let _ = writeln!(text, "{word}  {}: {message}", finding.what);
         if !finding.remedy.is_empty() {
-            text += &format!("      -> {}\n", finding.remedy);
+            let _ = writeln!(text, "      -> {}", finding.remedy);
         }
     }
     text

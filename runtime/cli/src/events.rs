@@ -24,7 +24,7 @@ pub enum EventsVerb {
     List,
 }
 
-pub fn run(context: &Context, verb: EventsVerb) -> Result<ExitCode> {
+pub fn run(context: &Context, verb: &EventsVerb) -> Result<ExitCode> {
     let EventsVerb::List = verb;
     let archive = context.archive()?;
     let events = archive.query().events()?;

@@ -34,13 +34,16 @@ fn server(body: &'static str) -> String {
     format!("http://{address}")
 }
 
-const FETCH: &str = r#"
+/// Nobody is asked there.
+const URL: &str = "https://example.com";
+
+const FETCH: &str = r"
 document: { dsl: '1.0.3', namespace: test, name: fetch, version: '1.0.0' }
 do:
   - fetch:
       call: http
       with: { method: get, endpoint: '${ .url }' }
-"#;
+";
 
 #[test]
 fn a_request_goes_only_where_it_is_allowed() {
@@ -59,6 +62,14 @@ fn a_request_goes_only_where_it_is_allowed() {
         ])
         .exits(0);
     assert_eq!(allowed.json(), json!({"open": true}));
+    let forgotten = sandbox
+        .run_with_plugins(&["call", "http", "get", "--input", &input])
+        .exits(2);
+    assert!(
+        forgotten.stderr.contains("CD0314") && forgotten.stderr.contains("--allow-http URL"),
+        "{}",
+        forgotten.stderr
+    );
     let denied = sandbox
         .run_with_plugins(&[
             "call",
@@ -239,7 +250,15 @@ fn stamping_again_changes_nothing_and_a_wrong_manifest_is_not_stamped() {
 #[test]
 fn limits_of_the_command_line_are_enforced_and_named() {
     let sandbox = Sandbox::new();
-    let spin = ["call", "unruly", "spin", "--output", "json"];
+    let spin = [
+        "call",
+        "unruly",
+        "spin",
+        "--output",
+        "json",
+        "--allow-http",
+        URL,
+    ];
     let fuel = sandbox
         .run_with_plugins(&[&spin[..], &["--fuel", "1000000"]].concat())
         .exits(1)
@@ -260,6 +279,8 @@ fn limits_of_the_command_line_are_enforced_and_named() {
         .run_with_plugins(&[
             "call",
             "unruly",
+            "--allow-http",
+            URL,
             "echo",
             "--input",
             "{\"a\": 1}",
@@ -270,7 +291,15 @@ fn limits_of_the_command_line_are_enforced_and_named() {
     assert_eq!(echoed["output"], json!({"a": 1}));
     assert!(echoed["usage"]["fuel"].as_u64().unwrap() > 0, "{echoed}");
     let trapped = sandbox
-        .run_with_plugins(&["call", "unruly", "trap", "--output", "json"])
+        .run_with_plugins(&[
+            "call",
+            "unruly",
+            "trap",
+            "--output",
+            "json",
+            "--allow-http",
+            URL,
+        ])
         .exits(1)
         .json();
     assert_eq!(trapped["class"], "internal");

@@ -88,7 +88,7 @@ const BAD: &[Bad] = &[
     (
         &[],
         &["call", "nothing-of-this-name", "echo"],
-        &["nothing-of-this-name", "CD0208", "COFFERDAM_PLUGINS"],
+        &["nothing-of-this-name", "CD0208", "looked in"],
     ),
     (&[], &["call", "x.wasm"], &["<ACTION>"]),
     (

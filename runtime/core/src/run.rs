@@ -349,16 +349,16 @@ impl Run {
                 self.call_event(ticket, call::Event::Refused(failure), &mut step)?;
             }
             Event::Succeeded { ticket, output } => {
-                self.ended(ticket, call::Event::Succeeded(output), &mut step)?;
+                self.ended(ticket, &call::Event::Succeeded(output), &mut step)?;
             }
             Event::Failed {
                 ticket,
                 failure,
                 draw,
             } => {
-                self.ended(ticket, call::Event::Failed(failure, draw), &mut step)?;
+                self.ended(ticket, &call::Event::Failed(failure, draw), &mut step)?;
             }
-            Event::Lost { ticket } => self.ended(ticket, call::Event::Lost, &mut step)?,
+            Event::Lost { ticket } => self.ended(ticket, &call::Event::Lost, &mut step)?,
             Event::LookedUp {
                 ticket,
                 answer,
@@ -380,16 +380,15 @@ impl Run {
 
     fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
         let fits = match (&self.phase, event) {
-            (Phase::New, Event::Begun { .. }) => true,
-            (Phase::New, _)
-            | (Phase::Running | Phase::Compensating { .. }, Event::Begun { .. }) => false,
-            (Phase::Running | Phase::Compensating { .. }, _) => true,
+            (Phase::New, event) => matches!(event, Event::Begun { .. }),
+            (Phase::Running | Phase::Compensating { .. }, event) => {
+                !matches!(event, Event::Begun { .. })
+            }
             // Attempts that nobody waits for any more may still end.
-            (
-                Phase::Ended(_),
-                Event::Succeeded { .. } | Event::Failed { .. } | Event::Lost { .. },
-            ) => true,
-            (Phase::Ended(_), _) => false,
+            (Phase::Ended(_), event) => matches!(
+                event,
+                Event::Succeeded { .. } | Event::Failed { .. } | Event::Lost { .. }
+            ),
         };
         if fits {
             return Ok(());

@@ -140,7 +140,7 @@ pub struct Task {
 }
 
 /// Where the flow goes after a task. Task names are checked at compile time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The next task of the block.
     Continue,

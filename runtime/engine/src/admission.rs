@@ -114,7 +114,7 @@ impl Admitted {
         };
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A probe that fails for any reason is no sign of health.
-        let verdict = match self.slot.judge(result.as_ref().map(|_| ()), took_ms) {
+        let verdict = match self.slot.judge(result.as_ref().copied(), took_ms) {
             _ if result.is_err() => Verdict::Failure,
             verdict => verdict,
         };

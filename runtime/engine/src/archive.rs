@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cofferdam_store::{JournalStore, Options, Report, SledStore};
+pub use cofferdam_store::Report as StoreReport;
+use cofferdam_store::{JournalStore, Options, SledStore};
 
 use crate::Error;
 use crate::query::Query;
@@ -43,7 +44,7 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Store`] where damage keeps the rest from being read.
-    pub fn verify(&self) -> Result<Report, Error> {
+    pub fn verify(&self) -> Result<StoreReport, Error> {
         Ok(self.store.verify()?)
     }
 

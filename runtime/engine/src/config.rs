@@ -187,10 +187,7 @@ impl Config {
                     .filter(|name| *name != connection.name())
                     .collect();
                 return Err(Error::Reference {
-                    place: Place {
-                        key: format!("{}.backups", place.key),
-                        ..place.clone()
-                    },
+                    place: place.with_key(format!("{}.backups", place.key)),
                     problem,
                     remedy: format!("name another connection; there are {}", list(&others)),
                 });

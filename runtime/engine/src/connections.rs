@@ -171,14 +171,14 @@ impl Slot {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(()) if took_ms >= self.slow_ms => breaker::Verdict::Slow,
-            Ok(()) => breaker::Verdict::Success,
             Err(failure) if failure.class.is_outage() => {
                 self.counts.failures.fetch_add(1, Ordering::Relaxed);
                 *self.last_failure.lock() = Some(failure.to_string());
                 breaker::Verdict::Failure
             }
             Err(failure) if failure.class == Class::RateLimited => breaker::Verdict::Ignored,
-            Err(_) => breaker::Verdict::Success,
+            // A logical failure says that the other side is well.
+            Ok(()) | Err(_) => breaker::Verdict::Success,
         }
     }
 

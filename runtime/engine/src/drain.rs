@@ -60,7 +60,7 @@ fn has_parked(inner: &Inner, slot: &Slot) -> bool {
     ) {
         Ok(rows) => !rows.is_empty(),
         Err(error) => {
-            inner.storage_failed(&error);
+            crate::runtime::storage_failed(&error);
             false
         }
     }
@@ -102,7 +102,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
         let rows = match inner.store.scan(Table::Parked, range, portion) {
             Ok(rows) => rows,
             Err(error) => {
-                inner.storage_failed(&error);
+                crate::runtime::storage_failed(&error);
                 return false;
             }
         };

@@ -19,6 +19,11 @@
 //! # }
 //! ```
 
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are made once for an operation, and carry what people need"
+)]
+
 mod admission;
 mod archive;
 pub mod config;
@@ -34,7 +39,7 @@ mod runtime;
 mod scheduler;
 mod view;
 
-pub use archive::Archive;
+pub use archive::{Archive, StoreReport};
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};

@@ -105,8 +105,16 @@ pub(crate) struct Runner {
 impl Runner {
     /// A run that begins. `rows` is what has to be in the store with it.
     pub fn begin(inner: Arc<Inner>, run: Run, row: RunRow, rows: Batch, begin: Begin) -> Self {
-        let rows = rows.put(Table::RunByStatus, status_key(row.status, &row.run), Vec::new());
-        Self { begin: Some(begin), batch: rows, ..Self::new(inner, run, row, Head::default()) }
+        let rows = rows.put(
+            Table::RunByStatus,
+            status_key(row.status, &row.run),
+            Vec::new(),
+        );
+        Self {
+            begin: Some(begin),
+            batch: rows,
+            ..Self::new(inner, run, row, Head::default())
+        }
     }
 
     /// A run that is in the store.
@@ -171,7 +179,9 @@ impl Runner {
         let (answer, is_ours) = match self.work().await {
             Ok(()) => (Ok(()), true),
             // Somebody else began the same run meanwhile.
-            Err(Error::Store { source: cofferdam_store::Error::Stale { .. } }) => (Ok(()), false),
+            Err(Error::Store {
+                source: cofferdam_store::Error::Stale { .. },
+            }) => (Ok(()), false),
             Err(error) => (Err(error), false),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.

@@ -522,9 +522,9 @@ impl Inner {
             .insert(hash.to_owned(), definition.clone());
         Ok(definition)
     }
+}
 
-    /// A background task met an error of the store.
-    pub fn storage_failed(&self, error: &cofferdam_store::Error) {
-        tracing::error!(code = error.code(), %error, "the store failed");
-    }
+/// A background task met an error of the store; it tries again later.
+pub(crate) fn storage_failed(error: &cofferdam_store::Error) {
+    tracing::error!(code = error.code(), %error, "the store failed");
 }

@@ -25,7 +25,7 @@ pub(crate) async fn schedule(inner: Arc<Inner>) {
         let nap = match wake_due(&inner) {
             Ok(nap) => nap,
             Err(error) => {
-                inner.storage_failed(&error);
+                crate::runtime::storage_failed(&error);
                 NAP_MAX
             }
         };

@@ -24,7 +24,7 @@ async fn runtime(store: &Arc<dyn JournalStore>) -> Runtime {
         .store(Arc::clone(store))
         .open()
         .await
-        .unwrap()
+        .expect("the store opens")
 }
 
 fn memory() -> Arc<dyn JournalStore> {

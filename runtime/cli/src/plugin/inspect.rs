@@ -33,7 +33,7 @@ pub struct InspectArgs {
 pub fn run(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let path = super::locate(&config, &args.plugin)?;
-    let host = context.host(&config)?;
+    let host = Context::host(&config)?;
     let plugin = host.load(Artifact::read(&path)?)?;
     let stamped = plugin.descriptor().is_some();
     let plugin = super::described(plugin)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cofferdam_host::{Artifact, Host};
+use cofferdam_host::Host;
 use serde_json::json;
 
 use crate::context::Context;
@@ -29,7 +29,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
             .collect();
         eprintln!("no plugins in {}", looked.join(", "));
     }
-    let host = context.host(&config)?;
+    let host = Context::host(&config)?;
     let mut listed = Vec::new();
     let mut rows = Vec::new();
     for (name, path) in &plugins {
@@ -62,18 +62,20 @@ pub fn run(context: &Context) -> Result<ExitCode> {
 }
 
 /// Version, actions and digest.
-fn admit(host: &Host, path: &Path) -> Result<(String, Vec<String>, String), cofferdam_host::Error> {
-    let plugin = host.load(Artifact::read(path)?)?;
-    let descriptor =
-        plugin
-            .descriptor()
-            .ok_or_else(|| cofferdam_host::Error::DescriptorMissing {
-                origin: plugin.origin().to_owned(),
-            })?;
-    let actions = descriptor.actions.keys().cloned().collect();
+fn admit(
+    host: &Host,
+    path: &Path,
+) -> Result<(String, Vec<String>, String), Box<cofferdam_host::Error>> {
+    let plugin = super::load(host, path)?;
+    let missing = || {
+        Box::new(cofferdam_host::Error::DescriptorMissing {
+            origin: plugin.origin().to_owned(),
+        })
+    };
+    let descriptor = plugin.descriptor().ok_or_else(missing)?;
     Ok((
         descriptor.version.clone(),
-        actions,
+        descriptor.actions.keys().cloned().collect(),
         plugin.digest().to_owned(),
     ))
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 use cofferdam::Config;
-use cofferdam_host::Plugin;
+use cofferdam_host::{Artifact, Host, Plugin};
 
 use crate::context::{Context, block_on};
 
@@ -53,4 +53,10 @@ pub fn described(plugin: Plugin) -> Result<Plugin> {
     }
     let descriptor = block_on(async { Ok(plugin.describe().await?) })?;
     Ok(plugin.with_descriptor(descriptor))
+}
+
+/// A plugin, checked and compiled as for a connection.
+pub fn load(host: &Host, path: &Path) -> Result<Plugin, Box<cofferdam_host::Error>> {
+    let artifact = Artifact::read(path)?;
+    Ok(host.load(artifact)?)
 }

@@ -257,7 +257,7 @@ mod tests {
             degraded: false,
             output: None,
             error: None,
-            provenance: Default::default(),
+            provenance: serde_json::from_value(json!({})).unwrap(),
             tasks,
             input: json!({}),
             begun_ms: 0,

@@ -128,17 +128,17 @@ do:
 "#;
 
 /// A workflow that faults.
-pub const FAULT: &str = r#"
+pub const FAULT: &str = r"
 document: { dsl: '1.0.3', namespace: test, name: fault, version: '1.0.0' }
 do:
   - stop:
       raise:
         error: { type: 'https://example.com/errors/closed', status: 418, title: Closed, detail: Come back tomorrow }
-"#;
+";
 
 /// A workflow that takes a while and calls nothing.
-pub const PAUSE: &str = r#"
+pub const PAUSE: &str = r"
 document: { dsl: '1.0.3', namespace: test, name: pause, version: '1.0.0' }
 do:
   - rest: { wait: { seconds: 45 } }
-"#;
+";

@@ -259,7 +259,7 @@ impl Run {
     pub(super) fn ended(
         &mut self,
         ticket: u64,
-        event: call::Event,
+        event: &call::Event,
         step: &mut Step,
     ) -> Result<(), Illegal> {
         let Some(InFlight { task, undo }) = self.in_flight.get(&ticket).cloned() else {
@@ -271,7 +271,7 @@ impl Run {
         }
         self.in_flight.remove(&ticket);
         if let Some(undo) = undo.and_then(|index| self.undos.get_mut(index)) {
-            undo.attempt_ended(&event);
+            undo.attempt_ended(event);
         }
         if let Some(attempt) = self
             .reports
@@ -279,8 +279,8 @@ impl Run {
             .and_then(|r| r.attempts.last_mut())
             && observed
         {
-            attempt.ended_ms = (event != call::Event::Lost).then_some(step.now_ms);
-            if let call::Event::Failed(failure, _) = &event {
+            attempt.ended_ms = (*event != call::Event::Lost).then_some(step.now_ms);
+            if let call::Event::Failed(failure, _) = event {
                 attempt.failure = Some(failure.clone());
             }
         }

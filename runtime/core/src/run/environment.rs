@@ -200,15 +200,11 @@ impl Run {
 
 fn mentions(template: &Template, name: &str) -> bool {
     match template {
-        Template::Literal(_) => false,
+        // In an interpolated address only names of the input stand.
+        Template::Literal(_) | Template::Uri(_) => false,
         Template::Expr(expr) => expr.source().contains(name),
         Template::Array(parts) => parts.iter().any(|p| mentions(p, name)),
         Template::Object(parts) => parts.values().any(|p| mentions(p, name)),
-        #[allow(
-            unreachable_patterns,
-            reason = "interpolated strings may mention anything"
-        )]
-        _ => true,
     }
 }
 

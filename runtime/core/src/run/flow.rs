@@ -93,7 +93,7 @@ impl Run {
             (Work::Call(_), Slot::Fallback(index)) => {
                 self.fallback_answered(parent, index, output, step);
             }
-            (Work::Try(_), _) | (Work::Wait { .. }, _) => {
+            (Work::Try(_) | Work::Wait { .. }, _) => {
                 step.ops.push(Op::Complete {
                     key: parent.to_owned(),
                     output,

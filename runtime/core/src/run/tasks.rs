@@ -24,17 +24,16 @@ impl Run {
         self.input = Arc::new(input);
         let workflow = Arc::clone(&self.workflow);
         let input = Arc::clone(&self.input);
-        self.enter_flow(ROOT.to_owned(), None, None, &workflow, input, step);
+        self.enter_flow(ROOT.to_owned(), None, &workflow, &input, step);
     }
 
     /// Enters a workflow: the run's own, or that of a `run` task.
     pub(super) fn enter_flow(
         &mut self,
         key: Key,
-        task: Option<Arc<Task>>,
         parent: Option<Key>,
         workflow: &Arc<Workflow>,
-        raw_input: Arc<Value>,
+        raw_input: &Arc<Value>,
         step: &mut Step,
     ) {
         let flow = FlowWork {
@@ -42,11 +41,11 @@ impl Run {
             context: Arc::new(Value::Null),
         };
         let frame = Frame {
-            task,
+            task: None,
             parent,
             slot: Slot::Task,
-            raw_input: Arc::clone(&raw_input),
-            input: Arc::clone(&raw_input),
+            raw_input: Arc::clone(raw_input),
+            input: Arc::clone(raw_input),
             scope: Scope::default(),
             started_ms: step.now_ms,
             deadline_ms: None,
@@ -59,7 +58,7 @@ impl Run {
         };
         self.frames.insert(key.clone(), frame);
         let ready = self
-            .transform_input(&key, &workflow.input, &raw_input)
+            .transform_input(&key, &workflow.input, raw_input)
             .and_then(|input| {
                 Ok((
                     input,
@@ -164,7 +163,7 @@ impl Run {
                         Some(when) => self.holds(when, input, &Around::new(self, key))?,
                     };
                     if taken {
-                        then = Some(case.then.clone());
+                        then = Some(case.then);
                         break;
                     }
                 }
@@ -219,7 +218,7 @@ impl Run {
                 };
                 let parent = key.to_owned();
                 let inner = format!("{key}/~run");
-                self.enter_flow(inner, None, Some(parent), workflow, value, step);
+                self.enter_flow(inner, Some(parent), workflow, &value, step);
             }
             Kind::Call(call) => self.start_call(key, task, call, input, step)?,
             Kind::For(each) => self.start_for(key, each, input, step)?,
@@ -253,10 +252,7 @@ impl Run {
                 let Some(frame) = self.remove(key, step) else {
                     return;
                 };
-                let own = frame
-                    .task
-                    .as_ref()
-                    .map_or(Then::Continue, |t| t.then.clone());
+                let own = frame.task.as_ref().map_or(Then::Continue, |t| t.then);
                 self.deliver(&frame, output, then.unwrap_or(own), step);
             }
         }
@@ -301,7 +297,6 @@ impl Run {
     }
 
     /// The transformed output, and the new context if the task exports one.
-    #[expect(clippy::type_complexity, reason = "said once, in the sentence above")]
     fn transform_output(
         &self,
         key: &str,
@@ -313,12 +308,12 @@ impl Run {
             flow: Some(flow), ..
         }) = &frame.work
         {
-            output = self.apply_output(key, &flow.workflow.output, output)?;
+            output = self.apply_output(key, &flow.workflow.output, &output)?;
         }
         let Some(task) = &frame.task else {
             return Ok((output, None));
         };
-        output = self.apply_output(key, &task.output, output)?;
+        output = self.apply_output(key, &task.output, &output)?;
         let Some(template) = &task.export.r#as else {
             return Ok((output, None));
         };
@@ -337,12 +332,12 @@ impl Run {
         &self,
         key: &str,
         spec: &Output,
-        raw: Arc<Value>,
+        raw: &Arc<Value>,
     ) -> Result<Arc<Value>, WorkflowError> {
-        let around = Around::new(self, key).with_output(&raw);
+        let around = Around::new(self, key).with_output(raw);
         let output = match &spec.r#as {
-            None => Arc::clone(&raw),
-            Some(template) => Arc::new(self.evaluate(template, &raw, &around)?),
+            None => Arc::clone(raw),
+            Some(template) => Arc::new(self.evaluate(template, raw, &around)?),
         };
         check(spec.schema.as_ref(), &output, "output", around.reference())?;
         Ok(output)
@@ -427,7 +422,8 @@ impl Run {
                 flow.context = context;
                 return;
             }
-            at = frame.parent.clone();
+            let parent = frame.parent.clone();
+            at = parent;
         }
     }
 

@@ -1,6 +1,6 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -160,6 +160,7 @@ impl Play {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer is a result")]
 fn echo(attempt: &Attempt) -> Result<Value, Failure> {
     Ok((*attempt.input).clone())
 }
@@ -329,7 +330,7 @@ fn an_outage_parks_the_task_and_recovery_lets_it_go_on() {
     play.tell(Event::Recovered { task: "/c".into() });
     let play = play.answer(echo);
     assert_eq!(play.output(), json!({"a": 1}));
-    let keys: std::collections::BTreeSet<_> = play.calls.iter().map(|a| a.key.clone()).collect();
+    let keys: BTreeSet<_> = play.calls.iter().map(|a| a.key.clone()).collect();
     assert_eq!(keys.len(), 1, "every attempt of a task has the same key");
 }
 

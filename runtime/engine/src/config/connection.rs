@@ -206,10 +206,7 @@ impl Connection {
     /// # Errors
     /// [`Error::NoPlugin`] says where it was looked for and what is there.
     pub fn resolve_plugin(&self) -> Result<PathBuf, Error> {
-        let place = Place {
-            key: format!("{}.plugin", self.place.key),
-            ..self.place.clone()
-        };
+        let place = self.place.with_key(format!("{}.plugin", self.place.key));
         plugins::resolve(
             &self.plugin,
             self.plugins_dir.as_ref().map(|dir| dir.as_path()),
@@ -242,10 +239,7 @@ impl Connection {
     /// Refuses what would stop every call.
     pub(super) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, problem: String, remedy: String| {
-            let place = Place {
-                key: format!("{}.{key}", self.place.key),
-                ..self.place.clone()
-            };
+            let place = self.place.with_key(format!("{}.{key}", self.place.key));
             Err(Error::Value {
                 place,
                 problem,

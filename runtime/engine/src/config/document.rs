@@ -84,10 +84,7 @@ impl<'a> Section<'a> {
 
     pub fn require(&self, name: &str, remedy: &str) -> Result<Item<'a>, Error> {
         self.get(name).ok_or_else(|| Error::Missing {
-            place: Place {
-                key: self.path_of(name),
-                ..self.place()
-            },
+            place: self.place().with_key(self.path_of(name)),
             remedy: remedy.to_owned(),
         })
     }
@@ -384,25 +381,33 @@ pub(super) fn list(names: &[&str]) -> String {
     }
 }
 
-/// The Levenshtein distance, with one row; underscores count as hyphens.
+/// How many letters are wrong, missing, too many, or swapped with their neighbour (the optimal
+/// string alignment distance). Underscores count as hyphens.
 fn distance(a: &str, b: &str) -> usize {
-    let same = |c: char| {
-        if c == '_' {
-            '-'
-        } else {
-            c.to_ascii_lowercase()
-        }
+    let letters = |word: &str| -> Vec<char> {
+        let same = |c: char| {
+            if c == '_' {
+                '-'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        };
+        word.chars().map(same).collect()
     };
-    let b: Vec<char> = b.chars().map(same).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().map(same).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (a, b) = (letters(a), letters(b));
+    // The distances between the first `i` letters of `a` and the first `j` of `b`.
+    let mut table: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(table[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(table[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        table.push(row);
     }
-    row[b.len()]
+    table[a.len()][b.len()]
 }

@@ -15,6 +15,16 @@ pub struct Place {
     pub key: String,
 }
 
+impl Place {
+    /// Another key at the same place.
+    pub(super) fn with_key(&self, key: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            ..self.clone()
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.origin)?;

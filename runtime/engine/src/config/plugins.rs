@@ -22,7 +22,10 @@ impl PluginRef {
     /// Reads what `plugin = "…"` means: a path if it contains a slash or ends in `.wasm`, else a
     /// name. A relative path is relative to `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Self {
-        let is_path = text.contains(['/', std::path::MAIN_SEPARATOR]) || text.ends_with(".wasm");
+        let is_path = text.contains(['/', std::path::MAIN_SEPARATOR])
+            || Path::new(text)
+                .extension()
+                .is_some_and(|extension| extension == "wasm");
         if is_path {
             Self::Path(base_dir.join(text))
         } else {

@@ -12,7 +12,7 @@ use cofferdam_host::{Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};
 
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
-use super::error::{Error, Place};
+use super::error::Error;
 use super::plugins::PluginRef;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -427,14 +427,14 @@ fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
     for item in section.items() {
         match item.name.as_str() {
             "failure-rate-threshold-ratio" => {
-                config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?
+                config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?;
             }
             "slow-call-rate-threshold-ratio" => {
                 config.slow_call_rate_threshold_ratio = item.number(0.0, 1.0)?;
             }
             "slow-call-duration" => config.slow_call_duration_ms = item.duration_ms(HOUR)?,
             "sliding-window-size" => {
-                config.sliding_window_size = item.integer(0, count_max)? as usize
+                config.sliding_window_size = item.integer(0, count_max)? as usize;
             }
             "minimum-number-of-calls" => {
                 config.minimum_number_of_calls = item.integer(0, count_max)? as usize;
@@ -450,9 +450,10 @@ fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
     }
     config.validate().map_err(|error| {
         let place = section.get(error.key).map_or_else(
-            || Place {
-                key: format!("{}.{}", section.key, error.key),
-                ..section.place()
+            || {
+                section
+                    .place()
+                    .with_key(format!("{}.{}", section.key, error.key))
             },
             |item| item.place(),
         );
