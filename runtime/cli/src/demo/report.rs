@@ -15,7 +15,7 @@ use crate::style::Style;
 /// Dead letters and reviews that are told one by one; the rest is counted.
 const TOLD_MAX: usize = 6;
 /// A reason is cut after so many characters.
-const REASON_CHARS: usize = 50;
+const REASON_CHARS: usize = 40;
 /// What the reason begins with if the input is refused; left out, since it is the same every time.
 const SCHEMA: &str = "the input does not match its schema: ";
 
@@ -93,7 +93,7 @@ fn about_runs(text: &mut String, shown: &Shown, style: Style) {
     );
     let _ = writeln!(
         text,
-        "  {} runs whole, {} degraded: {}",
+        "  {} runs whole, {} degraded:\n    {}",
         of(shown, Outcome::Whole).count(),
         of(shown, Outcome::Degraded).count(),
         parts.join(", "),
@@ -168,7 +168,8 @@ fn about_counts(text: &mut String, resilient: &Shown, brittle: Option<&Shown>, s
         let _ = writeln!(
             text,
             "\n  {}",
-            style.dim("Without: the same steps, each once, no journal; run again from the top after the kill.")
+            style
+                .dim("Without: each step once, no journal; run again from the top after the kill.")
         );
     }
     let verdict = if resilient.tally.is_clean() {

@@ -12,8 +12,9 @@ const PLAIN_EVERY: Duration = Duration::from_secs(2);
 const BAR_CHARS: usize = 32;
 /// What a terminal has that does not tell its width.
 const WIDTH_DEFAULT: usize = 80;
-/// Columns of a connection's line before its last failure.
-const FAILURE_AT: usize = 54;
+/// Columns of a connection's line before its last failure, and one that stays free: some terminals
+/// wrap a line that fills them.
+const FAILURE_AT: usize = 53;
 
 /// Draws.
 pub struct Screen {
@@ -121,7 +122,7 @@ impl Screen {
         let parked: usize = snapshot.connections.iter().map(|line| line.parked).sum();
         let twice = match snapshot.twice {
             0 => String::new(),
-            twice => format!(" ({twice} were there before)"),
+            twice => format!(" ({twice} there before)"),
         };
         format!(
             "{} of {} leads arrived{twice} · {} done ({} degraded, {} faulted) · {} parked · {} in review",
@@ -198,7 +199,7 @@ mod tests {
             ..Line::default()
         };
         let drawn = screen.connection(&line, 80);
-        assert_eq!(drawn.chars().count(), 80, "{drawn}");
+        assert_eq!(drawn.chars().count(), 79, "{drawn}");
     }
 
     #[test]
