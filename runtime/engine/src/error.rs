@@ -101,6 +101,17 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// A run stopped because the store failed.
+    #[error(
+        "CD0259: run `{run}` stopped: {reason}; nothing that was acknowledged is lost, and it goes on when \
+         the store works and the runtime is opened again"
+    )]
+    Stopped {
+        /// The run.
+        run: String,
+        /// Why.
+        reason: String,
+    },
     /// The runtime is shutting down.
     #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
     ShuttingDown,
@@ -119,7 +130,7 @@ impl Error {
             Self::Store { source } => source.class(),
             Self::Row { .. } | Self::Journal { .. } | Self::Encode { .. } => Class::Internal,
             Self::NoRun { .. } | Self::NoReview { .. } => Class::NotFound,
-            Self::ShuttingDown => Class::Unavailable,
+            Self::Stopped { .. } | Self::ShuttingDown => Class::Unavailable,
         }
     }
 
@@ -127,7 +138,7 @@ impl Error {
     pub fn is_storage(&self) -> bool {
         matches!(
             self,
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. }
+            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Stopped { .. }
         )
     }
 }

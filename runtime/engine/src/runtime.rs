@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     definitions: Mutex<HashMap<String, Definition>>,
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    /// Runs that an error of the store has stopped, and why.
+    stopped: Mutex<HashMap<String, String>>,
     ids: Mutex<ulid::Generator>,
     tasks: TaskTracker,
 }
@@ -101,18 +103,15 @@ impl RuntimeBuilder {
     /// [`Error::Host`] if a plugin is not admitted, [`Error::Store`] if the store cannot be
     /// opened; nothing was begun then.
     pub async fn open(self) -> Result<Runtime, Error> {
+        self.config.validate()?;
         let store = match (self.store, self.config.store_path()) {
             (Some(store), _) => store,
             (None, None) => Arc::new(MemoryStore::new()),
             (None, Some(path)) => {
                 let path = path.to_owned();
-                let opened = tokio::task::spawn_blocking(move || {
-                    SledStore::open(path, &cofferdam_store::Options::default())
-                });
-                let store: Arc<dyn JournalStore> = match opened.await {
-                    Ok(store) => Arc::new(store?),
-                    Err(_) => return Err(Error::ShuttingDown),
-                };
+                let options = cofferdam_store::Options::default();
+                let store = off_thread(move || Ok(SledStore::open(path, &options)?)).await?;
+                let store: Arc<dyn JournalStore> = Arc::new(store);
                 store
             }
         };
@@ -128,17 +127,23 @@ impl RuntimeBuilder {
                 store: Arc::clone(&store),
             }),
         };
-        let connections = connect(&self.config, &host, &services)?;
+        let config = self.config;
+        let (config, connections) = off_thread(move || {
+            let connections = connect(&config, &host, &services)?;
+            Ok((config, connections))
+        })
+        .await?;
         let inner = Arc::new(Inner {
             store,
             connections,
-            durability: self.config.durability(),
+            durability: config.durability(),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
-            config: self.config,
+            config,
             active: Mutex::default(),
             definitions: Mutex::default(),
             waiters: Mutex::default(),
+            stopped: Mutex::default(),
             ids: Mutex::new(ulid::Generator::new()),
             tasks: TaskTracker::new(),
         });
@@ -154,6 +159,15 @@ impl RuntimeBuilder {
     }
 }
 
+/// Opening a store and compiling plugins take long enough to hold up other tasks of a thread.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Error::ShuttingDown))
+}
+
 fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connections, Error> {
     let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
     let mut connections = Connections::new();
@@ -164,7 +178,8 @@ fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connecti
             None => host.load(cofferdam_host::Artifact::read(&path)?)?,
         };
         plugins.insert(path, plugin.clone());
-        let generation = plugin.connect(connection.spec(), services.clone())?;
+        let generation =
+            plugin.connect(connection.spec_for(plugin.manifest()), services.clone())?;
         let slot = Slot::new(
             generation,
             connection.enabled(),
@@ -288,6 +303,10 @@ impl Runtime {
             let active = self.inner.active.lock().contains_key(run);
             if enough(row.status) && (row.status.is_final() || !active) {
                 return self.run(run);
+            }
+            if let Some(reason) = self.inner.stopped.lock().get(run).cloned() {
+                let run = run.to_owned();
+                return Err(Error::Stopped { run, reason });
             }
             if self.inner.closing.is_cancelled() {
                 return Err(Error::ShuttingDown);
@@ -469,6 +488,7 @@ impl Inner {
         let _ = sender.send(message);
         active.insert(run.clone(), sender);
         drop(active);
+        self.stopped.lock().remove(&run);
         self.tasks
             .spawn(Arc::clone(self).drive(run, runner, mailbox));
     }
@@ -487,6 +507,7 @@ impl Inner {
             };
             if let Err(error) = &driven {
                 tracing::error!(run, %error, "a run stopped; it goes on when the runtime is opened again");
+                self.stopped.lock().insert(run.clone(), error.to_string());
             }
             let mut active = self.active.lock();
             // Messages that came in the last moment must not be lost.

@@ -189,3 +189,16 @@ async fn a_thousand_runs_side_by_side_all_end() {
         assert_eq!(view.output.as_deref(), Some(&json!({"n": n * 2})));
     }
 }
+
+#[tokio::test]
+async fn a_run_that_the_store_stops_is_told_to_whoever_waits() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = runtime(&shared).await;
+    let tasks = "  - w: {wait: {milliseconds: 200}}\n  - a: {set: {x: 1}}\n";
+    let definition = runtime.define(&sources(tasks)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    store.inject(Fault::Lost);
+    let told = runtime.wait(&run).await;
+    assert!(matches!(told, Err(Error::Stopped { .. })), "{told:?}");
+}
