@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::descriptor;
-use crate::failure::{EffectState, Failure};
+use crate::failure::{Class, EffectState, Failure};
 use crate::retry::Backoff;
 use crate::workflow::{OnOutage, OnUnknown};
 
@@ -199,6 +199,20 @@ impl State {
         }
     }
 
+    /// A task whose effect was asked for before, by a task that is gone, on this connection. `last`
+    /// is none if that attempt is still under way.
+    pub fn taking_over(plan: &Plan, connection: &str, last: Option<Failure>, now_ms: u64) -> Self {
+        let mut state = Self::new(plan, now_ms);
+        let index = plan.connections.iter().position(|c| c == connection);
+        state.connection = index.unwrap_or(0);
+        state.tainted = last.is_some();
+        state.phase = match last {
+            None => Phase::InFlight,
+            Some(failure) => state.unknown(failure, plan),
+        };
+        state
+    }
+
     /// The connection that the next attempt goes to.
     pub fn connection<'a>(&self, plan: &'a Plan) -> &'a str {
         &plan.connections[self.connection.min(plan.connections.len() - 1)]
@@ -361,6 +375,19 @@ impl State {
                         fallback: true,
                     };
                 }
+                if failure.class == Class::RateLimited {
+                    // The connection is well: it would be woken at once, and asked too soon.
+                    let delay_ms = plan.backoff.delay_after_ms(
+                        self.failed_here,
+                        u32::MAX,
+                        failure.retry_after_ms,
+                    );
+                    return Phase::Backoff {
+                        due_ms: now_ms.saturating_add(delay_ms).min(deadline_ms),
+                        then: Next::Attempt,
+                        failure,
+                    };
+                }
                 if !self.tainted {
                     // It waits for the connection that the workflow names, not for a backup.
                     self.connection = 0;
@@ -467,10 +494,10 @@ impl State {
     }
 }
 
-/// What is known of an attempt that the runtime did not live to see the end of.
-fn lost() -> Failure {
+/// What is known of an attempt that nobody saw the end of.
+pub(crate) fn lost() -> Failure {
     Failure::new(
-        crate::failure::Class::Unavailable,
+        Class::Unavailable,
         "runtime.lost",
         "the runtime stopped while the call was under way",
     )

@@ -108,6 +108,9 @@ pub struct Details {
     pub code: String,
     /// Whether the call left anything behind.
     pub effect: EffectState,
+    /// What the task says is to be done with a run that faults with this error.
+    #[serde(skip)]
+    pub on_exhausted: Option<crate::workflow::OnExhausted>,
     /// More for a machine.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
@@ -175,6 +178,7 @@ impl WorkflowError {
             code: failure.code.clone(),
             effect: failure.effect,
             details: failure.details.clone(),
+            on_exhausted: None,
         }));
         error
     }

@@ -15,6 +15,7 @@ mod calls;
 mod environment;
 mod flow;
 mod frame;
+mod ledger;
 mod report;
 mod saga;
 mod tasks;
@@ -36,6 +37,7 @@ use crate::failure::Failure;
 use crate::provenance::Provenance;
 use crate::workflow::Workflow;
 use frame::{Frame, Key, Op};
+use ledger::Ledger;
 use saga::Undo;
 
 /// What happens to a run. Persisted: names and fields are part of the journal's format 1.
@@ -143,6 +145,11 @@ pub enum Effect {
         task: String,
         /// Why.
         failure: Failure,
+    },
+    /// The decision that was asked for is not wanted any more: the task was stopped.
+    ReviewClosed {
+        /// The task.
+        task: String,
     },
     /// Publish this CloudEvent.
     Emit {
@@ -273,7 +280,8 @@ enum Phase {
 #[derive(Debug, Clone)]
 struct InFlight {
     task: Key,
-    undo: Option<usize>,
+    /// Its effect in the ledger; none for reads.
+    effect: Option<String>,
 }
 
 /// A run. See the module's documentation.
@@ -292,7 +300,7 @@ pub struct Run {
     in_flight: BTreeMap<u64, InFlight>,
     tickets: u64,
     undos: Vec<Undo>,
-    memo: BTreeMap<String, (Arc<Value>, Provenance)>,
+    ledger: Ledger,
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
 }
@@ -324,7 +332,7 @@ impl Run {
             in_flight: BTreeMap::new(),
             tickets: 0,
             undos: Vec::new(),
-            memo: BTreeMap::new(),
+            ledger: Ledger::default(),
             reports: IndexMap::new(),
             degraded: false,
         }

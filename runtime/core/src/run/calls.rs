@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::environment::Around;
 use super::frame::{CallPolicy, CallWork, Frame, Key, Op, Slot, Work};
+use super::ledger;
 use super::report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 use super::saga::Undo;
 use super::{Illegal, InFlight, Run, Step};
@@ -45,40 +46,68 @@ impl Run {
             Some(expr) => Some(self.evaluate_expr(expr, input, &around)?),
         };
         let call_key = self.call_key(key, custom.as_ref());
-        if let Some((output, provenance)) = self.memo.get(&call_key).cloned() {
-            self.succeed(key, output, provenance, step);
-            return Ok(());
-        }
         let plan = self.plan(&connection, &action, &call.policy, &task.reference)?;
-        let once = plan.effect == descriptor::Effect::Once;
-        let default = if once {
-            OnExhausted::Review
-        } else {
-            OnExhausted::DeadLetter
-        };
         let policy = CallPolicy {
             critical: call.policy.critical.unwrap_or(true),
-            on_exhausted: call.policy.on_exhausted.unwrap_or(default),
+            on_exhausted: call.policy.on_exhausted,
         };
-        let timeout_ms = call
-            .policy
-            .start_to_close_ms
-            .unwrap_or(self.start_to_close_ms(&connection));
-        let state = call::State::new(&plan, step.now_ms);
-        let work = CallWork {
+        let timeout_ms = call.policy.start_to_close_ms;
+        let timeout_ms = timeout_ms.unwrap_or(self.start_to_close_ms(&connection));
+        let work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
+        self.begin_call(key, work, step);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of a call")]
+    fn call_work(
+        &self,
+        plan: call::Plan,
+        action: String,
+        input: Arc<Value>,
+        key: String,
+        timeout_ms: u64,
+        policy: CallPolicy,
+        step: &Step,
+    ) -> CallWork {
+        let is_read = plan.effect == descriptor::Effect::Read;
+        let effect = (!is_read).then(|| ledger::id(&plan.connections[0], &action, &key));
+        let known = effect.as_ref().and_then(|id| self.ledger.get(id));
+        let mut state = call::State::new(&plan, step.now_ms);
+        let mut ticket = 0;
+        if let Some(known) = known
+            && known.may_have_happened()
+        {
+            // A task that is gone asked for the same effect.
+            ticket = known.ticket.unwrap_or(0);
+            let last = known.ticket.is_none().then(call::lost);
+            state = call::State::taking_over(&plan, &known.connection, last, step.now_ms);
+            state.attempts = known.attempts;
+        }
+        CallWork {
             plan,
             state,
             action,
-            input: with,
-            key: call_key,
+            input,
+            key,
             timeout_ms,
-            ticket: 0,
-            undo: None,
+            ticket,
+            effect,
             policy,
-        };
+        }
+    }
+
+    /// Begins a call, or takes the outcome of an effect that is known.
+    fn begin_call(&mut self, key: &str, work: CallWork, step: &mut Step) {
+        let known = work.effect.as_ref().and_then(|id| self.ledger.get(id));
+        let outcome = known.and_then(|known| known.outcome.clone());
+        if let (Some(in_flight), None) = (self.in_flight.get_mut(&work.ticket), &outcome) {
+            key.clone_into(&mut in_flight.task);
+        }
         self.set_work(key, Work::Call(Box::new(work)));
-        self.follow_call(key, step);
-        Ok(())
+        match outcome {
+            Some((output, provenance)) => self.succeed(key, output, provenance, step),
+            None => self.follow_call(key, step),
+        }
     }
 
     /// A call that is no task of the workflow: a fallback, or the undoing of a task.
@@ -105,7 +134,7 @@ impl Run {
             .as_deref()
             .map(|p| self.scope_of(p))
             .unwrap_or_default();
-        let mut frame = Frame {
+        let frame = Frame {
             task: None,
             parent,
             slot,
@@ -122,23 +151,15 @@ impl Run {
                 step.ops.push(Op::Raise { key, error });
             }
             Ok(plan) => {
-                let state = call::State::new(&plan, step.now_ms);
-                frame.work = Work::Call(Box::new(CallWork {
-                    plan,
-                    state,
-                    action: action.to_owned(),
-                    input,
-                    key: call_key,
-                    timeout_ms: self.start_to_close_ms(connection),
-                    ticket: 0,
-                    undo: None,
-                    policy: CallPolicy {
-                        critical: true,
-                        on_exhausted: OnExhausted::Fault,
-                    },
-                }));
+                let policy = CallPolicy {
+                    critical: true,
+                    on_exhausted: Some(OnExhausted::Fault),
+                };
+                let timeout_ms = self.start_to_close_ms(connection);
+                let action = action.to_owned();
+                let work = self.call_work(plan, action, input, call_key, timeout_ms, policy, step);
                 self.frames.insert(key.clone(), frame);
-                self.follow_call(&key, step);
+                self.begin_call(&key, work, step);
             }
         }
     }
@@ -221,25 +242,22 @@ impl Run {
             return Ok(());
         };
         let connection = work.state.connection(&work.plan).to_owned();
-        if work.undo.is_none()
-            && let Some(task) = task
-            && let Kind::Call(Call {
-                policy:
-                    Policy {
-                        compensate: Some(_),
-                        ..
-                    },
-                ..
-            }) = &task.kind
-        {
-            work.undo = Some(self.undos.len());
-            self.undos.push(Undo::begun(&key, task, &work.input));
+        if let Some(id) = &work.effect {
+            let entry = self.ledger.begun(id, ticket, &connection);
+            if let Some(task) = task
+                && let Kind::Call(call) = &task.kind
+                && call.policy.compensate.is_some()
+                && !entry.in_saga
+            {
+                entry.in_saga = true;
+                self.undos.push(Undo::new(&key, task, &work.input, id));
+            }
         }
         self.in_flight.insert(
             ticket,
             InFlight {
                 task: key.clone(),
-                undo: work.undo,
+                effect: work.effect.clone(),
             },
         );
         if let Some(report) = self.reports.get_mut(&key) {
@@ -262,17 +280,16 @@ impl Run {
         event: &call::Event,
         step: &mut Step,
     ) -> Result<(), Illegal> {
-        let Some(InFlight { task, undo }) = self.in_flight.get(&ticket).cloned() else {
+        let Some(InFlight { task, effect }) = self.in_flight.get(&ticket).cloned() else {
             return Err(Illegal::Ticket(ticket));
         };
         let observed = self.ticket_of(&task) == Some(ticket);
         if observed {
             self.apply(&task, event.clone(), step)?;
+        } else if let Some(id) = &effect {
+            self.ledger.learnt(id, event, Provenance::Live);
         }
         self.in_flight.remove(&ticket);
-        if let Some(undo) = undo.and_then(|index| self.undos.get_mut(index)) {
-            undo.attempt_ended(event);
-        }
         if let Some(attempt) = self
             .reports
             .get_mut(&task)
@@ -344,14 +361,17 @@ impl Run {
         else {
             return Err(Illegal::Task(key.to_owned()));
         };
-        work.state = work
+        let state = work
             .state
             .clone()
-            .step(event, step.now_ms, &work.plan)
-            .map_err(|source| Illegal::Call {
-                task: key.to_owned(),
-                source,
-            })?;
+            .step(event.clone(), step.now_ms, &work.plan);
+        work.state = state.map_err(|source| Illegal::Call {
+            task: key.to_owned(),
+            source,
+        })?;
+        if let Some(id) = &work.effect {
+            self.ledger.learnt(id, &event, provenance(work));
+        }
         Ok(())
     }
 
@@ -360,6 +380,7 @@ impl Run {
         self.note_due(key);
         let Some(Frame {
             work: Work::Call(work),
+            slot,
             ..
         }) = self.frames.get_mut(key)
         else {
@@ -368,26 +389,15 @@ impl Run {
         let report = self.reports.get_mut(key);
         match work.state.phase.clone() {
             Phase::Succeeded { output, manual } => {
-                let provenance = match work.state.connection {
-                    _ if manual => Provenance::Manual,
-                    0 => Provenance::Live,
-                    _ => Provenance::Backup(work.state.connection(&work.plan).to_owned()),
+                let provenance = if manual {
+                    Provenance::Manual
+                } else {
+                    provenance(work)
                 };
                 let output = Arc::new(output);
-                if work.plan.effect != descriptor::Effect::Read {
-                    self.memo
-                        .insert(work.key.clone(), (Arc::clone(&output), provenance.clone()));
-                }
-                if let Some(undo) = work.undo.and_then(|index| self.undos.get_mut(index)) {
-                    undo.completed(&output);
-                }
                 self.succeed(key, output, provenance, step);
             }
             Phase::Exhausted { failure, fallback } => {
-                let undo = work.undo.filter(|_| !work.state.tainted);
-                if let Some(undo) = undo.and_then(|index| self.undos.get_mut(index)) {
-                    undo.never_happened();
-                }
                 if fallback {
                     self.next_fallback(key, 0, step);
                 } else {
@@ -406,6 +416,14 @@ impl Run {
                 }
             }
             Phase::InFlight => {}
+            Phase::Review { failure } if matches!(slot, Slot::Undo(_)) => {
+                // An undoing that a person must see to does not hold up the others.
+                let error = WorkflowError::from_failure(&failure, "");
+                step.ops.push(Op::Raise {
+                    key: key.to_owned(),
+                    error,
+                });
+            }
             Phase::Backoff { .. } | Phase::Parked { .. } | Phase::Review { .. } => {
                 step.effects.extend(work.outstanding(key));
                 if let Some(report) = report {
@@ -449,6 +467,8 @@ impl Run {
         });
         let (input, with, call_key) =
             (Arc::clone(input), Arc::clone(&work.input), work.key.clone());
+        // What may have happened here must not be made to happen elsewhere as well.
+        let may_ask_elsewhere = !work.state.tainted || work.effect.is_none();
         let around = Around::new(self, key);
         match fallback {
             None => self.out_of_options(key, failure, step),
@@ -459,6 +479,9 @@ impl Run {
                     error,
                 }),
             },
+            Some(Fallback::Call { .. }) if !may_ask_elsewhere => {
+                self.next_fallback(key, index + 1, step);
+            }
             Some(Fallback::Call {
                 connection,
                 action,
@@ -536,13 +559,22 @@ impl Run {
                 ..
             }
         );
-        if work.policy.on_exhausted == OnExhausted::Review && *slot == Slot::Task && !rejected {
+        let own_task = !matches!(slot, Slot::Fallback(_) | Slot::Undo(_));
+        let default = match work.plan.effect {
+            descriptor::Effect::Once => OnExhausted::Review,
+            descriptor::Effect::Read | descriptor::Effect::Idempotent => OnExhausted::DeadLetter,
+        };
+        let on_exhausted = work.policy.on_exhausted;
+        if on_exhausted.unwrap_or(default) == OnExhausted::Review && own_task && !rejected {
             work.state.phase = Phase::Review { failure };
             self.follow_call(key, step);
             return;
         }
         let reference = Around::new(self, key).reference().to_owned();
-        let error = WorkflowError::from_failure(&failure, &reference);
+        let mut error = WorkflowError::from_failure(&failure, &reference);
+        if let Some(details) = &mut error.cofferdam {
+            details.on_exhausted = on_exhausted;
+        }
         step.ops.push(Op::Raise {
             key: key.to_owned(),
             error,
@@ -560,6 +592,14 @@ pub(super) struct InnerCall<'a> {
     pub action: &'a str,
     pub input: Arc<Value>,
     pub call_key: String,
+}
+
+/// How the output of a call that succeeds came to be.
+fn provenance(work: &CallWork) -> Provenance {
+    match work.state.connection {
+        0 => Provenance::Live,
+        _ => Provenance::Backup(work.state.connection(&work.plan).to_owned()),
+    }
 }
 
 fn hashed(text: &str) -> String {

@@ -8,10 +8,11 @@ use super::environment::Around;
 use super::frame::{
     BlockWork, Entry, ForWork, ForkWork, Frame, Key, Op, Scope, Slot, TryWork, Work,
 };
-use super::report::TaskStatus;
+use super::report::{TaskReport, TaskStatus};
 use super::tasks::{escape, scope_with};
 use super::{Run, Step};
 use crate::error::WorkflowError;
+use crate::provenance::Provenance;
 use crate::workflow::{Block, Catch, For, Fork, Kind, Then, Try};
 
 impl Run {
@@ -130,7 +131,7 @@ impl Run {
     pub(super) fn raise(&mut self, key: &str, mut error: WorkflowError, step: &mut Step) {
         let reference = Around::new(self, key).reference().to_owned();
         if error.instance.as_deref().is_none_or(str::is_empty) {
-            error.instance = Some(reference);
+            error.instance = Some(reference.clone());
         }
         if let Some(report) = self.reports.get_mut(key) {
             report.end(TaskStatus::Failed, step.now_ms);
@@ -144,7 +145,8 @@ impl Run {
             return;
         }
         let Some(parent) = frame.parent else {
-            self.fault(error, None, step);
+            let on_exhausted = error.cofferdam.as_ref().and_then(|d| d.on_exhausted);
+            self.fault(error, on_exhausted, step);
             return;
         };
         match (
@@ -155,6 +157,7 @@ impl Run {
                 work.running -= 1;
                 work.failed += 1;
                 if self.tolerates(&parent) {
+                    self.report_tolerated(key, &reference, &error, step);
                     self.advance_for(&parent, None, step);
                 } else {
                     step.ops.push(Op::Raise { key: parent, error });
@@ -318,6 +321,16 @@ impl Run {
             return false;
         };
         work.failed as f64 <= each.tolerated_failure_ratio * work.items.len() as f64
+    }
+
+    /// An iteration whose failure is tolerated leaves a hole, which must not look like an answer.
+    fn report_tolerated(&mut self, key: &str, reference: &str, error: &WorkflowError, step: &Step) {
+        let mut report = TaskReport::new(key, reference, "iteration", step.now_ms);
+        report.end(TaskStatus::Skipped, step.now_ms);
+        report.provenance = Some(Provenance::Skipped);
+        report.error = Some(error.clone());
+        self.reports.insert(key.to_owned(), report);
+        self.degraded = true;
     }
 
     pub(super) fn start_fork(

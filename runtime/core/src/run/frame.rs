@@ -92,7 +92,8 @@ pub(super) struct CallWork {
     pub timeout_ms: u64,
     /// The open attempt or question.
     pub ticket: u64,
-    pub undo: Option<usize>,
+    /// Its effect in the ledger; none for reads.
+    pub effect: Option<String>,
     pub policy: CallPolicy,
 }
 
@@ -100,7 +101,8 @@ pub(super) struct CallWork {
 #[derive(Debug, Clone)]
 pub(super) struct CallPolicy {
     pub critical: bool,
-    pub on_exhausted: workflow::OnExhausted,
+    /// What the workflow says; the effect decides if it says nothing.
+    pub on_exhausted: Option<workflow::OnExhausted>,
 }
 
 #[derive(Debug, Clone)]

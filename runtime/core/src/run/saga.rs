@@ -9,77 +9,63 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::calls::InnerCall;
-use super::frame::{Frame, Slot, Work};
+use super::frame::Slot;
+use super::ledger::Ledger;
 use super::report::TaskStatus;
 use super::{Effect, Outcome, Phase, Run, Step};
-use crate::call;
 use crate::error::WorkflowError;
 use crate::expr::Vars;
 use crate::failure::{Class, EffectState, Failure};
-use crate::workflow::{Call, CompensateWhen, Kind, OnExhausted, Task};
+use crate::workflow::{Call, Compensate, CompensateWhen, Kind, OnExhausted, Target, Task};
 
-/// A task that can be undone.
+/// A task that can be undone. Whether its effect happened is in the ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Undo {
     task_key: String,
     task: Arc<Task>,
     input: Arc<Value>,
-    happened: Happened,
+    effect: String,
     /// Whether its undoing was begun.
     begun: bool,
 }
 
-#[derive(Debug, Clone)]
-enum Happened {
-    /// Certainly not.
-    No,
-    /// Nobody knows.
-    Maybe,
-    Yes {
-        output: Arc<Value>,
-    },
-}
-
 impl Undo {
-    pub fn begun(task_key: &str, task: &Arc<Task>, input: &Arc<Value>) -> Self {
+    pub fn new(task_key: &str, task: &Arc<Task>, input: &Arc<Value>, effect: &str) -> Self {
         Self {
             task_key: task_key.to_owned(),
             task: Arc::clone(task),
             input: Arc::clone(input),
-            happened: Happened::Maybe,
+            effect: effect.to_owned(),
             begun: false,
         }
     }
 
-    pub fn completed(&mut self, output: &Arc<Value>) {
-        self.happened = Happened::Yes {
-            output: Arc::clone(output),
-        };
-    }
-
-    pub fn never_happened(&mut self) {
-        self.happened = Happened::No;
-    }
-
-    /// An attempt ended, perhaps unobserved: the task around it may be gone.
-    pub fn attempt_ended(&mut self, event: &call::Event) {
-        if let call::Event::Succeeded(output) = event {
-            self.happened = Happened::Yes {
-                output: Arc::new(output.clone()),
-            };
+    fn compensate(&self) -> Option<&Compensate> {
+        match &self.task.kind {
+            Kind::Call(call) => call.policy.compensate.as_ref(),
+            _ => None,
         }
     }
 
-    fn is_wanted(&self) -> bool {
-        let Kind::Call(Call { policy, .. }) = &self.task.kind else {
+    fn is_wanted(&self, ledger: &Ledger) -> bool {
+        let (Some(entry), Some(compensate)) = (ledger.get(&self.effect), self.compensate()) else {
             return false;
         };
-        let Some(compensate) = &policy.compensate else {
-            return false;
+        let happened = match compensate.when {
+            CompensateWhen::Attempted => entry.may_have_happened(),
+            CompensateWhen::Completed => entry.outcome.is_some(),
         };
-        match (&self.happened, compensate.when) {
-            (Happened::Yes { .. }, _) | (Happened::Maybe, CompensateWhen::Attempted) => !self.begun,
-            (Happened::No, _) | (Happened::Maybe, CompensateWhen::Completed) => false,
+        happened && !self.begun
+    }
+
+    /// The connection that had the effect knows how to undo it; unless the workflow names another.
+    fn connection(&self, compensate: &Compensate, asked: &str) -> String {
+        match &self.task.kind {
+            Kind::Call(Call {
+                target: Target::Action { connection, .. },
+                ..
+            }) if *connection == compensate.connection && !asked.is_empty() => asked.to_owned(),
+            _ => compensate.connection.clone(),
         }
     }
 }
@@ -108,7 +94,11 @@ impl Run {
         if !self.in_flight.is_empty() || !self.frames.is_empty() {
             return false;
         }
-        let Some(index) = self.undos.iter().rposition(Undo::is_wanted) else {
+        let Some(index) = self
+            .undos
+            .iter()
+            .rposition(|undo| undo.is_wanted(&self.ledger))
+        else {
             let outcome = Outcome::Faulted {
                 error: error.clone(),
                 dead_letter: *dead_letter,
@@ -124,17 +114,15 @@ impl Run {
     fn begin_undo(&mut self, index: usize, step: &mut Step) {
         self.undos[index].begun = true;
         let undo = self.undos[index].clone();
-        let Kind::Call(Call { policy, .. }) = &undo.task.kind else {
-            return;
-        };
-        let Some(compensate) = &policy.compensate else {
+        let Some(compensate) = undo.compensate() else {
             return;
         };
         let key = format!("undo:{}", undo.task_key);
-        let output = match &undo.happened {
-            Happened::Yes { output } => (**output).clone(),
-            Happened::No | Happened::Maybe => Value::Null,
-        };
+        let entry = self.ledger.get(&undo.effect).cloned().unwrap_or_default();
+        let output = entry
+            .outcome
+            .map_or(Value::Null, |(output, _)| (*output).clone());
+        let connection = undo.connection(compensate, &entry.connection);
         let vars = Vars::new()
             .with("input", &undo.input)
             .with("output", &output);
@@ -152,17 +140,12 @@ impl Run {
             parent: None,
             slot: Slot::Undo(index),
             reference: &undo.task.reference,
-            connection: &compensate.connection,
+            connection: &connection,
             action: &compensate.action,
             input,
             call_key,
         };
         self.start_inner_call(inner, step);
-    }
-
-    /// An undoing is done; the step goes on with the next one.
-    pub(super) fn undone(&mut self, index: usize, _step: &mut Step) {
-        self.undos[index].never_happened();
     }
 
     /// An undoing failed for good: a person must see to it; the others go on.
@@ -184,11 +167,5 @@ impl Run {
             task: key.to_owned(),
             failure,
         });
-    }
-
-    pub(super) fn close_ticket(&mut self, frame: &Frame) {
-        if let Work::Call(work) = &frame.work {
-            self.open.remove(&work.ticket);
-        }
     }
 }

@@ -204,7 +204,10 @@ impl World {
                         },
                     );
                 }
-                Effect::Park { .. } | Effect::Emit { .. } | Effect::Finished => {}
+                Effect::Park { .. }
+                | Effect::ReviewClosed { .. }
+                | Effect::Emit { .. }
+                | Effect::Finished => {}
             }
         } else if !self.under_way.is_empty() {
             self.end(run);

@@ -1,6 +1,7 @@
 //! How a task begins and ends, whatever its kind: conditions, inputs, outputs, exports.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use super::environment::Around;
 use super::frame::{BlockWork, Entry, FlowWork, Frame, Key, Op, Scope, Slot, Work};
 use super::report::{TaskReport, TaskStatus};
 use super::{Outcome, Phase, Run, Step};
+use crate::call;
 use crate::error::WorkflowError;
 use crate::schema::Schema;
 use crate::workflow::{Input, Kind, Output, Task, Then, Workflow};
@@ -90,6 +92,10 @@ impl Run {
             input: raw_input,
             scope,
         } = entry;
+        if !self.frames.contains_key(&parent) {
+            // Something beside it ended what is around it, in this very step.
+            return;
+        }
         let report = TaskReport::new(&key, &task.reference, task.kind.word(), step.now_ms);
         self.reports.insert(key.clone(), report);
         let frame = Frame {
@@ -269,9 +275,8 @@ impl Run {
     }
 
     fn deliver(&mut self, frame: &Frame, output: Arc<Value>, then: Then, step: &mut Step) {
-        if let Slot::Undo(index) = frame.slot {
-            self.undone(index, step);
-            return;
+        if let Slot::Undo(_) = frame.slot {
+            return; // The step goes on with the next undoing.
         }
         let Some(parent) = &frame.parent else {
             step.effects.push(super::Effect::Finished);
@@ -369,37 +374,47 @@ impl Run {
     /// Takes a frame out, with everything inside it. What is in flight goes on unobserved.
     pub(super) fn remove(&mut self, key: &str, step: &mut Step) -> Option<Frame> {
         let frame = self.frames.remove(key)?;
-        self.close_ticket(&frame);
-        self.cancel_inside(key, step);
-        Some(frame)
-    }
-
-    fn cancel_inside(&mut self, key: &str, step: &mut Step) {
+        self.withdraw(key, &frame, step);
         let prefix = format!("{key}/");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
         let inside: Vec<Key> = self
             .frames
-            .range::<str, _>((
-                std::ops::Bound::Included(prefix.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
+            .range::<str, _>(from)
             .map(|(k, _)| k)
             .take_while(|k| k.starts_with(&prefix))
             .cloned()
             .collect();
         for key in inside {
-            self.report_end(&key, TaskStatus::Cancelled, step.now_ms);
-            if let Some(frame) = self.frames.remove(&key) {
-                self.close_ticket(&frame);
-            }
+            self.cancel(&key, step);
         }
+        Some(frame)
     }
 
     pub(super) fn cancel_all(&mut self, step: &mut Step) {
-        for (key, frame) in std::mem::take(&mut self.frames) {
-            self.report_end(&key, TaskStatus::Cancelled, step.now_ms);
-            self.close_ticket(&frame);
+        while let Some(key) = self.frames.keys().next().cloned() {
+            self.cancel(&key, step);
         }
         step.ops.clear();
+    }
+
+    fn cancel(&mut self, key: &str, step: &mut Step) {
+        self.report_end(key, TaskStatus::Cancelled, step.now_ms);
+        if let Some(frame) = self.frames.remove(key) {
+            self.withdraw(key, &frame, step);
+        }
+    }
+
+    /// What a frame that goes had asked for is not wanted any more.
+    fn withdraw(&mut self, key: &str, frame: &Frame, step: &mut Step) {
+        let Work::Call(work) = &frame.work else {
+            return;
+        };
+        self.open.remove(&work.ticket);
+        if matches!(work.state.phase, call::Phase::Review { .. }) {
+            step.effects.push(super::Effect::ReviewClosed {
+                task: key.to_owned(),
+            });
+        }
     }
 
     pub(super) fn report_end(&mut self, key: &str, status: TaskStatus, now_ms: u64) {

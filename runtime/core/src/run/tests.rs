@@ -1,5 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

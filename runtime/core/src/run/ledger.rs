@@ -1,0 +1,98 @@
+//! What is known of each effect, whatever became of the task that asked for it.
+//!
+//! A task can be stopped by a timeout, lose a race or be tried again while its call is under way
+//! or of unknown outcome. The ledger outlives the task: whoever asks for the same effect again
+//! (same connection, action and key) gets its outcome, waits for it, or has to find it out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::call::{Decision, Event, Lookup};
+use crate::failure::EffectState;
+use crate::provenance::Provenance;
+
+/// The effects that a run has asked for, by [`id`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger(BTreeMap<String, Entry>);
+
+/// What is known of one effect.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    /// The attempt that is under way.
+    pub ticket: Option<u64>,
+    /// Whether an attempt that has ended may have had the effect.
+    pub maybe: bool,
+    /// What came of it.
+    pub outcome: Option<(Arc<Value>, Provenance)>,
+    /// The connection that was asked last.
+    pub connection: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Whether the saga has an entry for it.
+    pub in_saga: bool,
+}
+
+/// Names an effect: the same key at another action or connection is another effect.
+pub(super) fn id(connection: &str, action: &str, key: &str) -> String {
+    format!("{connection}.{action} {key}")
+}
+
+impl Ledger {
+    pub fn get(&self, id: &str) -> Option<&Entry> {
+        self.0.get(id)
+    }
+
+    /// An attempt begins.
+    pub fn begun(&mut self, id: &str, ticket: u64, connection: &str) -> &mut Entry {
+        let entry = self.0.entry(id.to_owned()).or_default();
+        entry.ticket = Some(ticket);
+        entry.attempts += 1;
+        connection.clone_into(&mut entry.connection);
+        entry
+    }
+
+    /// Something was learnt about the effect. `provenance` is that of an outcome, if this is one.
+    pub fn learnt(&mut self, id: &str, event: &Event, provenance: Provenance) {
+        let Some(entry) = self.0.get_mut(id) else {
+            return;
+        };
+        match event {
+            Event::Succeeded(output) => entry.settle(output, provenance),
+            Event::Failed(failure, _) => {
+                entry.ticket = None;
+                entry.maybe |= failure.effect != EffectState::None;
+            }
+            Event::Lost => {
+                entry.ticket = None;
+                entry.maybe = true;
+            }
+            Event::LookedUp(Lookup::Found { output }, _) => entry.settle(output, provenance),
+            Event::LookedUp(Lookup::Absent, _) | Event::Decided(Decision::Retry) => {
+                entry.maybe = false;
+            }
+            Event::Decided(Decision::Approve { output }) => {
+                entry.settle(output, Provenance::Manual);
+            }
+            Event::Started
+            | Event::Refused(_)
+            | Event::Due
+            | Event::Recovered
+            | Event::LookedUp(Lookup::Failed { .. }, _)
+            | Event::Decided(Decision::Reject { .. }) => {}
+        }
+    }
+}
+
+impl Entry {
+    fn settle(&mut self, output: &Value, provenance: Provenance) {
+        self.ticket = None;
+        self.outcome = Some((Arc::new(output.clone()), provenance));
+    }
+
+    /// Whether the effect happened or may have.
+    pub fn may_have_happened(&self) -> bool {
+        self.outcome.is_some() || self.maybe || self.ticket.is_some()
+    }
+}
