@@ -6,6 +6,7 @@
 
 pub mod breaker;
 pub mod call;
+pub mod depth;
 pub mod descriptor;
 pub mod dsl;
 pub mod duration;

@@ -18,7 +18,7 @@ pub struct NotASchema(String);
 
 /// One place where a value breaks its schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{pointer}`: {reason}")]
+#[error("{}{reason}", if pointer.is_empty() { String::new() } else { format!("`{pointer}`: ") })]
 pub struct Violation {
     /// JSON pointer into the value; empty for the whole value.
     pub pointer: String,

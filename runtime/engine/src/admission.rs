@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use cofferdam_core::breaker::{Permit, Verdict};
 use cofferdam_core::call::Lookup;
-use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::depth;
+use cofferdam_core::failure::{Class, EffectState, Failure};
 use cofferdam_core::run::Attempt;
 use cofferdam_host::Call;
 use serde_json::Value;
@@ -98,7 +99,7 @@ impl Admitted {
             .slot
             .judge(outcome.result.as_ref().map(|_| ()), took_ms);
         self.give_back(verdict);
-        outcome.result
+        outcome.result.and_then(bounded)
     }
 
     /// Asks the connection whether it works, and gives the leave back.
@@ -139,8 +140,21 @@ impl Drop for Admitted {
 /// outage.
 pub(crate) async fn look_up(slot: &Slot, action: &str, key: &str) -> Lookup {
     match slot.connection.lookup(action, key).await {
-        Ok(Some(output)) => Lookup::Found { output },
+        Ok(Some(output)) => match bounded(output) {
+            Ok(output) => Lookup::Found { output },
+            Err(failure) => Lookup::Failed { failure },
+        },
         Ok(None) => Lookup::Absent,
         Err(failure) => Lookup::Failed { failure },
     }
+}
+
+/// An output that the journal could not give back is none.
+fn bounded(output: Value) -> Result<Value, Failure> {
+    if depth::is_fine(&output) {
+        return Ok(output);
+    }
+    let message = format!("the output nests deeper than {} levels", depth::DEPTH_MAX);
+    let failure = Failure::new(Class::Internal, "output.depth", message);
+    Err(failure.with_effect(EffectState::Applied))
 }

@@ -103,14 +103,39 @@ pub enum Error {
     },
     /// A run stopped because the store failed.
     #[error(
-        "CD0259: run `{run}` stopped: {reason}; nothing that was acknowledged is lost, and it goes on when \
-         the store works and the runtime is opened again"
+        "CD0259: run `{run}` stopped: {reason}; nothing is lost, and it goes on when that is put right \
+         and the runtime is opened again"
     )]
     Stopped {
         /// The run.
         run: String,
         /// Why.
         reason: String,
+    },
+    /// A run cannot go on with this configuration.
+    #[error(
+        "CD0260: run `{run}` uses connection `{connection}`, which this configuration does not have; \
+         pass the `--config FILE` that the run was begun with"
+    )]
+    NoConnection {
+        /// The run.
+        run: String,
+        /// The connection.
+        connection: String,
+    },
+    /// An input that the store could not give back.
+    #[error("CD0261: the input {what}; pass a reference to it instead, or split it")]
+    Input {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The id is taken by a run of another workflow.
+    #[error("CD0262: run `{run}` exists and is one of `{workflow}`; choose another id")]
+    OtherRun {
+        /// The run.
+        run: String,
+        /// Its workflow.
+        workflow: String,
     },
     /// The runtime is shutting down.
     #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
@@ -126,7 +151,10 @@ impl Error {
             | Self::Binding { .. }
             | Self::Host { .. }
             | Self::Read { .. }
-            | Self::RunId { .. } => Class::InvalidInput,
+            | Self::RunId { .. }
+            | Self::NoConnection { .. }
+            | Self::Input { .. } => Class::InvalidInput,
+            Self::OtherRun { .. } => Class::Conflict,
             Self::Store { source } => source.class(),
             Self::Row { .. } | Self::Journal { .. } | Self::Encode { .. } => Class::Internal,
             Self::NoRun { .. } | Self::NoReview { .. } => Class::NotFound,

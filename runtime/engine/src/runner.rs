@@ -51,6 +51,7 @@ enum Done {
     },
     Called {
         ticket: u64,
+        effect: descriptor::Effect,
         result: Result<Value, Failure>,
     },
     LookedUp {
@@ -79,6 +80,10 @@ pub(crate) struct Begin {
 
 /// A run whose next instant is nearer than this stays in memory.
 const NEAR_MS: u64 = 2_000;
+/// Records that need not be durable yet are held back up to these; a run of reads would else grow
+/// without bound, and lose all of it in a crash.
+const BUFFERED_BYTES_MAX: usize = 1 << 20;
+const BUFFERED_RECORDS_MAX: usize = 256;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -237,7 +242,9 @@ impl Runner {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
         }
-        if self.must_commit || self.inner.durability == Durability::EveryTask {
+        let buffered: usize = self.records.iter().map(Vec::len).sum();
+        let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
+        if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
         for launch in std::mem::take(&mut self.launches) {
@@ -301,6 +308,10 @@ impl Runner {
                 let key = self.inner.next_id().into_bytes();
                 self.put(Table::Event, key, encode(&row)?);
             }
+            Effect::ReviewClosed { task } => {
+                let key = review_key(&self.row.run, &task);
+                self.edit(|batch, _| batch.delete(Table::Review, key));
+            }
             Effect::Finished => self.finish(at_ms)?,
         }
         Ok(())
@@ -355,6 +366,7 @@ impl Runner {
                     let result = admitted.call(&attempt, String::new()).await;
                     Done::Called {
                         ticket: attempt.ticket,
+                        effect: attempt.effect,
                         result,
                     }
                 });
@@ -557,18 +569,18 @@ impl Runner {
             }
             Ok(Done::Called {
                 ticket,
-                result: Ok(output),
+                effect,
+                result,
             }) => {
-                self.feed(Event::Succeeded { ticket, output });
-            }
-            Ok(Done::Called {
-                ticket,
-                result: Err(failure),
-            }) => {
-                self.feed(Event::Failed {
-                    ticket,
-                    failure,
-                    draw: fastrand::u32(..),
+                // What came of an effect is durable before anything else leaves, a read included.
+                self.must_commit |= effect != descriptor::Effect::Read;
+                self.feed(match result {
+                    Ok(output) => Event::Succeeded { ticket, output },
+                    Err(failure) => Event::Failed {
+                        ticket,
+                        failure,
+                        draw: fastrand::u32(..),
+                    },
                 });
             }
             Ok(Done::LookedUp { ticket, answer }) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cofferdam_core::call::Decision;
+use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
 use cofferdam_host::{Host, HostOptions, Services};
 use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections, Slot};
 use crate::definition::Definition;
 use crate::kv::StoreKv;
-use crate::rows::{RunRow, status_prefix};
+use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
 use crate::view::RunView;
 use crate::{Error, drain, query, scheduler};
@@ -72,9 +73,13 @@ pub(crate) struct Inner {
     tasks: TaskTracker,
 }
 
+/// How often the row of a run that another caller begins is looked for.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
 /// How many runs are looked up in one go when the runtime is opened.
 const PAGE: usize = 1_000;
 const RUN_ID_LEN_MAX: usize = 100;
+/// Well below what a record of the store may have.
+const INPUT_BYTES_MAX: usize = 8 << 20;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
@@ -260,7 +265,14 @@ impl Runtime {
             Some(id) => checked(id)?,
             None => self.inner.next_id(),
         };
-        if self.inner.row(&run)?.is_some() {
+        check_input(&input)?;
+        if let Some(row) = self.inner.row(&run)? {
+            if row.workflow != definition.name() {
+                let workflow = row.workflow;
+                return Err(Error::OtherRun { run, workflow });
+            }
+            // What was read may not be on the disk yet, and this answer says that it is.
+            self.inner.store.commit(Batch::new()).await?;
             return Ok(run);
         }
         self.inner.begin(&run, definition, input).await?;
@@ -290,23 +302,18 @@ impl Runtime {
         enough: impl Fn(Status) -> bool,
     ) -> Result<RunView, Error> {
         loop {
-            let (sender, changed) = oneshot::channel();
-            self.inner
-                .waiters
-                .lock()
-                .entry(run.to_owned())
-                .or_default()
-                .push(sender);
+            let changed = self.inner.changed(run);
             let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
                 run: run.to_owned(),
             })?;
-            let active = self.inner.active.lock().contains_key(run);
-            if enough(row.status) && (row.status.is_final() || !active) {
+            // While it is held, what its row says may not be on the disk yet.
+            let held = self.inner.active.lock().contains_key(run);
+            if enough(row.status) && !held {
+                self.inner.waiters.lock().remove(run);
                 return self.run(run);
             }
-            if let Some(reason) = self.inner.stopped.lock().get(run).cloned() {
-                let run = run.to_owned();
-                return Err(Error::Stopped { run, reason });
+            if self.inner.stopped.lock().contains_key(run) {
+                return Err(self.inner.why_stopped(run));
             }
             if self.inner.closing.is_cancelled() {
                 return Err(Error::ShuttingDown);
@@ -340,10 +347,7 @@ impl Runtime {
             run: run.to_owned(),
         })?;
         if row.status.is_final() {
-            return Err(Error::NoReview {
-                run: run.to_owned(),
-                task: task.to_owned(),
-            });
+            return self.acknowledge(run, task, &decision).await;
         }
         let (told, answer) = oneshot::channel();
         let message = Message::Decided {
@@ -352,7 +356,22 @@ impl Runtime {
             told,
         };
         self.inner.wake(run, message);
-        answer.await.unwrap_or(Err(Error::ShuttingDown))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(self.inner.why_stopped(run)))
+    }
+
+    /// A run that has ended left something for a person to put right: an undoing that failed.
+    /// Approving or rejecting says that it was seen to.
+    async fn acknowledge(&self, run: &str, task: &str, decision: &Decision) -> Result<(), Error> {
+        let key = review_key(run, task);
+        let waits = self.inner.store.get(Table::Review, &key)?.is_some();
+        if !waits || *decision == Decision::Retry {
+            let (run, task) = (run.to_owned(), task.to_owned());
+            return Err(Error::NoReview { run, task });
+        }
+        let seen_to = Batch::new().delete(Table::Review, key);
+        Ok(self.inner.store.commit(seen_to).await?)
     }
 
     /// How the connections are.
@@ -390,6 +409,20 @@ impl Runtime {
     }
 }
 
+/// Refuses what could not be read back from the journal.
+fn check_input(input: &Value) -> Result<(), Error> {
+    if !depth::is_fine(input) {
+        let what = format!("nests deeper than {} levels", depth::DEPTH_MAX);
+        return Err(Error::Input { what });
+    }
+    let bytes = encode(input)?.len();
+    if bytes > INPUT_BYTES_MAX {
+        let what = format!("has {bytes} bytes, and at most {INPUT_BYTES_MAX} are taken");
+        return Err(Error::Input { what });
+    }
+    Ok(())
+}
+
 fn checked(id: String) -> Result<String, Error> {
     let fine = (1..=RUN_ID_LEN_MAX).contains(&id.len())
         && id
@@ -410,6 +443,26 @@ impl Inner {
             // The generator ran out of numbers within one millisecond.
             Err(_) => ulid::Ulid::generate().to_string(),
         }
+    }
+
+    fn why_stopped(&self, run: &str) -> Error {
+        match self.stopped.lock().get(run).cloned() {
+            None => Error::ShuttingDown,
+            Some(reason) => Error::Stopped {
+                run: run.to_owned(),
+                reason,
+            },
+        }
+    }
+
+    /// Resolves when the run is next let go of.
+    fn changed(&self, run: &str) -> oneshot::Receiver<()> {
+        let (sender, changed) = oneshot::channel();
+        let mut waiters = self.waiters.lock();
+        let waiting = waiters.entry(run.to_owned()).or_default();
+        waiting.retain(|waiter| !waiter.is_closed());
+        waiting.push(sender);
+        changed
     }
 
     fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
@@ -445,8 +498,24 @@ impl Inner {
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),
-            // Another start of the same run is under way.
-            Err(_) => Ok(()),
+            // Another start of the same run was first; its answer is ours.
+            Err(_) => self.begun_elsewhere(run).await,
+        }
+    }
+
+    async fn begun_elsewhere(&self, run: &str) -> Result<(), Error> {
+        loop {
+            let changed = self.changed(run);
+            if self.row(run)?.is_some() {
+                return Ok(self.store.commit(Batch::new()).await?);
+            }
+            if !self.active.lock().contains_key(run) {
+                let reason = "it could not be begun".to_owned();
+                let run = run.to_owned();
+                return Err(Error::Stopped { run, reason });
+            }
+            // The row appears while the run is held: look again soon, or when it is let go of.
+            let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
         }
     }
 
@@ -528,6 +597,15 @@ impl Inner {
             run: run.to_owned(),
         })?;
         let definition = self.definition(&row.definition)?;
+        let bound = definition.bindings();
+        if let Some(name) = bound
+            .connections
+            .keys()
+            .find(|n| !self.connections.contains_key(*n))
+        {
+            let (run, connection) = (run.to_owned(), name.clone());
+            return Err(Error::NoConnection { run, connection });
+        }
         let machine = query::fold(&*self.store, run, &definition)?;
         let head = self.store.head(run)?;
         Ok(Runner::new(Arc::clone(self), machine, row, head))

@@ -202,3 +202,60 @@ async fn a_run_that_the_store_stops_is_told_to_whoever_waits() {
     let told = runtime.wait(&run).await;
     assert!(matches!(told, Err(Error::Stopped { .. })), "{told:?}");
 }
+
+#[tokio::test]
+async fn an_input_that_the_journal_could_not_give_back_is_refused() {
+    let runtime = runtime(&memory()).await;
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    let deep = (0..101).fold(Value::Null, |inner, _| json!([inner]));
+    let large = json!("x".repeat(9 << 20));
+    for input in [deep, large] {
+        let refused = runtime.start(&definition, input).await;
+        assert!(matches!(refused, Err(Error::Input { .. })), "{refused:?}");
+    }
+    assert_eq!(runtime.query().runs(None, 10).unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_id_that_another_workflow_has_is_refused() {
+    let runtime = runtime(&memory()).await;
+    let mut other = sources(DOUBLE);
+    other.main.text = other.main.text.replace("name: t", "name: other");
+    let id = || StartOptions {
+        id: Some("lead-1".into()),
+    };
+    let definition = runtime.define(&sources(DOUBLE)).unwrap();
+    runtime
+        .start_with(&definition, json!({"n": 1}), id())
+        .await
+        .unwrap();
+    let other = runtime.define(&other).unwrap();
+    let refused = runtime.start_with(&other, json!({"n": 1}), id()).await;
+    assert!(
+        matches!(refused, Err(Error::OtherRun { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn many_starts_of_one_id_make_one_run() {
+    let runtime = runtime(&memory()).await;
+    let definition = Arc::new(runtime.define(&sources(DOUBLE)).unwrap());
+    let mut starts = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let (runtime, definition) = (runtime.clone(), Arc::clone(&definition));
+        starts.spawn(async move {
+            let options = StartOptions {
+                id: Some("lead-1".into()),
+            };
+            runtime
+                .start_with(&definition, json!({"n": n}), options)
+                .await
+        });
+    }
+    while let Some(started) = starts.join_next().await {
+        assert_eq!(started.unwrap().unwrap(), "lead-1");
+    }
+    runtime.wait("lead-1").await.unwrap();
+    assert_eq!(runtime.query().runs(None, 10).unwrap().len(), 1);
+}

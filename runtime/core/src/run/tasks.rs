@@ -193,6 +193,10 @@ impl Run {
             }
             Kind::Emit(template) => {
                 let event = self.evaluate(template, input, &Around::new(self, key))?;
+                if !crate::depth::is_fine(&event) {
+                    let detail = "the event nests too deeply to be kept";
+                    return Err(WorkflowError::expression(detail, &task.reference));
+                }
                 step.effects.push(super::Effect::Emit {
                     task: key.to_owned(),
                     event,
