@@ -71,9 +71,15 @@ impl fmt::Write for Stderr {
 }
 
 fn text(error: &anyhow::Error) -> String {
-    let text = match error.downcast_ref::<cofferdam_host::Error>() {
-        Some(host) => format!("{}: {host}", host.code()),
-        None => format!("{error:#}"),
+    // These name their causes themselves.
+    let text = if let Some(host) = error.downcast_ref::<cofferdam_host::Error>() {
+        format!("{}: {host}", host.code())
+    } else if let Some(runtime) = error.downcast_ref::<cofferdam::Error>() {
+        runtime.to_string()
+    } else if let Some(config) = error.downcast_ref::<cofferdam::config::Error>() {
+        config.to_string()
+    } else {
+        format!("{error:#}")
     };
     // Multi-line messages indent what follows the first line.
     text.replace('\n', "\n  ")

@@ -63,8 +63,9 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
 fn log_to_stderr(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
-        0 => "error",
-        1 => "cofferdam=info,warn",
+        // The store under the store tells in its own words what ours tells better.
+        0 => "error,sled=off",
+        1 => "cofferdam=info,warn,sled=off",
         2 => "cofferdam=debug,info",
         _ => "trace",
     };

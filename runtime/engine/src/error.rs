@@ -111,6 +111,8 @@ pub enum Error {
         run: String,
         /// Why.
         reason: String,
+        /// Whether the store is the reason.
+        is_storage: bool,
     },
     /// A run cannot go on with this configuration.
     #[error(
@@ -164,9 +166,10 @@ impl Error {
 
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
-        matches!(
-            self,
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Stopped { .. }
-        )
+        match self {
+            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } => true,
+            Self::Stopped { is_storage, .. } => *is_storage,
+            _ => false,
+        }
     }
 }

@@ -67,10 +67,17 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     definitions: Mutex<HashMap<String, Definition>>,
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
-    /// Runs that an error of the store has stopped, and why.
-    stopped: Mutex<HashMap<String, String>>,
+    /// Runs that an error has stopped, and why.
+    stopped: Mutex<HashMap<String, Stop>>,
     ids: Mutex<ulid::Generator>,
     tasks: TaskTracker,
+}
+
+/// Why a run does not go on.
+#[derive(Clone)]
+struct Stop {
+    reason: String,
+    is_storage: bool,
 }
 
 /// How often the row of a run that another caller begins is looked for.
@@ -448,9 +455,10 @@ impl Inner {
     fn why_stopped(&self, run: &str) -> Error {
         match self.stopped.lock().get(run).cloned() {
             None => Error::ShuttingDown,
-            Some(reason) => Error::Stopped {
+            Some(Stop { reason, is_storage }) => Error::Stopped {
                 run: run.to_owned(),
                 reason,
+                is_storage,
             },
         }
     }
@@ -511,8 +519,11 @@ impl Inner {
             }
             if !self.active.lock().contains_key(run) {
                 let reason = "it could not be begun".to_owned();
-                let run = run.to_owned();
-                return Err(Error::Stopped { run, reason });
+                return Err(Error::Stopped {
+                    run: run.to_owned(),
+                    reason,
+                    is_storage: true,
+                });
             }
             // The row appears while the run is held: look again soon, or when it is let go of.
             let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
@@ -576,7 +587,11 @@ impl Inner {
             };
             if let Err(error) = &driven {
                 tracing::error!(run, %error, "a run stopped; it goes on when the runtime is opened again");
-                self.stopped.lock().insert(run.clone(), error.to_string());
+                let stop = Stop {
+                    reason: error.to_string(),
+                    is_storage: error.is_storage(),
+                };
+                self.stopped.lock().insert(run.clone(), stop);
             }
             let mut active = self.active.lock();
             // Messages that came in the last moment must not be lost.

@@ -347,7 +347,7 @@ impl Drop for Waiting<'_> {
 
 fn busy(settings: &Settings, why: &str) -> Failure {
     let text = format!(
-        "connection `{}` has {} calls running and {why}; try later, or raise concurrency_max",
+        "connection `{}` has {} calls running and {why}; try later, or raise `limits.concurrency`",
         settings.name, settings.limits.concurrency_max
     );
     Failure::new(Class::Unavailable, "busy", text)

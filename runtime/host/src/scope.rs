@@ -171,7 +171,7 @@ impl Scope {
 
 fn requests_text(requests_max: u32) -> String {
     format!(
-        "the call tried more than {requests_max} outbound requests; send fewer, or raise requests_max of the connection"
+        "the call tried more than {requests_max} outbound requests; send fewer, or raise `limits.requests` of the connection"
     )
 }
 

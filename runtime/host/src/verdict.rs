@@ -48,7 +48,7 @@ pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bo
         Some(Stop::Cpu) => {
             let cpu = limits.cpu_time;
             let text = format!(
-                "the call used more than {cpu:?} of CPU time; raise cpu_time of the connection if the work needs it"
+                "the call used more than {cpu:?} of CPU time; raise `limits.cpu` of the connection if the work needs it"
             );
             return internal("limit.cpu", text);
         }
@@ -58,14 +58,14 @@ pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bo
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::OutOfFuel)) {
         let fuel = limits.fuel.unwrap_or(u64::MAX);
         let text = format!(
-            "the call used more than {fuel} units of fuel; raise fuel of the connection if the work needs it"
+            "the call used more than {fuel} units of fuel; raise `limits.fuel` of the connection if the work needs it"
         );
         return internal("limit.fuel", text);
     }
     if memory_refused {
         let bytes = limits.memory_bytes;
         let text = format!(
-            "the call needs more than {bytes} bytes of memory; raise memory_bytes of the connection if the work needs it"
+            "the call needs more than {bytes} bytes of memory; raise `limits.memory` of the connection if the work needs it"
         );
         return internal("limit.memory", text);
     }
@@ -162,7 +162,7 @@ pub(crate) fn output(
     let bytes_max = settings.limits.output_bytes;
     if text.len() as u64 > bytes_max {
         let text = format!(
-            "the output of `{name}` has {} bytes, and at most {bytes_max} are taken; raise output_bytes of the connection",
+            "the output of `{name}` has {} bytes, and at most {bytes_max} are taken; raise `limits.output` of the connection",
             text.len()
         );
         return Err(internal("limit.output", text, effect));
