@@ -183,6 +183,9 @@ fn build(workspace: &Workspace, toolchain: &Toolchain, manifest: &Path) -> Resul
     for host_only in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         cargo.env_remove(host_only);
     }
+    // Panic messages name source files; those of a plugin must not tell whose machine built it.
+    let remap = format!("--remap-path-prefix={}=.", workspace.root.display());
+    cargo.env("RUSTFLAGS", remap);
     shell::run(&mut cargo)?;
     Ok(target.join(&toolchain.target).join("release"))
 }
