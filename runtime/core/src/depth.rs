@@ -1,6 +1,6 @@
 //! How deeply JSON may nest.
 //!
-//! Readers of JSON stop at a depth (serde_json at 128), and a journal wraps what it keeps. So that
+//! Readers of JSON stop at a depth (`serde_json` at 128), and a journal wraps what it keeps. So that
 //! whatever was written can be read again, values are bounded well below that before they are
 //! taken.
 

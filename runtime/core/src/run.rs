@@ -354,7 +354,7 @@ impl Run {
             Event::Begun { input } => self.begin(input, &mut step),
             Event::Started { ticket, digest } => self.started(ticket, digest, &mut step)?,
             Event::Refused { ticket, failure } => {
-                self.call_event(ticket, call::Event::Refused(failure), &mut step)?;
+                self.call_event(ticket, &call::Event::Refused(failure), &mut step)?;
             }
             Event::Succeeded { ticket, output } => {
                 self.ended(ticket, &call::Event::Succeeded(output), &mut step)?;
@@ -372,13 +372,13 @@ impl Run {
                 answer,
                 draw,
             } => {
-                self.call_event(ticket, call::Event::LookedUp(answer, draw), &mut step)?;
+                self.call_event(ticket, &call::Event::LookedUp(answer, draw), &mut step)?;
             }
             Event::Recovered { task } => {
-                self.task_event(&task, call::Event::Recovered, &mut step)?;
+                self.task_event(&task, &call::Event::Recovered, &mut step)?;
             }
             Event::Decided { task, decision } => {
-                self.task_event(&task, call::Event::Decided(decision), &mut step)?;
+                self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
             Event::Tick => self.tick(&mut step),
         }

@@ -232,7 +232,7 @@ impl Run {
         digest: String,
         step: &mut Step,
     ) -> Result<(), Illegal> {
-        let key = self.call_event(ticket, call::Event::Started, step)?;
+        let key = self.call_event(ticket, &call::Event::Started, step)?;
         let Some(Frame {
             work: Work::Call(work),
             task,
@@ -285,7 +285,7 @@ impl Run {
         };
         let observed = self.ticket_of(&task) == Some(ticket);
         if observed {
-            self.apply(&task, event.clone(), step)?;
+            self.apply(&task, event, step)?;
         } else if let Some(id) = &effect {
             self.ledger.learnt(id, event, Provenance::Live);
         }
@@ -318,7 +318,7 @@ impl Run {
     pub(super) fn call_event(
         &mut self,
         ticket: u64,
-        event: call::Event,
+        event: &call::Event,
         step: &mut Step,
     ) -> Result<Key, Illegal> {
         let key = self
@@ -326,7 +326,7 @@ impl Run {
             .get(&ticket)
             .cloned()
             .ok_or(Illegal::Ticket(ticket))?;
-        let begins = event == call::Event::Started;
+        let begins = *event == call::Event::Started;
         self.apply(&key, event, step)?;
         self.open.remove(&ticket);
         if !begins {
@@ -338,7 +338,7 @@ impl Run {
     pub(super) fn task_event(
         &mut self,
         key: &str,
-        event: call::Event,
+        event: &call::Event,
         step: &mut Step,
     ) -> Result<(), Illegal> {
         self.apply(key, event, step)?;
@@ -348,12 +348,12 @@ impl Run {
 
     pub(super) fn call_due(&mut self, key: &str, step: &mut Step) {
         // `due` is told only while the call waits for an instant: the pair is legal.
-        if self.apply(key, call::Event::Due, step).is_ok() {
+        if self.apply(key, &call::Event::Due, step).is_ok() {
             self.follow_call(key, step);
         }
     }
 
-    fn apply(&mut self, key: &str, event: call::Event, step: &Step) -> Result<(), Illegal> {
+    fn apply(&mut self, key: &str, event: &call::Event, step: &Step) -> Result<(), Illegal> {
         let Some(Frame {
             work: Work::Call(work),
             ..
@@ -370,7 +370,7 @@ impl Run {
             source,
         })?;
         if let Some(id) = &work.effect {
-            self.ledger.learnt(id, &event, provenance(work));
+            self.ledger.learnt(id, event, provenance(work));
         }
         Ok(())
     }

@@ -59,7 +59,9 @@ impl Ledger {
             return;
         };
         match event {
-            Event::Succeeded(output) => entry.settle(output, provenance),
+            Event::Succeeded(output) | Event::LookedUp(Lookup::Found { output }, _) => {
+                entry.settle(output, provenance);
+            }
             Event::Failed(failure, _) => {
                 entry.ticket = None;
                 entry.maybe |= failure.effect != EffectState::None;
@@ -68,7 +70,6 @@ impl Ledger {
                 entry.ticket = None;
                 entry.maybe = true;
             }
-            Event::LookedUp(Lookup::Found { output }, _) => entry.settle(output, provenance),
             Event::LookedUp(Lookup::Absent, _) | Event::Decided(Decision::Retry) => {
                 entry.maybe = false;
             }
