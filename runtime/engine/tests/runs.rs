@@ -259,3 +259,19 @@ async fn many_starts_of_one_id_make_one_run() {
     runtime.wait("lead-1").await.unwrap();
     assert_eq!(runtime.query().runs(None, 10).unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_run_that_need_not_commit_does_so_all_the_same_before_it_has_held_back_too_much() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = runtime(&shared).await;
+    let tasks = "  - many:\n      for: {each: n, in: \"${ [range(300)] }\"}\n      do:\n        - w: {wait: {milliseconds: 1}}\n";
+    let definition = runtime.define(&sources(tasks)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    runtime.wait(&run).await.unwrap();
+    assert!(
+        store.commits() >= 3,
+        "beginning, one between, end: {}",
+        store.commits()
+    );
+}
