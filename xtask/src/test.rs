@@ -28,11 +28,17 @@ A failing part does not stop the others; the last lines say how each part went.
 ARGUMENTS are for the test runner (`-- house`, `-- -E 'package(cofferdam-core)'`); with them
 the workspace's tests are the only part.
 
+Property tests draw the same cases each time, so that a change is judged by what it changes;
+PROPTEST_RNG_SEED=N draws others and PROPTEST_CASES=N more.
+
 Tests that want PostgreSQL start a private one on a loopback address from the programs that
 COFFERDAM_TEST_PG_BIN names or that are installed; --with-postgres (implied when CI is set)
 lets apt-get install them. Without, these tests use SQLite.",
     run,
 };
+
+/// Where proptest looks for the seed of its cases.
+const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
 fn run(args: &[String]) -> Result<ExitCode> {
     let args = Args::parse(args, &["--with-postgres"], 0)?;
@@ -75,6 +81,9 @@ pub(crate) fn run_all(workspace: &Workspace, install: bool, rest: &[String]) -> 
             .env("COFFERDAM_STANDINS", &standins);
         if let Some(dir) = &postgres {
             command.env(postgres::BIN, dir);
+        }
+        if std::env::var_os(PROPTEST_SEED).is_none() {
+            command.env(PROPTEST_SEED, "1");
         }
     };
     let mut tests = runner(setup::nextest(), rest);

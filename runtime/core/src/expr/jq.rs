@@ -1,5 +1,7 @@
 //! Compiling and running jq.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use jaq_core::load::lex::{Lexer, Tok, Token};
 use jaq_core::load::{Arena, File, Loader, Parser, span};
 use jaq_core::{Compiler, Ctx, Filter, compile::Undefined};
@@ -221,8 +223,20 @@ fn undefined(source: &str, first: Option<(&str, Undefined)>) -> Error {
 }
 
 impl Program {
-    /// The first output, or `null`.
+    /// The first output, or `null`. A panic in a library of jq is an error of the expression: what
+    /// a service answered must not take a run down. Nothing outlives the evaluation, so that there
+    /// is no state which a panic could leave half done.
     pub(super) fn run(&self, source: &str, input: &Value, vars: &Vars<'_>) -> Result<Value, Error> {
+        let first = || self.first(source, input, vars);
+        catch_unwind(AssertUnwindSafe(first)).unwrap_or_else(|_| {
+            Err(Error::Failed {
+                expression: brief(source),
+                reason: "a function of jq cannot work on this value".into(),
+            })
+        })
+    }
+
+    fn first(&self, source: &str, input: &Value, vars: &Vars<'_>) -> Result<Value, Error> {
         let refuse = |m: Mismatch| mismatch(source, m);
         let values = self.vars.iter().map(|name| to_jq(vars.get(name)));
         let values = values.collect::<Result<Vec<Val>, _>>().map_err(refuse)?;

@@ -108,9 +108,18 @@ impl Meter {
     }
 }
 
-/// Definitions of ours that come before or instead of jaq's.
+/// Definitions of ours that come before or instead of jaq's. Those of time are bounded to the
+/// years that can be written, from -9999 to 9999: jaq's own arithmetic overflows beyond them.
 const OWN: &str = r#"
     def range($from; $to; $by): cofferdam_range($from; $to; $by) | cofferdam_step;
+    def cofferdam_instant:
+      if type == "number" and (. >= -377705116800 and . <= 253402300799 | not)
+      then error("the time is not within the years -9999 to 9999")
+      elif type == "array" and (.[1]? | type == "number" and (. < 0 or . > 11))
+      then error("a month is a number from 0 to 11") else . end;
+    def gmtime: cofferdam_instant | cofferdam_gmtime;
+    def mktime: cofferdam_instant | cofferdam_mktime;
+    def strftime($format): cofferdam_instant | cofferdam_strftime($format);
     def getpath($path):
       if ($path | length) > 128 then error("the path is too long")
       else reduce $path[] as $p (.; .[$p]) end;
@@ -148,9 +157,14 @@ static LIBRARY: LazyLock<Vec<Def<&'static str>>> = LazyLock::new(|| {
             library.push(of_library(replaced.unwrap_or(def)));
         }
     }
-    // `range/3` is no definition in jaq, but others call it: it goes first.
-    let range = own.into_iter().find(|d| d.name == "range");
-    library.splice(0..0, range.map(of_library));
+    // What is left is native in jaq. Its own definitions call `range/3`, which goes first; ours of
+    // time call its definitions, and go last.
+    let (range, time): (Vec<_>, Vec<_>) = own
+        .into_iter()
+        .filter(|d| !library.iter().any(|l| same(l, d)))
+        .partition(|d| d.name == "range");
+    library.splice(0..0, range.into_iter().map(of_library));
+    library.extend(time.into_iter().map(of_library));
     library
 });
 
@@ -201,6 +215,9 @@ fn natives() -> impl Iterator<Item = Fun<Jq>> {
         .chain(jaq_json::funs());
     let kept = theirs.filter_map(|(name, args, run)| match name {
         "range" => Some(("cofferdam_range", args, run)),
+        "gmtime" => Some(("cofferdam_gmtime", args, run)),
+        "mktime" => Some(("cofferdam_mktime", args, run)),
+        "strftime" => Some(("cofferdam_strftime", args, run)),
         "fromjson" => None,
         _ if why_missing(name).is_some() => None,
         _ => Some((name, args, run)),

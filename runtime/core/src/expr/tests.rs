@@ -47,6 +47,9 @@ fn jq_works() {
         ("[.items[] | .id] | join(\"-\")", json!("1-2")),
         ("\"2015-03-05T23:51:47Z\" | fromdate", json!(1_425_599_507)),
         ("0 | todate", json!("1970-01-01T00:00:00Z")),
+        ("1425599621 | gmtime | mktime", json!(1_425_599_621)),
+        ("1425599621.5 | strftime(\"%F\")", json!("2015-03-05")),
+        ("[2015, 2, 5, 23, 51, 47] | strftime(\"%FT%T\")", json!("2015-03-05T23:51:47")),
         ("\"a,b\" | split(\",\")", json!(["a", "b"])),
         ("\"abc\" | test(\"b+\")", json!(true)),
         ("\"[1,2]\" | fromjson", json!([1, 2])),
@@ -302,6 +305,28 @@ fn deep_texts_and_sources_do_not_exhaust_the_stack() {
         eval("length + 0", &nested),
         Err(Error::TooMuch { .. })
     ));
+}
+
+#[test]
+fn times_that_cannot_be_written_are_errors() {
+    for source in [
+        "9223372036854775807 | gmtime",
+        "-9223372036854775808 | gmtime",
+        "9223372036854 | strftime(\"%Y\")",
+        "1e300 | gmtime",
+        "infinite | gmtime",
+        "nan | gmtime",
+        "[2015, 127, 1, 0, 0, 0] | mktime",
+        "[2015, 127, 1, 0, 0, 0] | strftime(\"%Y\")",
+        "[99999, 1, 1, 0, 0, 0] | mktime",
+        "[2015, 1, 99, 0, 0, 1e300] | mktime",
+        "9223372036854775807 | todate",
+        "\"9999-12-31T23:59:59Z\" | strptime(\"%Y\")",
+    ] {
+        let error = eval(source, &Value::Null).unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{source}: {error}");
+        assert!(!error.to_string().contains("cannot work"), "{source}: {error}");
+    }
 }
 
 #[test]
