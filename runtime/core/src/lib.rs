@@ -6,6 +6,8 @@
 
 pub mod breaker;
 pub mod call;
+pub mod canary;
+pub mod compatibility;
 pub mod depth;
 pub mod descriptor;
 pub mod dsl;
@@ -15,6 +17,7 @@ pub mod expr;
 pub mod failure;
 pub mod manifest;
 pub mod provenance;
+pub mod quarantine;
 pub mod retry;
 pub mod run;
 pub mod schema;
