@@ -194,16 +194,6 @@ impl Canary {
         }
     }
 
-    /// Who serves the call with this key. The same key always goes to the same side, so that all
-    /// attempts of a call meet the same code.
-    pub fn side(&self, key: &str) -> Side {
-        if share_of(key) < u64::from(self.config.share_percent) * 100 {
-            Side::Trial
-        } else {
-            Side::Stable
-        }
-    }
-
     /// Takes one event.
     pub fn step(&mut self, event: Event, now_ms: u64) -> Verdict {
         match event {
@@ -278,6 +268,16 @@ impl Canary {
         } else {
             0.0
         }
+    }
+}
+
+/// Who serves the call with this key. The same key always goes to the same side, so that all
+/// attempts of a call meet the same code.
+pub fn side_of(config: &Config, key: &str) -> Side {
+    if share_of(key) < u64::from(config.share_percent) * 100 {
+        Side::Trial
+    } else {
+        Side::Stable
     }
 }
 
@@ -408,9 +408,15 @@ mod tests {
     fn the_share_is_kept_and_a_key_stays_on_its_side() {
         let c = canary(10);
         let keys: Vec<_> = (0..20_000).map(|n| format!("run-{n}/charge")).collect();
-        let trial = keys.iter().filter(|k| c.side(k) == Side::Trial).count();
+        let trial = keys
+            .iter()
+            .filter(|k| side_of(&c.config, k) == Side::Trial)
+            .count();
         assert!((1_800..2_200).contains(&trial), "{trial}");
-        assert!(keys.iter().all(|k| canary(100).side(k) == Side::Trial));
+        assert!(
+            keys.iter()
+                .all(|k| side_of(&canary(100).config, k) == Side::Trial)
+        );
         // A side that was chosen once must be chosen by every later version.
         assert_eq!(share_of(""), 6_203);
         assert_eq!(share_of("run-1/charge"), 8_752);

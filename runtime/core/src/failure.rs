@@ -156,6 +156,14 @@ impl Failure {
         self.effect = effect;
         self
     }
+
+    /// Whether the plugin crashed: a trap, an exceeded limit of a call, a panic of the host on its
+    /// behalf. A guest that tells such a failure of itself is taken at its word.
+    pub fn is_crash(&self) -> bool {
+        self.class == Class::Internal
+            && (matches!(self.code.as_str(), "plugin.trap" | "host.panic")
+                || self.code.starts_with("limit."))
+    }
 }
 
 #[cfg(test)]

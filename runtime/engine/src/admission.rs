@@ -13,11 +13,13 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 
 use crate::connections::Slot;
+use crate::generations::Served;
 
 /// Leave to make one call. Dropped unused, it gives everything back and says nothing about the
 /// connection.
 pub(crate) struct Admitted {
     slot: Arc<Slot>,
+    served: Served,
     permit: Option<Permit>,
     // Held until the call has ended.
     _place: OwnedSemaphorePermit,
@@ -31,10 +33,10 @@ pub(crate) enum Admission {
     Full,
 }
 
-/// Asks without waiting.
-pub(crate) fn try_admit(slot: &Arc<Slot>) -> Admission {
+/// Asks without waiting for leave to make the call with this key.
+pub(crate) fn try_admit(slot: &Arc<Slot>, key: &str) -> Admission {
     match Arc::clone(&slot.bulkhead).try_acquire_owned() {
-        Ok(place) => match admitted(slot, place) {
+        Ok(place) => match admitted(slot, place, key) {
             Ok(admitted) => Admission::Admitted(admitted),
             Err(failure) => Admission::Refused(failure),
         },
@@ -44,18 +46,19 @@ pub(crate) fn try_admit(slot: &Arc<Slot>) -> Admission {
 }
 
 /// Waits for a place. Cancel-safe: places are given in the order in which they were asked for.
-pub(crate) async fn admit(slot: Arc<Slot>) -> Result<Admitted, Failure> {
+pub(crate) async fn admit(slot: Arc<Slot>, key: &str) -> Result<Admitted, Failure> {
     let place = Arc::clone(&slot.bulkhead)
         .acquire_owned()
         .await
         .map_err(|_| closing())?;
-    admitted(&slot, place)
+    admitted(&slot, place, key)
 }
 
-fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit) -> Result<Admitted, Failure> {
-    let permit = slot.ask()?;
+fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<Admitted, Failure> {
+    let (served, permit) = slot.ask(key)?;
     Ok(Admitted {
         slot: Arc::clone(slot),
+        served,
         permit: Some(permit),
         _place: place,
     })
@@ -72,7 +75,7 @@ fn closing() -> Failure {
 impl Admitted {
     /// Digest of the plugin that will serve the call.
     pub fn digest(&self) -> &str {
-        self.slot.connection.digest()
+        &self.served.generation.row.digest
     }
 
     /// Makes the call and gives the leave back.
@@ -87,7 +90,7 @@ impl Admitted {
             traceparent: String::new(),
         };
         let begun = Instant::now();
-        let outcome = self.slot.connection.invoke(call).await;
+        let outcome = self.served.generation.connection.invoke(call).await;
         for line in &outcome.logs {
             tracing::debug!(
                 connection = self.slot.name, task = attempt.task, level = line.level.as_str(),
@@ -95,9 +98,9 @@ impl Admitted {
             );
         }
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let verdict = self
-            .slot
-            .judge(outcome.result.as_ref().map(|_| ()), took_ms);
+        let result = outcome.result.as_ref().map(|_| ());
+        let verdict = self.slot.judge(result, took_ms);
+        self.ended(result, took_ms);
         self.give_back(verdict);
         outcome.result.and_then(bounded)
     }
@@ -105,7 +108,7 @@ impl Admitted {
     /// Asks the connection whether it works, and gives the leave back.
     pub async fn check(mut self) -> Result<(), Failure> {
         let begun = Instant::now();
-        let result = match self.slot.connection.check().await {
+        let result = match self.served.generation.connection.check().await {
             Ok(health) if health.status == cofferdam_host::HealthStatus::Unhealthy => Err(
                 Failure::new(Class::Unavailable, "check.unhealthy", health.message),
             ),
@@ -119,8 +122,17 @@ impl Admitted {
             _ if result.is_err() => Verdict::Failure,
             verdict => verdict,
         };
+        self.ended(result.as_ref().copied(), took_ms);
         self.give_back(verdict);
         result
+    }
+
+    /// What the call says about the generation that served it.
+    fn ended(&self, result: Result<(), &Failure>, took_ms: u64) {
+        let crashed = result.is_err_and(Failure::is_crash);
+        let failed = result.is_err_and(|failure| failure.class != Class::RateLimited);
+        let judgement = self.served.ended(crashed, failed, took_ms);
+        self.slot.judge_later(judgement);
     }
 
     fn give_back(&mut self, verdict: Verdict) {
@@ -139,7 +151,7 @@ impl Drop for Admitted {
 /// Asks a connection what became of a call. Not subject to the breaker: it is asked because of an
 /// outage.
 pub(crate) async fn look_up(slot: &Slot, action: &str, key: &str) -> Lookup {
-    match slot.connection.lookup(action, key).await {
+    match slot.connection().lookup(action, key).await {
         Ok(Some(output)) => match bounded(output) {
             Ok(output) => Lookup::Found { output },
             Err(failure) => Lookup::Failed { failure },

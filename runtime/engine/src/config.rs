@@ -33,6 +33,7 @@ pub struct Config {
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
+    watch: bool,
     connections: Vec<Connection>,
 }
 
@@ -100,7 +101,8 @@ impl Config {
             }
         }
         if let Some(plugins) = root.section("plugins")? {
-            plugins.only(&["dir", "cache"])?;
+            plugins.only(&["dir", "cache", "watch"])?;
+            config.watch = plugins.get("watch").map_or(Ok(false), |item| item.bool())?;
             config.cache_dir = folder(&plugins, "cache")?;
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
@@ -146,6 +148,17 @@ impl Config {
         }
         self.plugins_dir = Some(dir);
         self
+    }
+
+    /// Swaps a plugin in when its file is written, by the same path as any other swap.
+    pub fn with_plugins_watched(mut self) -> Self {
+        self.watch = true;
+        self
+    }
+
+    /// Whether plugins are swapped in when their files are written.
+    pub fn watches_plugins(&self) -> bool {
+        self.watch
     }
 
     /// Looks workflows that others run up in this folder.

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use cofferdam_core::breaker::{self, Breaker};
-use cofferdam_core::descriptor::Effect as ActionEffect;
+use cofferdam_core::canary;
 use cofferdam_core::failure::{Class, Failure};
-use cofferdam_core::run::{ActionBinding, Binding};
+use cofferdam_core::quarantine;
+use cofferdam_core::run::Binding;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::generations::{Generations, Judgement, Lineup, Served};
 use crate::runtime::now_ms;
 
 /// All connections by name.
@@ -21,10 +24,14 @@ pub(crate) type Connections = BTreeMap<String, Arc<Slot>>;
 pub(crate) struct Slot {
     pub name: String,
     pub enabled: bool,
-    /// The generation in use.
-    pub connection: cofferdam_host::Connection,
-    /// What runs that begin pin of it.
-    pub binding: Binding,
+    /// Its generations; replaced as a whole by `activation.rs` alone.
+    pub lineup: ArcSwap<Lineup>,
+    /// Held while the line-up is being changed, so that changes come one after another.
+    pub changing: tokio::sync::Mutex<()>,
+    /// Told when something is to be done about the generations.
+    pub judged: Notify,
+    judgements: Mutex<Vec<Judgement>>,
+    concurrency_max: usize,
     /// Calls at the same time.
     pub bulkhead: Arc<Semaphore>,
     /// How long the breaker stays open, which is also how long parked tasks wait at least.
@@ -54,8 +61,17 @@ pub struct ConnectionState {
     pub name: String,
     /// The plugin behind it.
     pub plugin: String,
+    /// The plugin's own version.
+    pub version: String,
     /// Digest of the plugin's component.
     pub digest: String,
+    /// The generation that serves.
+    pub generation: u64,
+    /// Whether that generation is held for its crashes.
+    pub quarantine: quarantine::State,
+    /// The generation on trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<u64>,
     /// `Closed`, `Open`, `HalfOpen`, `ForcedOpen` or `Disabled`.
     pub breaker: &'static str,
     /// Calls made since the runtime was opened.
@@ -74,32 +90,14 @@ pub struct ConnectionState {
 }
 
 impl Slot {
-    pub fn new(
-        connection: cofferdam_host::Connection,
-        enabled: bool,
-        mut binding: Binding,
-        config: breaker::Config,
-    ) -> Self {
-        binding.actions = connection
-            .descriptor()
-            .actions
-            .iter()
-            .map(|(name, action)| {
-                let lookup = action.lookup && action.effect != ActionEffect::Read;
-                (
-                    name.clone(),
-                    ActionBinding {
-                        effect: action.effect,
-                        lookup,
-                    },
-                )
-            })
-            .collect();
-        let concurrency = usize::try_from(connection.limits().concurrency_max).unwrap_or(1);
+    pub fn new(name: &str, enabled: bool, lineup: Lineup, config: breaker::Config) -> Self {
+        let limits = lineup.active.connection.limits();
+        let concurrency_max = usize::try_from(limits.concurrency_max).unwrap_or(1);
         Self {
-            name: connection.name().to_owned(),
+            name: name.to_owned(),
             enabled,
-            bulkhead: Arc::new(Semaphore::new(concurrency)),
+            bulkhead: Arc::new(Semaphore::new(concurrency_max)),
+            concurrency_max,
             wait_ms: config.wait_duration_in_open_state_ms,
             slow_ms: config.slow_call_duration_ms,
             parked: Notify::new(),
@@ -107,13 +105,55 @@ impl Slot {
             breaker: Mutex::new(Breaker::new(config)),
             counts: Counts::default(),
             last_failure: Mutex::new(None),
-            connection,
-            binding,
+            lineup: ArcSwap::from_pointee(lineup),
+            changing: tokio::sync::Mutex::new(()),
+            judged: Notify::new(),
+            judgements: Mutex::default(),
         }
     }
 
-    /// Asks the breaker for leave to make one call.
-    pub fn ask(&self) -> Result<breaker::Permit, Failure> {
+    /// What runs that begin pin of it.
+    pub fn binding(&self) -> Binding {
+        self.lineup.load().active.binding.clone()
+    }
+
+    /// The generation that serves, for questions that are no calls.
+    pub fn connection(&self) -> cofferdam_host::Connection {
+        self.lineup.load().active.connection.clone()
+    }
+
+    /// Calls at the same time.
+    pub fn concurrency_max(&self) -> usize {
+        self.concurrency_max
+    }
+
+    /// What is to be done about the generations, each judgement once.
+    pub fn take_judgements(&self) -> Vec<Judgement> {
+        std::mem::take(&mut *self.judgements.lock())
+    }
+
+    pub fn judge_later(&self, judgement: Judgement) {
+        if judgement != Judgement::Nothing {
+            self.judgements.lock().push(judgement);
+            self.judged.notify_one();
+        }
+    }
+
+    /// Chooses the generation that serves the call with this key.
+    fn serve(&self, key: &str) -> Result<Served, Failure> {
+        self.lineup.load().serve(key).map_err(|retry_in_ms| {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            self.refusal(
+                "plugin.quarantined",
+                "is out: its plugin crashed too often and is held",
+                Some(retry_in_ms),
+            )
+        })
+    }
+
+    /// Asks for leave to make the call with this key: a generation in service, then a permit of
+    /// the breaker.
+    pub fn ask(&self, key: &str) -> Result<(Served, breaker::Permit), Failure> {
         if !self.enabled {
             return Err(self.refusal(
                 "connection.disabled",
@@ -121,10 +161,11 @@ impl Slot {
                 None,
             ));
         }
+        let served = self.serve(key)?;
         let mut retry_in = None;
         for effect in self.step(breaker::Event::Asked) {
             match effect {
-                breaker::Effect::Permitted(permit) => return Ok(permit),
+                breaker::Effect::Permitted(permit) => return Ok((served, permit)),
                 breaker::Effect::Rejected { retry_in_ms } => retry_in = Some(retry_in_ms),
                 breaker::Effect::Changed { .. } => {}
             }
@@ -161,9 +202,22 @@ impl Slot {
             if let breaker::Effect::Changed { from, to } = effect {
                 tracing::info!(connection = self.name, from, to, "breaker changed");
                 self.parked.notify_one();
+                if *to == "Open" {
+                    self.tripped();
+                }
             }
         }
         effects
+    }
+
+    fn tripped(&self) {
+        if let Some(trial) = &self.lineup.load().trial {
+            let verdict = trial.step(canary::Event::Tripped);
+            if verdict != canary::Verdict::None {
+                let number = trial.generation.row.number;
+                self.judge_later(Judgement::Decided(number, verdict));
+            }
+        }
     }
 
     /// What one call says about the connection.
@@ -182,9 +236,16 @@ impl Slot {
         }
     }
 
-    /// When an open breaker lets a probe through; none if it is not open.
+    /// When an open breaker, or a generation that is held, lets a probe through; none if neither
+    /// stands in the way.
     pub fn probe_due_ms(&self) -> Option<u64> {
-        self.breaker.lock().probe_due_ms()
+        let held = self.lineup.load().active.held_until_ms();
+        held.max(self.breaker.lock().probe_due_ms())
+    }
+
+    /// How the generations are.
+    pub fn generations(&self) -> Generations {
+        self.lineup.load().state(&self.name)
     }
 
     /// The name of the breaker's state.
@@ -193,16 +254,22 @@ impl Slot {
     }
 
     pub fn state(&self) -> ConnectionState {
-        let limit = usize::try_from(self.connection.limits().concurrency_max).unwrap_or(0);
+        let generations = self.generations();
         ConnectionState {
             name: self.name.clone(),
-            plugin: self.connection.descriptor().name.clone(),
-            digest: self.connection.digest().to_owned(),
+            plugin: generations.active.row.plugin,
+            version: generations.active.row.version,
+            digest: generations.active.row.digest,
+            generation: generations.active.row.number,
+            quarantine: generations.active.quarantine,
+            trial: generations.trial.map(|trial| trial.generation.row.number),
             breaker: self.breaker_state(),
             calls: self.counts.calls.load(Ordering::Relaxed),
             failures: self.counts.failures.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
-            in_flight: limit.saturating_sub(self.bulkhead.available_permits()),
+            in_flight: self
+                .concurrency_max
+                .saturating_sub(self.bulkhead.available_permits()),
             parked: self.parked_total.load(Ordering::Relaxed),
             last_failure: self.last_failure.lock().clone(),
         }

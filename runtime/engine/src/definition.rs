@@ -151,8 +151,9 @@ fn bind_all(
         let Some(slot) = connections.get(&name) else {
             return Err(missing(connections, &name, origin, task));
         };
-        wanted.extend(slot.binding.backups.iter().cloned());
-        bindings.connections.insert(name, slot.binding.clone());
+        let binding = slot.binding();
+        wanted.extend(binding.backups.iter().cloned());
+        bindings.connections.insert(name, binding);
     }
     Ok(())
 }

@@ -21,6 +21,9 @@ use crate::runtime::{Inner, now_ms};
 /// waits for it.
 const PORTION_PAUSE: Duration = Duration::from_millis(40);
 
+/// The idempotency key of probes.
+const PROBE_KEY: &str = "";
+
 /// Runs until the runtime shuts down.
 pub(crate) async fn drain(inner: Arc<Inner>, slot: Arc<Slot>) {
     loop {
@@ -77,7 +80,8 @@ async fn wait_for_probe(slot: &Slot) {
 }
 
 async fn probe(slot: &Arc<Slot>) -> bool {
-    match admission::try_admit(slot) {
+    // No call has this key: the generation that serves answers, or the one on trial.
+    match admission::try_admit(slot, PROBE_KEY) {
         Admission::Admitted(admitted) => admitted.check().await.is_ok(),
         Admission::Refused(_) => {
             tokio::time::sleep(PORTION_PAUSE).await;
@@ -90,7 +94,7 @@ async fn probe(slot: &Arc<Slot>) -> bool {
 
 /// Wakes parked tasks in growing portions; false if some came back parked.
 async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
-    let most = slot.connection.limits().concurrency_max.max(1) as usize;
+    let most = slot.concurrency_max().max(1);
     let mut portion = 1;
     let mut after: Option<Vec<u8>> = None;
     loop {

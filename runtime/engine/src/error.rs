@@ -139,6 +139,104 @@ pub enum Error {
         /// Its workflow.
         workflow: String,
     },
+    /// There is no such connection.
+    #[error(
+        "CD0263: there is no connection `{connection}`; `cofferdam connection list` shows those that there are"
+    )]
+    UnknownConnection {
+        /// What was asked for.
+        connection: String,
+    },
+    /// A new generation takes away what workflows may rely on.
+    #[error(
+        "CD0264: connection `{connection}`: the new plugin cannot take over: {}; the old generation stays. \
+         Keep what is gone, or use --force if no run relies on it",
+        changes.join("; ")
+    )]
+    Incompatible {
+        /// The connection.
+        connection: String,
+        /// What is gone.
+        changes: Vec<String>,
+    },
+    /// A new generation does not work.
+    #[error(
+        "CD0265: connection `{connection}`: the new plugin's check failed: {failure}; {remedy}"
+    )]
+    CheckFailed {
+        /// The connection.
+        connection: String,
+        /// What it told.
+        failure: cofferdam_core::failure::Failure,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A trial is under way.
+    #[error(
+        "CD0266: connection `{connection}`: generation {number} is on trial; \
+         end that with `cofferdam plugin promote {connection}` or `cofferdam plugin rollback {connection}` first"
+    )]
+    OnTrial {
+        /// The connection.
+        connection: String,
+        /// The generation.
+        number: u64,
+    },
+    /// No trial is under way.
+    #[error(
+        "CD0267: connection `{connection}` has no generation on trial; \
+         `cofferdam plugin history {connection}` shows what happened"
+    )]
+    NoTrial {
+        /// The connection.
+        connection: String,
+    },
+    /// There is nothing to go back to.
+    #[error(
+        "CD0268: connection `{connection}` has no generation before the one that serves; \
+         swap in the one that you want with `cofferdam plugin swap {connection} ARTIFACT`"
+    )]
+    NothingBefore {
+        /// The connection.
+        connection: String,
+    },
+    /// The new generation is the one that serves.
+    #[error("CD0269: connection `{connection}` is served by this component already ({digest})")]
+    Same {
+        /// The connection.
+        connection: String,
+        /// The component's digest.
+        digest: String,
+    },
+    /// A copy of an artifact cannot be written.
+    #[error(
+        "CD0270: cannot keep a copy of the plugin at `{path}`: {source}; the old generation stays. \
+         Make room there and try again"
+    )]
+    Shelf {
+        /// Where.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An artifact was written to while it was read.
+    #[error(
+        "CD0271: `{path}` changed while it was read; the old generation stays. Try again when it is complete"
+    )]
+    Moved {
+        /// The artifact.
+        path: String,
+    },
+    /// A copy of an artifact is gone.
+    #[error(
+        "CD0272: the copy of generation {number} of connection `{connection}` is not in the store's folder any more"
+    )]
+    Kept {
+        /// The connection.
+        connection: String,
+        /// The generation.
+        number: u64,
+    },
     /// The runtime is shutting down.
     #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
     ShuttingDown,
@@ -156,9 +254,22 @@ impl Error {
             | Self::RunId { .. }
             | Self::NoConnection { .. }
             | Self::Input { .. } => Class::InvalidInput,
-            Self::OtherRun { .. } => Class::Conflict,
+            Self::UnknownConnection { .. } => Class::NotFound,
+            Self::OtherRun { .. }
+            | Self::Incompatible { .. }
+            | Self::OnTrial { .. }
+            | Self::NoTrial { .. }
+            | Self::NothingBefore { .. }
+            | Self::Same { .. }
+            | Self::Moved { .. } => Class::Conflict,
+            Self::CheckFailed { .. } => Class::Refused,
+
             Self::Store { source } => source.class(),
-            Self::Row { .. } | Self::Journal { .. } | Self::Encode { .. } => Class::Internal,
+            Self::Row { .. }
+            | Self::Journal { .. }
+            | Self::Encode { .. }
+            | Self::Kept { .. }
+            | Self::Shelf { .. } => Class::Internal,
             Self::NoRun { .. } | Self::NoReview { .. } => Class::NotFound,
             Self::Stopped { .. } | Self::ShuttingDown => Class::Unavailable,
         }
@@ -167,7 +278,9 @@ impl Error {
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } => true,
+            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Shelf { .. } => {
+                true
+            }
             Self::Stopped { is_storage, .. } => *is_storage,
             _ => false,
         }

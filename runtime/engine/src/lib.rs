@@ -24,6 +24,7 @@
     reason = "errors are made once for an operation, and carry what people need"
 )]
 
+mod activation;
 mod admission;
 mod archive;
 pub mod config;
@@ -31,25 +32,35 @@ mod connections;
 mod definition;
 mod drain;
 mod error;
+mod generations;
+mod history;
+mod keeper;
 mod kv;
 mod query;
 mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
+mod shelf;
 mod view;
 
+pub use activation::{Swap, Swapped};
 pub use archive::{Archive, StoreReport};
 pub use cofferdam_core::call::Decision;
+pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
+pub use cofferdam_core::compatibility::Change;
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
+pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;
 pub use error::Error;
+pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
+pub use history::{Happening, HistoryRow};
 pub use query::Query;
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
 pub use runtime::{Durability, Runtime, RuntimeBuilder, StartOptions};

@@ -330,7 +330,7 @@ impl Runner {
             });
             return;
         };
-        match admission::try_admit(slot) {
+        match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(admitted) => self.admitted(attempt, admitted),
             Admission::Refused(failure) => {
                 self.feed(Event::Refused {
@@ -341,10 +341,8 @@ impl Runner {
             Admission::Full => {
                 let slot = Arc::clone(slot);
                 self.under_way.spawn(async move {
-                    Done::Admitted {
-                        attempt,
-                        admitted: admission::admit(slot).await,
-                    }
+                    let admitted = admission::admit(slot, &attempt.key).await;
+                    Done::Admitted { attempt, admitted }
                 });
             }
         }

@@ -16,14 +16,18 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activation::{self, Swap, Swapped, Workshop};
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections, Slot};
 use crate::definition::Definition;
+use crate::generations::Generations;
+use crate::history::HistoryRow;
 use crate::kv::StoreKv;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
+use crate::shelf::Shelf;
 use crate::view::RunView;
-use crate::{Error, drain, query, scheduler};
+use crate::{Error, drain, keeper, query, scheduler};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +59,7 @@ pub struct RuntimeBuilder {
     config: Config,
     store: Option<Arc<dyn JournalStore>>,
     host: Option<Host>,
+    idle: bool,
 }
 
 pub(crate) struct Inner {
@@ -63,7 +68,8 @@ pub(crate) struct Inner {
     pub durability: Durability,
     pub closing: CancellationToken,
     pub timers_changed: Notify,
-    config: Config,
+    pub config: Config,
+    pub workshop: Workshop,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     definitions: Mutex<HashMap<String, Definition>>,
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
@@ -109,6 +115,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Leaves runs where they are: for maintenance, such as a swap while nothing else is open.
+    pub fn idle(mut self) -> Self {
+        self.idle = true;
+        self
+    }
+
     /// Opens the store, admits the plugins, and takes up the runs that were under way.
     ///
     /// # Errors
@@ -140,11 +152,20 @@ impl RuntimeBuilder {
             }),
         };
         let config = self.config;
-        let (config, connections) = off_thread(move || {
-            let connections = connect(&config, &host, &services)?;
-            Ok((config, connections))
+        let workshop = Workshop {
+            host,
+            services,
+            shelf: Shelf::new(config.store_path()),
+        };
+        let opened = Arc::clone(&store);
+        let (config, workshop, connections, batch) = off_thread(move || {
+            let (connections, batch) = connect(&config, &workshop, &*opened)?;
+            Ok((config, workshop, connections, batch))
         })
         .await?;
+        if !batch.is_empty() {
+            store.commit(batch).await?;
+        }
         let inner = Arc::new(Inner {
             store,
             connections,
@@ -152,6 +173,7 @@ impl RuntimeBuilder {
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
             config,
+            workshop,
             active: Mutex::default(),
             definitions: Mutex::default(),
             waiters: Mutex::default(),
@@ -159,6 +181,9 @@ impl RuntimeBuilder {
             ids: Mutex::new(ulid::Generator::new()),
             tasks: TaskTracker::new(),
         });
+        if self.idle {
+            return Ok(Runtime { inner });
+        }
         inner.take_up_all()?;
         inner.tasks.spawn(scheduler::schedule(Arc::clone(&inner)));
         for slot in inner.connections.values() {
@@ -166,13 +191,16 @@ impl RuntimeBuilder {
                 .tasks
                 .spawn(drain::drain(Arc::clone(&inner), Arc::clone(slot)));
             slot.parked.notify_one();
+            inner
+                .tasks
+                .spawn(keeper::keep(Arc::clone(&inner), Arc::clone(slot)));
         }
         Ok(Runtime { inner })
     }
 }
 
 /// Opening a store and compiling plugins take long enough to hold up other tasks of a thread.
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
@@ -180,27 +208,26 @@ async fn off_thread<T: Send + 'static>(
         .unwrap_or(Err(Error::ShuttingDown))
 }
 
-fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connections, Error> {
+fn connect(
+    config: &Config,
+    workshop: &Workshop,
+    store: &dyn JournalStore,
+) -> Result<(Connections, Batch), Error> {
     let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
     let mut connections = Connections::new();
+    let mut rows = Batch::new();
     for connection in config.connections() {
         let path = connection.resolve_plugin()?;
         let plugin = match plugins.get(&path) {
             Some(plugin) => plugin.clone(),
-            None => host.load(cofferdam_host::Artifact::read(&path)?)?,
+            None => workshop.admit(&path)?,
         };
-        plugins.insert(path, plugin.clone());
-        let generation =
-            plugin.connect(connection.spec_for(plugin.manifest()), services.clone())?;
-        let slot = Slot::new(
-            generation,
-            connection.enabled(),
-            connection.binding_policy(),
-            connection.breaker(),
-        );
+        let (slot, batch) = workshop.open(store, connection, &plugin, &path, rows)?;
+        rows = batch;
+        plugins.insert(path, plugin);
         connections.insert(slot.name.clone(), Arc::new(slot));
     }
-    Ok(connections)
+    Ok((connections, rows))
 }
 
 impl Runtime {
@@ -218,6 +245,7 @@ impl Runtime {
             config,
             store: None,
             host: None,
+            idle: false,
         }
     }
 
@@ -404,7 +432,78 @@ impl Runtime {
         connection: &str,
     ) -> Option<Result<cofferdam_host::Health, cofferdam_core::failure::Failure>> {
         let slot = self.inner.connections.get(connection)?;
-        Some(slot.connection.check().await)
+        Some(slot.connection().check().await)
+    }
+
+    fn slot(&self, connection: &str) -> Result<Arc<Slot>, Error> {
+        let slot = self.inner.connections.get(connection).cloned();
+        slot.ok_or_else(|| Error::UnknownConnection {
+            connection: connection.to_owned(),
+        })
+    }
+
+    /// Brings a new generation of a connection into service, or on trial, while calls go on: those
+    /// under way end on the generation that they began on. When this returns, the change is on the
+    /// disk. Dropping the future does not stop the swap.
+    ///
+    /// # Errors
+    /// Whatever is wrong, the old generation stays: [`Error::Host`] if the plugin is not admitted,
+    /// [`Error::Incompatible`], [`Error::CheckFailed`], [`Error::OnTrial`], [`Error::Same`],
+    /// [`Error::Shelf`], [`Error::Store`].
+    pub async fn swap(&self, connection: &str, swap: Swap) -> Result<Swapped, Error> {
+        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
+        self.to_its_end(activation::swap(inner, slot, swap, false))
+            .await
+    }
+
+    /// The generation on trial takes over now.
+    ///
+    /// # Errors
+    /// [`Error::NoTrial`], [`Error::Store`].
+    pub async fn promote(&self, connection: &str) -> Result<Generations, Error> {
+        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
+        let why = "asked for".to_owned();
+        self.to_its_end(activation::promote(inner, slot, None, why))
+            .await
+    }
+
+    /// The generation on trial goes; without one, the generation that served before comes back.
+    /// No plugin is loaded for it.
+    ///
+    /// # Errors
+    /// [`Error::NothingBefore`], [`Error::Store`].
+    pub async fn rollback(&self, connection: &str) -> Result<Generations, Error> {
+        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
+        let why = "asked for".to_owned();
+        self.to_its_end(activation::roll_back(inner, slot, None, why))
+            .await
+    }
+
+    /// The generations of a connection.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConnection`].
+    pub fn generations(&self, connection: &str) -> Result<Generations, Error> {
+        Ok(self.slot(connection)?.generations())
+    }
+
+    /// What happened to the generations of a connection, newest first; the last 200 rows.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConnection`], [`Error::Store`], [`Error::Row`].
+    pub fn history(&self, connection: &str) -> Result<Vec<HistoryRow>, Error> {
+        self.slot(connection)?;
+        activation::history_of(&*self.inner.store, connection)
+    }
+
+    /// A change of generations must not stop between the disk and the memory because a caller
+    /// went away.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let ended = self.inner.tasks.spawn(work).await;
+        ended.unwrap_or(Err(Error::ShuttingDown))
     }
 
     /// Stops: nothing begins any more, calls under way get five seconds to end, and everything
