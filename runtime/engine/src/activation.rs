@@ -67,7 +67,8 @@ impl Workshop {
     ) -> Result<Generation, Error> {
         let spec = connection.spec_for(plugin.manifest());
         let joined = plugin.connect(spec, self.services.clone())?;
-        Ok(Generation::new(row, joined, connection.binding_policy()))
+        let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
+        Ok(Generation::new(row, joined, policy, strikes))
     }
 
     /// The connection as it is at the start: the generation that the configuration names, or the

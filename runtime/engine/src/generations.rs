@@ -110,6 +110,7 @@ impl Generation {
         row: GenerationRow,
         connection: cofferdam_host::Connection,
         mut policy: Binding,
+        strikes: quarantine::Config,
     ) -> Self {
         policy.actions = connection
             .descriptor()
@@ -125,7 +126,7 @@ impl Generation {
             row,
             connection,
             binding: policy,
-            quarantine: Mutex::new(Quarantine::new(quarantine::Config::default())),
+            quarantine: Mutex::new(Quarantine::new(strikes)),
             in_flight: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
         }

@@ -9,6 +9,7 @@ use cofferdam_core::canary::{Event, Verdict};
 
 use crate::Error;
 use crate::activation::{self, Swap};
+use crate::config::Config;
 use crate::connections::Slot;
 use crate::generations::Judgement;
 use crate::history::Happening;
@@ -20,12 +21,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// before it; one that crashes later has worked, and what changed is something else.
 const ROLLBACK_WINDOW_MS: u64 = 60 * 60 * 1_000;
 
-/// Runs until the runtime shuts down.
-pub(crate) async fn keep(inner: Arc<Inner>, slot: Arc<Slot>) {
-    let mut watch = inner
-        .config
-        .watches_plugins()
-        .then(|| Watch::new(&inner, &slot));
+/// Runs until the runtime shuts down. `stamp` is of the plugin's file before it was loaded, so
+/// that what is written meanwhile is seen.
+pub(crate) async fn keep(inner: Arc<Inner>, slot: Arc<Slot>, stamp: Option<Stamp>) {
+    let watches = inner.config.watches_plugins();
+    let mut watch = watches.then(|| Watch::new(stamp));
     loop {
         let has_trial = slot.lineup.load().trial.is_some();
         let looks = has_trial || watch.is_some();
@@ -104,14 +104,13 @@ struct Watch {
 
 /// Changes whenever somebody writes the plugin: path, and the latest change and the size of all
 /// files in it.
-type Stamp = (PathBuf, SystemTime, u64);
+pub(crate) type Stamp = (PathBuf, SystemTime, u64);
 
 impl Watch {
-    fn new(inner: &Inner, slot: &Slot) -> Self {
-        let seen = stamp(inner, &slot.name);
+    fn new(loaded: Option<Stamp>) -> Self {
         Self {
-            tried: seen.clone(),
-            seen,
+            seen: loaded.clone(),
+            tried: loaded,
         }
     }
 
@@ -119,7 +118,7 @@ impl Watch {
     async fn look(&mut self, inner: &Arc<Inner>, slot: &Arc<Slot>) {
         let name = slot.name.clone();
         let looked = Arc::clone(inner);
-        let now = off_thread(move || Ok(stamp(&looked, &name)))
+        let now = off_thread(move || Ok(stamp(&looked.config, &name)))
             .await
             .ok()
             .flatten();
@@ -145,8 +144,8 @@ impl Watch {
     }
 }
 
-fn stamp(inner: &Inner, connection: &str) -> Option<Stamp> {
-    let path = inner.config.connection(connection)?.resolve_plugin().ok()?;
+pub(crate) fn stamp(config: &Config, connection: &str) -> Option<Stamp> {
+    let path = config.connection(connection)?.resolve_plugin().ok()?;
     let mut files = vec![path.clone()];
     if path.is_dir() {
         files.extend(std::fs::read_dir(&path).ok()?.flatten().map(|e| e.path()));

@@ -158,6 +158,10 @@ impl RuntimeBuilder {
             shelf: Shelf::new(config.store_path()),
         };
         let opened = Arc::clone(&store);
+        let named = config.connections().map(|c| c.name().to_owned());
+        let stamps: HashMap<_, _> = named
+            .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
+            .collect();
         let (config, workshop, connections, batch) = off_thread(move || {
             let (connections, batch) = connect(&config, &workshop, &*opened)?;
             Ok((config, workshop, connections, batch))
@@ -191,9 +195,10 @@ impl RuntimeBuilder {
                 .tasks
                 .spawn(drain::drain(Arc::clone(&inner), Arc::clone(slot)));
             slot.parked.notify_one();
+            let stamp = stamps.get(&slot.name).cloned();
             inner
                 .tasks
-                .spawn(keeper::keep(Arc::clone(&inner), Arc::clone(slot)));
+                .spawn(keeper::keep(Arc::clone(&inner), Arc::clone(slot), stamp));
         }
         Ok(Runtime { inner })
     }

@@ -25,7 +25,7 @@ const MISDEEDS: [(&str, &str); 5] = [
     ("bomb", "limit.memory"),
 ];
 
-/// The breaker is kept from opening: every call is to reach the plugin.
+/// Breaker and quarantine are kept from stepping in: every call is to reach the plugin.
 const BAD: &str = r#"
 [connections.bad]
 plugin = "unruly"
@@ -34,6 +34,7 @@ grants = { http = ["https://example.com"], kv = true }
 limits = { cpu = "100ms", memory = "16MiB", concurrency = 4 }
 retry = { attempts = 1 }
 breaker = { sliding-window-size = 10000, minimum-number-of-calls = 10000 }
+quarantine = { strikes = 10000 }
 "#;
 
 fn config() -> Config {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cofferdam_core::breaker;
 use cofferdam_core::manifest::Manifest;
+use cofferdam_core::quarantine;
 use cofferdam_core::retry::Backoff;
 use cofferdam_core::run::Binding;
 use cofferdam_core::workflow::OnOutage;
@@ -36,6 +37,7 @@ pub struct Connection {
     pub(super) limits: Limited,
     pub(super) binding: Binding,
     pub(super) breaker: breaker::Config,
+    pub(super) quarantine: quarantine::Config,
     pub(super) place: Place,
     /// `[plugins] dir`.
     pub(super) plugins_dir: Option<Arc<PathBuf>>,
@@ -91,6 +93,7 @@ impl Connection {
             limits: Limited::default(),
             binding: Binding::default(),
             breaker: breaker::Config::default(),
+            quarantine: quarantine::Config::default(),
             plugins_dir: None,
         }
     }
@@ -169,6 +172,17 @@ impl Connection {
     pub fn with_breaker(mut self, breaker: breaker::Config) -> Self {
         self.breaker = breaker;
         self
+    }
+
+    /// After how many crashes a generation is held, and for how long.
+    pub fn with_quarantine(mut self, quarantine: quarantine::Config) -> Self {
+        self.quarantine = quarantine;
+        self
+    }
+
+    /// After how many crashes a generation is held, and for how long.
+    pub fn quarantine(&self) -> quarantine::Config {
+        self.quarantine
     }
 
     /// The name by which workflows call it.

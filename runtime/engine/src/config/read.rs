@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::breaker;
+use cofferdam_core::quarantine;
 use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
 use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
@@ -21,6 +22,8 @@ const DAY: Duration = Duration::from_hours(24);
 const MONTH: Duration = Duration::from_hours(24 * 31);
 const ATTEMPTS_MAX: u64 = 100;
 const FACTOR_MAX: f64 = 100.0;
+/// Enough to switch it off where crashing is the point.
+const STRIKES_MAX: u64 = 1_000_000;
 const POOL_MAX: u64 = 1_000;
 /// No secret is larger; whatever is has the wrong path.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -46,6 +49,7 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "retry",
         "timeout",
         "breaker",
+        "quarantine",
     ])?;
     let plugin = section.require(
         "plugin",
@@ -70,6 +74,7 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         limits: limits(&section, &defaults.limits)?,
         binding: binding(&section)?,
         breaker: breaker(&section)?,
+        quarantine: quarantine(&section)?,
         place: section.place(),
         plugins_dir: defaults.plugins_dir.clone(),
     };
@@ -465,4 +470,26 @@ fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
         }
     })?;
     Ok(config)
+}
+
+fn quarantine(section: &Section<'_>) -> Result<quarantine::Config, Error> {
+    let mut config = quarantine::Config::default();
+    let Some(section) = section.section("quarantine")? else {
+        return Ok(config);
+    };
+    section.only(&["strikes", "delay", "max-delay"])?;
+    for item in section.items() {
+        match item.name.as_str() {
+            "strikes" => config.strikes_max = item.integer(1, STRIKES_MAX)? as u32,
+            "delay" => config.delay_ms = item.duration_ms(DAY)?,
+            _ => config.delay_ms_max = item.duration_ms(DAY)?,
+        }
+    }
+    match section.get("max-delay").or_else(|| section.get("delay")) {
+        Some(item) if config.delay_ms > config.delay_ms_max => Err(item.refuse(
+            "the first delay is longer than the longest",
+            "make `max-delay` at least as long as `delay`",
+        )),
+        _ => Ok(config),
+    }
 }
