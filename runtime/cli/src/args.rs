@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 use crate::{
     call, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
-    runs,
+    runs, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -62,10 +62,13 @@ pub enum Verb {
     /// Run a workflow and print its output
     #[command(after_long_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Go on with what waits, and stay until asked to stop
+    #[command(after_long_help = serve::EXAMPLES)]
+    Serve,
     /// Call one action of a plugin, in a chamber, without a store
     #[command(after_long_help = call::EXAMPLES)]
     Call(call::CallArgs),
-    /// Look at plugins, and prepare them
+    /// Look at plugins, prepare them, and swap them
     #[command(subcommand)]
     Plugin(plugin::PluginVerb),
     /// Look at runs, and let them go on

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use cofferdam::ConnectionState;
 use cofferdam::config::Connection;
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::output;
+use crate::context::{Context, block_on};
+use crate::{exit, output};
 
 const EXAMPLES: &str = "\
 Shows what the configuration says; nothing is contacted. `cofferdam doctor` asks each connection
@@ -18,16 +19,87 @@ Examples:
   cofferdam connection list --config cofferdam.toml
   cofferdam connection list --output json";
 
+const STATUS_EXAMPLES: &str = "\
+Asks the process that has the store open (`cofferdam serve`, or a run that is under way): breaker,
+generation, quarantine, calls since it was started. Exit code 3 if there is none.
+
+Examples:
+  cofferdam connection status --config cofferdam.toml
+  cofferdam connection status --output json";
+
 /// What can be done with connections.
 #[derive(Debug, Subcommand)]
 pub enum ConnectionVerb {
     /// List the configured connections: plugin, grants, limits, policy
     #[command(after_long_help = EXAMPLES)]
     List,
+    /// Show how connections are in the process that has the store open
+    #[command(after_long_help = STATUS_EXAMPLES)]
+    Status,
 }
 
 pub fn run(context: &Context, verb: &ConnectionVerb) -> Result<ExitCode> {
-    let ConnectionVerb::List = verb;
+    match verb {
+        ConnectionVerb::List => list(context),
+        ConnectionVerb::Status => status(context),
+    }
+}
+
+fn status(context: &Context) -> Result<ExitCode> {
+    let store = context.store_path()?;
+    let request = cofferdam::control::Request::Connections;
+    let answer = block_on(async { Ok(cofferdam::control::ask(&store, &request).await?) })?;
+    let Some(answer) = answer else {
+        eprintln!(
+            "no process has the store `{}` open\nhelp: start one with: {}",
+            store.display(),
+            context.command("serve")
+        );
+        return Ok(ExitCode::from(exit::WAITING));
+    };
+    if context.is_json() {
+        output::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let states: Vec<ConnectionState> = serde_json::from_value(answer)?;
+    let rows: Vec<[String; 8]> = states.iter().map(status_row).collect();
+    let head = [
+        "CONNECTION",
+        "PLUGIN",
+        "GENERATION",
+        "BREAKER",
+        "PLUGIN IS",
+        "CALLS",
+        "FAILED",
+        "PARKED",
+    ];
+    output::table(head, &rows)?;
+    for state in &states {
+        if let Some(failure) = &state.last_failure {
+            eprintln!("{}: last failure: {failure}", state.name);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status_row(state: &ConnectionState) -> [String; 8] {
+    let generation = match state.trial {
+        Some(trial) => format!("{} (trial: {trial})", state.generation),
+        None => state.generation.to_string(),
+    };
+    [
+        state.name.clone(),
+        format!("{} {}", state.plugin, state.version),
+        generation,
+        state.breaker.clone(),
+        crate::plugin::history::health(state.quarantine),
+        state.calls.to_string(),
+        state.failures.to_string(),
+        state.parked.to_string(),
+    ]
+}
+
+fn list(context: &Context) -> Result<ExitCode> {
     let config = context.config()?;
     if context.is_json() {
         output::json(&config.connections().map(details).collect::<Vec<_>>())?;

@@ -126,14 +126,20 @@ impl Context {
 
     /// A runtime on a store that is there: for verbs that go on with runs.
     pub async fn runtime(&self) -> Result<Runtime> {
-        let path = self.store_path()?;
-        if !path.exists() {
-            return Err(usage(format!(
-                "there is no store at `{}`\nhelp: name the one that holds the run with --data DIR",
-                path.display()
-            )));
-        }
+        self.store_is_there()?;
         Ok(Runtime::open(self.config()?).await?)
+    }
+
+    /// Refuses a store that is not there, which would else be made.
+    pub fn store_is_there(&self) -> Result<()> {
+        let path = self.store_path()?;
+        if path.exists() {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "there is no store at `{}`\nhelp: name the one that you mean with --data DIR",
+            path.display()
+        )))
     }
 
     /// Chambers for single calls.

@@ -20,6 +20,7 @@ mod plugin;
 mod reviews;
 mod run;
 mod runs;
+mod serve;
 mod style;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(args) => run::run(context, &args),
+        Verb::Serve => serve::run(context),
         Verb::Call(args) => call::run(context, &args),
         Verb::Plugin(verb) => plugin::run(context, verb),
         Verb::Runs(verb) => runs::run(context, verb),

@@ -64,6 +64,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     let config = allow_http(context.config()?, &args.allow_http)?;
     block_on(async {
         let runtime = Runtime::open(config).await?;
+        listen(&runtime);
         let done = start(context, args, &runtime, input).await;
         runtime.shutdown().await;
         done
@@ -87,6 +88,13 @@ async fn start(
     }
     let followed = follow(runtime, &run, args.wait, interrupted).await?;
     tell(context, &run, followed, args.details)
+}
+
+/// Lets `plugin swap` and its like reach this process. That it cannot be reached stops no run.
+pub fn listen(runtime: &Runtime) {
+    if let Err(error) = runtime.listen() {
+        tracing::warn!(%error, "this process cannot be asked by others");
+    }
 }
 
 /// The built-in connection for `call: http`, with these origins besides what is configured.

@@ -289,7 +289,7 @@ fn percent(ratio: f64) -> String {
     format!("{:.1} %", ratio * 100.0)
 }
 
-/// A key's place, 0 to 9 999: FNV-1a, then the finalizer of SplitMix64, since keys often differ in
+/// A key's place, 0 to 9 999: FNV-1a, then the finalizer of `SplitMix64`, since keys often differ in
 /// their last digit alone. Frozen: another hash would send running calls to the other side.
 fn share_of(key: &str) -> u64 {
     const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;

@@ -383,7 +383,12 @@ async fn publish(
     let batch = history::note(store, batch, &slot.name, what, about, why)?;
     store.commit(batch).await?;
     let numbers: Vec<u64> = state.generations().map(|row| row.number).collect();
-    slot.lineup.store(Arc::new(next));
+    let is_other = next.active.row.number != slot.lineup.load().active.row.number;
+    let old = slot.lineup.swap(Arc::new(next));
+    if is_other && old.active.held_until_ms().is_some() {
+        // What opened the breaker has gone.
+        slot.reset_breaker();
+    }
     slot.parked.notify_one();
     slot.judged.notify_one();
     tracing::info!(

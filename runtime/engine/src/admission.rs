@@ -99,7 +99,14 @@ impl Admitted {
         }
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let result = outcome.result.as_ref().map(|_| ());
-        let verdict = self.slot.judge(result, took_ms);
+        let verdict = match self.slot.judge(result, took_ms) {
+            // A crash of a plugin on trial says nothing of the one that serves, nor of what is
+            // behind both.
+            _ if self.served.is_on_trial() && result.is_err_and(Failure::is_crash) => {
+                Verdict::Ignored
+            }
+            verdict => verdict,
+        };
         self.ended(result, took_ms);
         self.give_back(verdict);
         outcome.result.and_then(bounded)

@@ -11,7 +11,7 @@ use cofferdam_core::failure::{Class, Failure};
 use cofferdam_core::quarantine;
 use cofferdam_core::run::Binding;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::generations::{Generations, Judgement, Lineup, Served};
@@ -54,7 +54,7 @@ struct Counts {
 }
 
 /// How a connection is, for operators.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionState {
     /// Its name.
@@ -70,10 +70,10 @@ pub struct ConnectionState {
     /// Whether that generation is held for its crashes.
     pub quarantine: quarantine::State,
     /// The generation on trial.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<u64>,
     /// `Closed`, `Open`, `HalfOpen`, `ForcedOpen` or `Disabled`.
-    pub breaker: &'static str,
+    pub breaker: String,
     /// Calls made since the runtime was opened.
     pub calls: u64,
     /// Calls that failed in a way that speaks against the connection.
@@ -85,7 +85,7 @@ pub struct ConnectionState {
     /// Tasks parked since the runtime was opened.
     pub parked: u64,
     /// The last failure that speaks against the connection.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
 }
 
@@ -193,6 +193,11 @@ impl Slot {
         self.step(breaker::Event::Ended(permit, verdict));
     }
 
+    /// Closes the breaker, whatever it has seen.
+    pub fn reset_breaker(&self) {
+        self.step(breaker::Event::Reset);
+    }
+
     fn step(&self, event: breaker::Event) -> Vec<breaker::Effect> {
         let mut breaker = self.breaker.lock();
         let (next, effects) = breaker.clone().step(event, now_ms());
@@ -263,7 +268,7 @@ impl Slot {
             generation: generations.active.row.number,
             quarantine: generations.active.quarantine,
             trial: generations.trial.map(|trial| trial.generation.row.number),
-            breaker: self.breaker_state(),
+            breaker: self.breaker_state().to_owned(),
             calls: self.counts.calls.load(Ordering::Relaxed),
             failures: self.counts.failures.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),

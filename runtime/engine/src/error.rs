@@ -237,6 +237,26 @@ pub enum Error {
         /// The generation.
         number: u64,
     },
+    /// Another process cannot be asked, or cannot ask.
+    #[error(
+        "CD0273: the control socket `{path}`: {source}; `cofferdam doctor` looks at the store's folder"
+    )]
+    Control {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process refused.
+    #[error("{message}")]
+    Remote {
+        /// What it said, with the code of its error.
+        message: String,
+        /// The class of its error.
+        class: Class,
+        /// Whether its store is the reason.
+        is_storage: bool,
+    },
     /// The runtime is shutting down.
     #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
     ShuttingDown,
@@ -254,7 +274,6 @@ impl Error {
             | Self::RunId { .. }
             | Self::NoConnection { .. }
             | Self::Input { .. } => Class::InvalidInput,
-            Self::UnknownConnection { .. } => Class::NotFound,
             Self::OtherRun { .. }
             | Self::Incompatible { .. }
             | Self::OnTrial { .. }
@@ -263,14 +282,18 @@ impl Error {
             | Self::Same { .. }
             | Self::Moved { .. } => Class::Conflict,
             Self::CheckFailed { .. } => Class::Refused,
+            Self::Remote { class, .. } => *class,
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
             | Self::Journal { .. }
             | Self::Encode { .. }
             | Self::Kept { .. }
+            | Self::Control { .. }
             | Self::Shelf { .. } => Class::Internal,
-            Self::NoRun { .. } | Self::NoReview { .. } => Class::NotFound,
+            Self::NoRun { .. } | Self::NoReview { .. } | Self::UnknownConnection { .. } => {
+                Class::NotFound
+            }
             Self::Stopped { .. } | Self::ShuttingDown => Class::Unavailable,
         }
     }
@@ -281,7 +304,7 @@ impl Error {
             Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Shelf { .. } => {
                 true
             }
-            Self::Stopped { is_storage, .. } => *is_storage,
+            Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
             _ => false,
         }
     }

@@ -250,6 +250,11 @@ impl Served {
         }
     }
 
+    /// Whether the generation that serves the call is on trial.
+    pub fn is_on_trial(&self) -> bool {
+        matches!(&self.trial, Some((_, Side::Trial)))
+    }
+
     /// Takes the end of the call that it served.
     pub fn ended(&self, crashed: bool, failed: bool, took_ms: u64) -> Judgement {
         self.generation.calls.fetch_add(1, Ordering::Relaxed);

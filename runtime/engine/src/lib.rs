@@ -29,6 +29,8 @@ mod admission;
 mod archive;
 pub mod config;
 mod connections;
+#[cfg(unix)]
+pub mod control;
 mod definition;
 mod drain;
 mod error;

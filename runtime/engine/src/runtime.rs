@@ -440,6 +440,20 @@ impl Runtime {
         Some(slot.connection().check().await)
     }
 
+    /// Where runs are kept, if that is a folder.
+    pub fn store_path(&self) -> Option<&Path> {
+        self.inner.config.store_path()
+    }
+
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.inner.closing.clone()
+    }
+
+    /// Runs beside the runs; `shutdown` waits for it.
+    pub(crate) fn spawn_until_closing(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(work);
+    }
+
     fn slot(&self, connection: &str) -> Result<Arc<Slot>, Error> {
         let slot = self.inner.connections.get(connection).cloned();
         slot.ok_or_else(|| Error::UnknownConnection {

@@ -21,7 +21,7 @@ use plugins::Plugins;
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on the busiest machine.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn swap(artifact: impl AsRef<Path>) -> Swap {
     Swap {
@@ -166,8 +166,8 @@ async fn calls_end_on_the_generation_that_they_began_on() {
     let config = Config::new().with_connection(connection.with_limits(limits));
     let runtime = open(config).await;
     let go = definition(&runtime);
-    let (caller, called) = (runtime.clone(), go.clone());
-    let slow = tokio::spawn(async move { call(&caller, &called).await });
+    let (of_slow, again) = (runtime.clone(), go.clone());
+    let slow = tokio::spawn(async move { call(&of_slow, &again).await });
     until(|| runtime.generations("crm").unwrap().active.in_flight == 1).await;
     let swapped = runtime.swap("crm", swap(plugins.good(1002))).await.unwrap();
     assert_eq!(swapped.generations.previous.unwrap().in_flight, 1);
@@ -271,7 +271,7 @@ async fn a_trial_that_crashes_is_ended_and_the_stable_generation_serves_all() {
     let plugins = Plugins::new();
     let runtime = open(config(&plugins.good(1001))).await;
     let go = definition(&runtime);
-    let trial = canary(&plugins.traps(1002), 50, Duration::from_secs(3_600));
+    let trial = canary(&plugins.traps(1002), 50, Duration::from_hours(1));
     runtime.swap("crm", trial).await.unwrap();
     let mut crashed = 0;
     while runtime.generations("crm").unwrap().trial.is_some() {
@@ -301,7 +301,7 @@ async fn a_person_can_promote_and_roll_back_a_trial() {
         runtime.promote("crm").await,
         Err(Error::NoTrial { .. })
     ));
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let trial = canary(&plugins.good(1002), 10, hour);
     runtime.swap("crm", trial).await.unwrap();
     assert_eq!(runtime.promote("crm").await.unwrap().active.row.number, 2);
@@ -324,7 +324,7 @@ async fn what_serves_and_what_is_on_trial_survive_a_restart_without_the_files() 
     let second = plugins.good(1002);
     runtime.swap("crm", swap(&second)).await.unwrap();
     let third = plugins.good(1003);
-    let trial = canary(&third, 30, Duration::from_secs(3_600));
+    let trial = canary(&third, 30, Duration::from_hours(1));
     runtime.swap("crm", trial).await.unwrap();
     let go = definition(&runtime);
     for _ in 0..10 {

@@ -93,7 +93,7 @@ async fn a_plugin_that_misbehaves_costs_its_neighbour_no_call() {
         (
             state("good").calls,
             state("good").failures,
-            state("good").breaker
+            state("good").breaker.as_str()
         ),
         (RUNS as u64, 0, "Closed")
     );

@@ -57,6 +57,7 @@ pub async fn work(file: &Path) -> Result<()> {
         .map(|connection| connection.name().to_owned())
         .collect();
     let runtime = Runtime::open(config).await?;
+    crate::run::listen(&runtime);
     let text = std::fs::read_to_string(&job.leads)?;
     let worker = Worker {
         leads: leads::read(&text, job.most)?,
@@ -155,7 +156,7 @@ impl Worker {
                 parked: self.runtime.query().parked(&state.name)?,
                 name: state.name,
                 plugin: state.plugin,
-                breaker: state.breaker.to_owned(),
+                breaker: state.breaker,
                 in_flight: state.in_flight,
                 calls: state.calls,
                 failures: state.failures,

@@ -1,8 +1,10 @@
 //! `cofferdam plugin …`
 
+pub mod history;
 mod inspect;
 mod list;
 mod stamp;
+pub mod swap;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +28,18 @@ pub enum PluginVerb {
     /// Write descriptor and manifest into a component
     #[command(after_long_help = stamp::EXAMPLES)]
     Stamp(stamp::StampArgs),
+    /// Bring a new plugin into service while calls go on
+    #[command(after_long_help = swap::EXAMPLES)]
+    Swap(swap::SwapArgs),
+    /// Let the plugin on trial take over now
+    #[command(after_long_help = swap::EXAMPLES)]
+    Promote(swap::ConnectionArg),
+    /// End the trial; without one, bring the plugin back that served before
+    #[command(after_long_help = swap::EXAMPLES)]
+    Rollback(swap::ConnectionArg),
+    /// Show the generations of a connection and what happened to them
+    #[command(after_long_help = history::EXAMPLES)]
+    History(swap::ConnectionArg),
 }
 
 pub fn run(context: &Context, verb: PluginVerb) -> Result<ExitCode> {
@@ -33,6 +47,10 @@ pub fn run(context: &Context, verb: PluginVerb) -> Result<ExitCode> {
         PluginVerb::Inspect(args) => inspect::run(context, &args),
         PluginVerb::List => list::run(context),
         PluginVerb::Stamp(args) => stamp::run(context, &args),
+        PluginVerb::Swap(args) => swap::run(context, &args),
+        PluginVerb::Promote(args) => swap::promote(context, &args),
+        PluginVerb::Rollback(args) => swap::roll_back(context, &args),
+        PluginVerb::History(args) => history::run(context, &args),
     }
 }
 

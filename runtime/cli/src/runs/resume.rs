@@ -41,6 +41,7 @@ const RUNS_MAX: usize = 10_000;
 pub fn run(context: &Context, args: &ResumeArgs) -> Result<ExitCode> {
     block_on(async {
         let runtime = context.runtime().await?;
+        crate::run::listen(&runtime);
         let done = match &args.run {
             Some(run) => one(context, &runtime, run, args).await,
             None => all(context, &runtime, args.wait).await,

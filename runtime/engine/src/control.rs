@@ -1,0 +1,274 @@
+//! How another process of the same user talks to a runtime that is open: a socket in the folder of
+//! its store, one request and one answer per connection, each a line of JSON.
+//!
+//! Who may write to the store's folder may do this anyway; the socket is for this user only, and
+//! both the file's mode and the peer's identity are checked.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_core::canary;
+use cofferdam_core::failure::Class;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::activation::Swap;
+use crate::{Error, Runtime};
+
+const SOCKET: &str = "control.sock";
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
+/// Requests at the same time; more wait in the socket's queue.
+const REQUESTS_MAX: usize = 8;
+/// A peer that connects and says nothing does not hold a place for longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What can be asked of a runtime that is open in another process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// [`Runtime::swap`]; answers a `Swapped`.
+    Swap {
+        /// The connection.
+        connection: String,
+        /// Absolute.
+        artifact: PathBuf,
+        /// Try it on a share of the calls first.
+        canary: Option<canary::Config>,
+        /// Take it although something speaks against it.
+        force: bool,
+    },
+    /// [`Runtime::promote`]; answers `Generations`.
+    Promote {
+        /// The connection.
+        connection: String,
+    },
+    /// [`Runtime::rollback`]; answers `Generations`.
+    Rollback {
+        /// The connection.
+        connection: String,
+    },
+    /// [`Runtime::generations`] and [`Runtime::history`]; answers a `GenerationsHistory`.
+    History {
+        /// The connection.
+        connection: String,
+    },
+    /// [`Runtime::connections`]; answers a list of `ConnectionState`.
+    Connections,
+}
+
+/// The generations of a connection and what happened to them, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationsHistory {
+    /// Which generation does what.
+    pub generations: crate::Generations,
+    /// What happened.
+    pub history: Vec<crate::HistoryRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Answer {
+    Ok(Value),
+    #[serde(rename_all = "camelCase")]
+    Err {
+        message: String,
+        class: Class,
+        is_storage: bool,
+    },
+}
+
+impl Runtime {
+    /// Performs a request as if it had come from another process.
+    ///
+    /// # Errors
+    /// Those of the function that the request names.
+    pub async fn perform(&self, request: Request) -> Result<Value, Error> {
+        let value = match request {
+            Request::Swap {
+                connection,
+                artifact,
+                canary,
+                force,
+            } => {
+                let swap = Swap {
+                    artifact,
+                    canary,
+                    force,
+                };
+                json!(self.swap(&connection, swap).await?)
+            }
+            Request::Promote { connection } => json!(self.promote(&connection).await?),
+            Request::Rollback { connection } => json!(self.rollback(&connection).await?),
+            Request::History { connection } => json!(GenerationsHistory {
+                generations: self.generations(&connection)?,
+                history: self.history(&connection)?,
+            }),
+            Request::Connections => json!(self.connections()),
+        };
+        Ok(value)
+    }
+
+    /// Lets other processes of this user ask things of this runtime, until it is shut down; see
+    /// [`ask`]. Only a runtime whose store has a folder can be asked.
+    ///
+    /// # Errors
+    /// [`Error::Control`] if the socket cannot be made. The runtime works all the same.
+    pub fn listen(&self) -> Result<(), Error> {
+        let Some(store) = self.store_path() else {
+            return Ok(());
+        };
+        let path = socket_path(store);
+        let listener = bind(&path).map_err(|source| Error::Control {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let runtime = self.clone();
+        self.spawn_until_closing(async move { runtime.serve(&listener, &path).await });
+        Ok(())
+    }
+
+    async fn serve(&self, listener: &UnixListener, path: &Path) {
+        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let closing = self.closing();
+        loop {
+            let accepted = tokio::select! {
+                () = closing.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                break;
+            };
+            match accepted {
+                Ok((stream, _)) if is_same_user(&stream, path) => {
+                    let runtime = self.clone();
+                    self.spawn_until_closing(async move {
+                        // A peer that goes away has its answer in the store.
+                        let _ = runtime.answer(stream).await;
+                        drop(place);
+                    });
+                }
+                Ok(_) => tracing::warn!("another user asked at the control socket; refused"),
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket failed");
+                    tokio::time::sleep(REQUEST_TIMEOUT / 10).await;
+                }
+            }
+        }
+        let _ = std::fs::remove_file(path);
+    }
+
+    async fn answer(&self, stream: UnixStream) -> io::Result<()> {
+        let (read, mut write) = stream.into_split();
+        let mut line = String::new();
+        let mut reader = BufReader::new(read.take(REQUEST_BYTES_MAX));
+        tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await??;
+        let answer = match serde_json::from_str::<Request>(&line) {
+            Ok(request) => match self.perform(request).await {
+                Ok(value) => Answer::Ok(value),
+                Err(error) => Answer::Err {
+                    message: error.to_string(),
+                    class: error.class(),
+                    is_storage: error.is_storage(),
+                },
+            },
+            Err(error) => Answer::Err {
+                message: format!("CD0274: the request cannot be understood: {error}"),
+                class: Class::InvalidInput,
+                is_storage: false,
+            },
+        };
+        let mut text = serde_json::to_vec(&answer)?;
+        text.push(b'\n');
+        write.write_all(&text).await
+    }
+}
+
+/// Asks the process that has this store open. `None` if nobody listens: no process has it open, or
+/// one that does not [`Runtime::listen`].
+///
+/// # Errors
+/// [`Error::Remote`] with what the other process refused, [`Error::Control`] if it went away
+/// without an answer: what was asked for may have happened.
+pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error> {
+    let path = socket_path(store);
+    let stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(error) if is_nobody(&error) => return Ok(None),
+        Err(source) => {
+            return Err(Error::Control {
+                path: path.display().to_string(),
+                source,
+            });
+        }
+    };
+    let answer = exchange(stream, request)
+        .await
+        .map_err(|source| Error::Control {
+            path: path.display().to_string(),
+            source,
+        })?;
+    match answer {
+        Answer::Ok(value) => Ok(Some(value)),
+        Answer::Err {
+            message,
+            class,
+            is_storage,
+        } => Err(Error::Remote {
+            message,
+            class,
+            is_storage,
+        }),
+    }
+}
+
+async fn exchange(stream: UnixStream, request: &Request) -> io::Result<Answer> {
+    let (read, mut write) = stream.into_split();
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    write.write_all(&text).await?;
+    let mut answer = Vec::new();
+    let mut reader = BufReader::new(read.take(ANSWER_BYTES_MAX));
+    reader.read_until(b'\n', &mut answer).await?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+    )
+}
+
+fn socket_path(store: &Path) -> PathBuf {
+    store.join(SOCKET)
+}
+
+/// What a process that was killed left is in the way; nobody else listens there, since the store's
+/// lock is ours.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The socket's file is ours; who connects has to be us, too.
+fn is_same_user(stream: &UnixStream, path: &Path) -> bool {
+    let ours = std::fs::metadata(path).map(|metadata| metadata.uid());
+    let theirs = stream.peer_cred().map(|credentials| credentials.uid());
+    matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs || theirs == 0)
+}
