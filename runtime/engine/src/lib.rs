@@ -37,6 +37,7 @@ mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
+mod trust;
 mod view;
 
 pub use archive::{Archive, StoreReport};
@@ -46,6 +47,7 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_host::{PublicKey, Trust};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
-use cofferdam_host::{Host, HostOptions, Services};
+use cofferdam_host::{Artifact, Host, HostOptions, Services};
 use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -22,8 +22,9 @@ use crate::definition::Definition;
 use crate::kv::StoreKv;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
+use crate::trust::Unsigned;
 use crate::view::RunView;
-use crate::{Error, drain, query, scheduler};
+use crate::{Error, drain, query, scheduler, trust};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +61,7 @@ pub struct RuntimeBuilder {
 pub(crate) struct Inner {
     pub store: Arc<dyn JournalStore>,
     pub connections: Connections,
+    pub unsigned: Unsigned,
     pub durability: Durability,
     pub closing: CancellationToken,
     pub timers_changed: Notify,
@@ -140,14 +142,16 @@ impl RuntimeBuilder {
             }),
         };
         let config = self.config;
-        let (config, connections) = off_thread(move || {
-            let connections = connect(&config, &host, &services)?;
-            Ok((config, connections))
+        let (config, connections, unsigned) = off_thread(move || {
+            let mut unsigned = Unsigned::new();
+            let connections = connect(&config, &host, &services, &mut unsigned)?;
+            Ok((config, connections, unsigned))
         })
         .await?;
         let inner = Arc::new(Inner {
             store,
             connections,
+            unsigned,
             durability: config.durability(),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
@@ -180,14 +184,25 @@ async fn off_thread<T: Send + 'static>(
         .unwrap_or(Err(Error::ShuttingDown))
 }
 
-fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connections, Error> {
+fn connect(
+    config: &Config,
+    host: &Host,
+    services: &Services,
+    unsigned: &mut Unsigned,
+) -> Result<Connections, Error> {
     let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
     let mut connections = Connections::new();
     for connection in config.connections() {
         let path = connection.resolve_plugin()?;
-        let plugin = match plugins.get(&path) {
-            Some(plugin) => plugin.clone(),
-            None => host.load(cofferdam_host::Artifact::read(&path)?)?,
+        let trust = config.trust(connection);
+        // Judged for each connection, and before anything is compiled.
+        let plugin = if let Some(plugin) = plugins.get(&path) {
+            trust::judge(plugin.artifact(), &trust, unsigned)?;
+            plugin.clone()
+        } else {
+            let artifact = Artifact::read(&path)?;
+            trust::judge(&artifact, &trust, unsigned)?;
+            host.load(artifact)?
         };
         plugins.insert(path, plugin.clone());
         let generation =
@@ -388,6 +403,12 @@ impl Runtime {
             .values()
             .map(|slot| slot.state())
             .collect()
+    }
+
+    /// The plugins that run although no trusted key vouches for them, because the configuration
+    /// says `allow-unsigned`; by name, in order.
+    pub fn unsigned_plugins(&self) -> impl Iterator<Item = &str> {
+        self.inner.unsigned.iter().map(String::as_str)
     }
 
     /// How many runs are held in memory.

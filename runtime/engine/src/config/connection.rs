@@ -36,6 +36,7 @@ pub struct Connection {
     pub(super) limits: Limited,
     pub(super) binding: Binding,
     pub(super) breaker: breaker::Config,
+    pub(super) allow_unsigned: Option<bool>,
     pub(super) place: Place,
     /// `[plugins] dir`.
     pub(super) plugins_dir: Option<Arc<PathBuf>>,
@@ -91,6 +92,7 @@ impl Connection {
             limits: Limited::default(),
             binding: Binding::default(),
             breaker: breaker::Config::default(),
+            allow_unsigned: None,
             plugins_dir: None,
         }
     }
@@ -168,6 +170,13 @@ impl Connection {
     /// When the breaker opens and closes.
     pub fn with_breaker(mut self, breaker: breaker::Config) -> Self {
         self.breaker = breaker;
+        self
+    }
+
+    /// Whether this connection's plugin may be one that no trusted key vouches for, whatever the
+    /// configuration says for all.
+    pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
+        self.allow_unsigned = Some(allow);
         self
     }
 
