@@ -199,7 +199,7 @@ mod tests {
             .collect();
         for (text, says) in [
             (String::new(), "no signature in it"),
-            ("hello".to_owned(), "p.sig:1: this is no signature"),
+            ("hello".to_owned(), "p.sig:1`: this is no signature"),
             (line.replace("-v1", "-v2"), "later version"),
             (format!("{line} more"), "three words"),
             (line.replace(' ', "  "), "three words"),

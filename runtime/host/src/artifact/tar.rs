@@ -302,12 +302,19 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_of_a_header_is_noticed() {
+    fn no_changed_bit_of_a_header_changes_what_is_read() {
         let archive = write(&files());
+        let meant = read(&archive).unwrap();
         for bit in 0..BLOCK_BYTES * 8 {
             let mut changed = archive.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&changed).is_err(), "bit {bit}");
+            // The checksum itself may be written with spaces for leading zeros.
+            let is_same = read(&changed).is_ok_and(|read| read == meant);
+            let in_checksum = CHECKSUM.contains(&(bit / 8));
+            assert!(
+                read(&changed).is_err() || (is_same && in_checksum),
+                "bit {bit}"
+            );
         }
     }
 }
