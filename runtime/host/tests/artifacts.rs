@@ -224,7 +224,7 @@ fn a_signature_of_something_else_is_refused_whatever_is_allowed() {
 
     let altered = stamp(
         &wat::component("", "", "", "(drop (i32.const 1))"),
-        &r#"{"name":"by-hand","version":"1.0.0","actions":{}}"#.to_owned(),
+        r#"{"name":"by-hand","version":"1.0.0","actions":{}}"#,
         None,
     );
     write("plugin.wasm", &altered.unwrap());

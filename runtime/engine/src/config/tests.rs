@@ -153,6 +153,7 @@ fn an_empty_configuration_has_defaults() {
 
 #[test]
 fn unsigned_plugins_are_allowed_for_all_for_one_or_for_all_but_one() {
+    const BOTH: &str = "[connections.a]\nplugin = 'x'\n[connections.b]\nplugin = 'x'\n";
     let allows = |text: &str| {
         let config = parse(text).unwrap();
         let allows = |name| {
@@ -162,7 +163,6 @@ fn unsigned_plugins_are_allowed_for_all_for_one_or_for_all_but_one() {
         };
         (allows("a"), allows("b"))
     };
-    const BOTH: &str = "[connections.a]\nplugin = 'x'\n[connections.b]\nplugin = 'x'\n";
     assert_eq!(allows(BOTH), (false, false));
     assert_eq!(
         allows(&format!("plugins.allow-unsigned = true\n{BOTH}")),

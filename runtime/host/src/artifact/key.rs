@@ -25,7 +25,7 @@ const PUBLIC_PREFIX: &str = "ed25519:";
 const PRIVATE_PREFIX: &str = "ed25519-private:";
 
 /// The `y` of the points of small order (1, 2, 4 and 8). Anybody can forge signatures that verify
-/// under such a key; see Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020), table 1.
+/// under such a key; see "Taming the many `EdDSAs`" (Chalkias, Garillot, Nikolaenko 2020), table 1.
 const WEAK: [[u8; KEY_BYTES]; 5] = {
     let mut one = [0; KEY_BYTES];
     one[0] = 1;

@@ -243,7 +243,8 @@ impl Artifact {
 
     /// The signatures as the file beside a component that is not packed holds them.
     pub fn signature_text(&self) -> String {
-        self.signatures.iter().map(|s| format!("{s}\n")).collect()
+        let lines: Vec<String> = self.signatures.iter().map(Signature::to_string).collect();
+        lines.iter().flat_map(|line| [line, "\n"]).collect()
     }
 
     /// Whether every signature is one of this plugin. Says nothing about who signed.

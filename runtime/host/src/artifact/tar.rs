@@ -150,7 +150,7 @@ impl<'a> Entry<'a> {
                 .split('/')
                 .all(|part| !matches!(part, "" | "." | ".."));
         // Tar names the packed folder itself `./`.
-        if !is_plain && !(is_folder && name.is_empty()) {
+        if !(is_plain || is_folder && name.is_empty()) {
             return Err(format!("`{shown}` leads out of the package"));
         }
         let size = octal(&block[SIZE])
