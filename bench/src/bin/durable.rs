@@ -149,6 +149,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
     let folder = tempfile::tempdir()?;
     let config = Config::new()
         .with_plugins_dir(plugins()?)
+        .with_allow_unsigned(true)
         .with_store(folder.path().join("store"))
         .with_durability(durability)
         .with_connection(Connection::new("phone", "normalize"));

@@ -103,7 +103,9 @@ impl Stage {
             let plugin = self.good[0].display().to_string();
             Connection::new(format!("c{n}"), &plugin)
         };
-        let config = Config::new().with_store(folder.join("store"));
+        let config = Config::new()
+            .with_allow_unsigned(true)
+            .with_store(folder.join("store"));
         (0..CONNECTIONS).fold(config, |config, n| config.with_connection(connection(n)))
     }
 

@@ -10,6 +10,7 @@ use cofferdam::Config;
 use cofferdam::config::Connection;
 use cofferdam_host::{
     Artifact, Call, ConnectionSpec, LogLevel, LogLine, MemoryKv, Outcome, Plugin, Secret, Services,
+    Trust,
 };
 use serde_json::{Value, json};
 
@@ -79,7 +80,9 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let path = plugin::locate(&config, &args.plugin)?;
     let host = Context::host(&config)?;
-    let plugin = plugin::described(host.load(Artifact::read(&path)?)?)?;
+    let artifact = Artifact::read(&path)?;
+    trust(args, &config).judge(&artifact)?;
+    let plugin = plugin::described(host.load(artifact)?)?;
     check_action(&plugin, &args.action)?;
     let spec = spec(args, &config, &plugin)?;
     let timeout = spec.limits.timeout;
@@ -101,6 +104,23 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     };
     let outcome = block_on(async { Ok(connection.invoke(call).await) })?;
     tell(context, args, &outcome)
+}
+
+/// A plugin that gets what a connection has needs what the connection's plugin needs. Any other gets
+/// what the command line gives it, and may be unsigned; a signature that does not fit is refused.
+fn trust(args: &CallArgs, config: &Config) -> Trust {
+    match args
+        .connection
+        .as_deref()
+        .map(|name| config.connection(name))
+    {
+        Some(Some(connection)) => config.trust(connection),
+        // That there is none is told where it is looked up.
+        Some(None) | None => Trust {
+            allow_unsigned: true,
+            ..config.trust_default().clone()
+        },
+    }
 }
 
 /// What is missing is given on the command line here, not in a file.

@@ -90,7 +90,8 @@ impl Context {
     pub fn config(&self) -> Result<Config> {
         let config = match &self.config {
             Some(path) => Config::load(path).map_err(Error::from)?,
-            None => Config::default(),
+            // What is used without a configuration was named on the command line.
+            None => Config::default().with_allow_unsigned(true),
         };
         let configured = config.store_path().map(Path::to_owned);
         let data = self
@@ -127,7 +128,7 @@ impl Context {
     /// A runtime on a store that is there: for verbs that go on with runs.
     pub async fn runtime(&self) -> Result<Runtime> {
         self.store_is_there()?;
-        Ok(Runtime::open(self.config()?).await?)
+        open(self.config()?).await
     }
 
     /// Refuses a store that is not there, which would else be made.
@@ -150,6 +151,19 @@ impl Context {
         };
         Ok(Host::new(options)?)
     }
+}
+
+/// Opens a runtime, and says which plugins nobody vouches for.
+pub async fn open(config: Config) -> Result<Runtime> {
+    let runtime = Runtime::open(config).await?;
+    let unsigned = runtime.unsigned_plugins();
+    if !unsigned.is_empty() {
+        eprintln!(
+            "warning: not signed by a trusted key, and let in by allow-unsigned: {}",
+            unsigned.join(", ")
+        );
+    }
+    Ok(runtime)
 }
 
 /// Runs a future to its end.

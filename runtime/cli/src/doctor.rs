@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use cofferdam::config::Connection;
 use cofferdam::{Archive, Config, StoreReport};
-use cofferdam_host::{Health, HealthStatus, Host, MemoryKv, Services};
+use cofferdam_host::{Artifact, Health, HealthStatus, Host, MemoryKv, Services, Signer};
 use serde::Serialize;
 
 use crate::context::{Context, block_on};
@@ -182,8 +182,18 @@ fn connections(
             ));
             continue;
         }
-        let made = match make(connection, host) {
-            Ok(made) => made,
+        let made = match make(connection, config, host) {
+            Ok((made, signer)) => {
+                if !signer.is_trusted() {
+                    findings.push(Finding::new(
+                        Verdict::Warn,
+                        what.clone(),
+                        format!("its plugin is {signer}, and let in by allow-unsigned"),
+                        "sign it with `cofferdam plugin sign`, and name the key in `[plugins] trusted-keys`",
+                    ));
+                }
+                made
+            }
             Err(error) => {
                 findings.push(Finding::fail(what, &error));
                 continue;
@@ -202,18 +212,29 @@ fn connections(
     Ok(())
 }
 
-fn make(connection: &Connection, host: &Host) -> Result<cofferdam_host::Connection, String> {
+fn make(
+    connection: &Connection,
+    config: &Config,
+    host: &Host,
+) -> Result<(cofferdam_host::Connection, Signer), String> {
     let path = connection
         .resolve_plugin()
         .map_err(|error| error.to_string())?;
     let coded = |error: &cofferdam_host::Error| format!("{}: {error}", error.code());
-    let plugin = plugin::load(host, &path).map_err(|error| coded(&error))?;
+    let artifact = Artifact::read(&path).map_err(|error| coded(&error))?;
+    // Before anything of it is run: it is about to be asked how it is.
+    let signer = config
+        .trust(connection)
+        .judge(&artifact)
+        .map_err(|error| coded(&error))?;
+    let plugin = host.load(artifact).map_err(|error| coded(&error))?;
     let services = Services {
         kv: Arc::new(MemoryKv::default()),
     };
-    plugin
+    let made = plugin
         .connect(connection.spec_for(plugin.manifest()), services)
-        .map_err(|error| coded(&error))
+        .map_err(|error| coded(&error))?;
+    Ok((made, signer))
 }
 
 fn asked(what: String, health: Result<Health, cofferdam::Failure>) -> Finding {

@@ -43,7 +43,7 @@ fn a_configured_plugin_that_is_none_stops_the_run_before_it_begins() {
     sandbox.file("bad.wasm", CORE_MODULE);
     sandbox.file(
         "cofferdam.toml",
-        "[connections.crm]\nplugin = './bad.wasm'\n",
+        "plugins.allow-unsigned = true\n[connections.crm]\nplugin = './bad.wasm'\n",
     );
     sandbox.file("w.yaml", common::GREET);
     let done = sandbox.run(&["run", "w.yaml"]).exits(2);

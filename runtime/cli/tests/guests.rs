@@ -132,7 +132,7 @@ fn a_parked_run_waits_with_3_and_goes_on_when_resumed() {
     sandbox.file(
         "cofferdam.toml",
         format!(
-            "[connections.http]\nplugin = 'http'\ngrants.http = ['{url}']\nretry.attempts = 1\n\
+            "plugins.allow-unsigned = true\n[connections.http]\nplugin = 'http'\ngrants.http = ['{url}']\nretry.attempts = 1\n\
          breaker.wait-duration-in-open-state = '100ms'\n"
         ),
     );
@@ -311,7 +311,7 @@ fn a_connections_settings_and_grants_apply_to_a_call() {
     let url = server(r#"{"open": true}"#);
     sandbox.file(
         "cofferdam.toml",
-        format!("[connections.web]\nplugin = 'http'\ngrants.http = ['{url}']\n"),
+        format!("plugins.allow-unsigned = true\n[connections.web]\nplugin = 'http'\ngrants.http = ['{url}']\n"),
     );
     let input = json!({"url": format!("{url}/")}).to_string();
     let done = sandbox

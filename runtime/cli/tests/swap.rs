@@ -19,7 +19,7 @@ impl Stage {
         let sandbox = Sandbox::new();
         let plugin = plugins().join("normalize");
         let config = format!(
-            "[connections.phones]\nplugin = {:?}\n",
+            "[plugins]\nallow-unsigned = true\n[connections.phones]\nplugin = {:?}\n",
             plugin.display().to_string()
         );
         sandbox.file("cofferdam.toml", config);

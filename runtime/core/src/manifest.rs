@@ -10,6 +10,15 @@ use serde::{Deserialize, Serialize};
 /// Custom section of a component that holds its manifest as TOML text.
 pub const SECTION: &str = "cofferdam:manifest";
 
+/// No manifest is longer; whoever lists more hosts than that should grant by suffix.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 10;
+/// Characters of the description, of the licence, and of each author.
+const TEXT_CHARS_MAX: usize = 1_000;
+/// A longer list of authors belongs into a file of its own.
+const AUTHORS_MAX: usize = 64;
+/// Characters of a version.
+const VERSION_LEN_MAX: usize = 128;
+
 /// The version of the contract that a manifest without `wit` is written for.
 const WIT_DEFAULT: &str = "1.0";
 
@@ -132,6 +141,17 @@ impl Manifest {
     /// # Errors
     /// [`Error`] names the file, the line and column or the key, and what to write instead.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        if text.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(Error::Shape {
+                origin: origin.to_owned(),
+                line: 1,
+                column: 1,
+                reason: format!(
+                    "the manifest has {} bytes, and at most {MANIFEST_BYTES_MAX} are taken",
+                    text.len()
+                ),
+            });
+        }
         let manifest: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = place(text, error.span().map_or(0, |span| span.start));
             Error::Shape {
@@ -159,10 +179,29 @@ impl Manifest {
             Err(Error::Value {
                 origin: origin.to_owned(),
                 key,
-                value: value.to_owned(),
+                value: value
+                    .chars()
+                    .take(TEXT_CHARS_MAX)
+                    .collect::<String>()
+                    .escape_debug()
+                    .to_string(),
                 remedy,
             })
         };
+        let texts = [
+            ("description", &self.description),
+            ("license", &self.license),
+        ];
+        let authors = self.authors.iter().map(|author| ("authors", author));
+        for (key, text) in texts.into_iter().chain(authors) {
+            if !is_line(text) {
+                return refuse(key, text, "write one line of at most 1000 characters");
+            }
+        }
+        if self.authors.len() > AUTHORS_MAX {
+            let count = format!("{} authors", self.authors.len());
+            return refuse("authors", &count, "name at most 64, or a group");
+        }
         if !is_name(&self.name) {
             return refuse(
                 "name",
@@ -250,7 +289,18 @@ fn is_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+/// Fit for a terminal and for a registry: what moves a cursor is not.
+fn is_line(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
+}
+
+/// A semantic version. Only the characters that it may consist of, since it is part of what is
+/// signed.
 fn is_version(version: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+');
+    if version.len() > VERSION_LEN_MAX || !version.bytes().all(is_plain) {
+        return false;
+    }
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let parts: Vec<&str> = core.split('.').collect();
     parts.len() == 3 && parts.iter().all(|part| part.parse::<u64>().is_ok())
@@ -322,6 +372,41 @@ timeout = "1m"
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn texts_fit_a_line_and_a_terminal() {
+        for (line, key) in [
+            ("description = \"one\\ntwo\"", "description"),
+            ("license = \"\\u001b[2J\"", "license"),
+            ("authors = [\"Ada\", \"a\\tb\"]", "authors"),
+        ] {
+            let text = format!("{line}\n{GOOD}");
+            let message = Manifest::parse(&text, "p.toml").unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("p.toml: `{key} = ")),
+                "{message}"
+            );
+            assert!(!message.contains(char::is_control), "{message:?}");
+        }
+        let long = format!(
+            "description = \"{}\"\n{GOOD}",
+            "x".repeat(TEXT_CHARS_MAX + 1)
+        );
+        assert!(Manifest::parse(&long, "p.toml").is_err());
+        let many = format!("authors = [{}]\n{GOOD}", "\"x\",".repeat(AUTHORS_MAX + 1));
+        assert!(Manifest::parse(&many, "p.toml").is_err());
+        let huge = format!("# {}\n{GOOD}", "x".repeat(MANIFEST_BYTES_MAX as usize));
+        let message = Manifest::parse(&huge, "p.toml").unwrap_err().to_string();
+        assert!(message.contains("65536"), "{message}");
+    }
+
+    #[test]
+    fn a_version_is_one_word() {
+        for version in ["1.0.0-\\nx", "1.0.0 beta", "1.0.0-ü", "1.0.0+\\u0000"] {
+            assert!(Manifest::parse(&GOOD.replace("1.2.0", version), "p.toml").is_err());
+        }
+        assert!(Manifest::parse(&GOOD.replace("1.2.0", "1.0.0-rc.1+b7"), "p.toml").is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one way by which a generation comes into service, whoever asks: the start, the command
 //! line, an embedding program, the file watch.
 //!
-//! Read → static check of imports against the contract and the grants → compile → compare the
+//! Read → signature → static check of imports against the contract and the grants → compile → compare the
 //! descriptor with that of the generation that serves → ask the new one's `check` → keep a copy
 //! → commit the row → publish. Whatever fails, the old generation stays and the reason is told and
 //! kept. A crash before the commit leaves the old generation in service, one after it the new one.
@@ -12,8 +12,9 @@ use std::sync::Arc;
 use cofferdam_core::canary::{self, Canary, Verdict};
 use cofferdam_core::compatibility::{self, Change};
 use cofferdam_core::failure::{Class, Failure};
-use cofferdam_host::{Artifact, HealthStatus, Host, Plugin, Services};
+use cofferdam_host::{Artifact, HealthStatus, Host, Plugin, Services, Trust};
 use cofferdam_store::{Batch, JournalStore};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -23,6 +24,7 @@ use crate::generations::{Generation, GenerationRow, Generations, Lineup, Trial};
 use crate::history::{self, Happening, HistoryRow, StateRow, TrialRow};
 use crate::runtime::{Inner, now_ms, off_thread};
 use crate::shelf::Shelf;
+use crate::trust::{self, Unsigned};
 
 /// What is to take the place of the generation that serves.
 #[derive(Debug, Clone)]
@@ -50,12 +52,25 @@ pub(crate) struct Workshop {
     pub host: Host,
     pub services: Services,
     pub shelf: Shelf,
+    pub unsigned: Mutex<Unsigned>,
 }
 
 impl Workshop {
-    /// Reads, checks and compiles a plugin. Blocks.
-    pub fn admit(&self, path: &Path) -> Result<Plugin, Error> {
-        Ok(self.host.load(Artifact::read(path)?)?)
+    /// Reads, judges, checks and compiles a plugin. Blocks.
+    pub fn load(&self, trust: &Trust, path: &Path) -> Result<Plugin, Error> {
+        let artifact = Artifact::read(path)?;
+        self.judge(trust, &artifact)?;
+        Ok(self.host.load(artifact)?)
+    }
+
+    /// Asks whether somebody vouches for a plugin.
+    pub fn judge(&self, trust: &Trust, artifact: &Artifact) -> Result<(), Error> {
+        trust::judge(artifact, trust, &mut self.unsigned.lock()).map(|_signer| ())
+    }
+
+    /// Plugins that only `allow-unsigned` has let in, by name.
+    pub fn unsigned(&self) -> Vec<String> {
+        self.unsigned.lock().iter().cloned().collect()
     }
 
     /// Joins a plugin with what is configured for the connection.
@@ -78,6 +93,7 @@ impl Workshop {
         &self,
         store: &dyn JournalStore,
         connection: &config::Connection,
+        trust: &Trust,
         configured: &Plugin,
         path: &Path,
         mut batch: Batch,
@@ -91,7 +107,7 @@ impl Workshop {
             Some(state) if state.configured != fingerprint => {
                 Some("the configuration names another plugin than before".to_owned())
             }
-            Some(state) => match self.resume(connection, configured, state) {
+            Some(state) => match self.resume(connection, trust, configured, state) {
                 Ok(lineup) => return Ok((slot(connection, lineup), batch)),
                 Err(error) => {
                     tracing::error!(connection = name, %error, "the generation that served cannot be loaded; serving what is configured");
@@ -116,6 +132,7 @@ impl Workshop {
     fn resume(
         &self,
         connection: &config::Connection,
+        trust: &Trust,
         configured: &Plugin,
         state: &StateRow,
     ) -> Result<Lineup, Error> {
@@ -126,7 +143,7 @@ impl Workshop {
                     connection: connection.name().to_owned(),
                     number: row.number,
                 })?;
-                self.admit(&kept)?
+                self.load(trust, &kept)?
             } else {
                 configured.clone()
             };
@@ -230,7 +247,7 @@ async fn try_swap(
     };
     state.next = number + 1;
     if by_config {
-        state.configured = fingerprint_of(inner, &swap.artifact).await?;
+        state.configured = history::fingerprint(candidate.connection.plugin());
     }
     let what = match swap.canary {
         None => Happening::Activated,
@@ -264,16 +281,12 @@ async fn candidate(
     let (inner, name, path) = (Arc::clone(inner), slot.name.clone(), path.to_owned());
     off_thread(move || {
         let connection = configured(&inner.config, &name)?;
-        let plugin = inner.workshop.admit(&path)?;
+        let trust = inner.config.trust(connection);
+        let plugin = inner.workshop.load(&trust, &path)?;
         let row = row_of(&plugin, number, &path, false);
         inner.workshop.join(connection, &plugin, row)
     })
     .await
-}
-
-async fn fingerprint_of(inner: &Arc<Inner>, path: &Path) -> Result<String, Error> {
-    let (inner, path) = (Arc::clone(inner), path.to_owned());
-    off_thread(move || Ok(history::fingerprint(&inner.workshop.admit(&path)?))).await
 }
 
 fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a config::Connection, Error> {
@@ -351,7 +364,9 @@ async fn keep(
         let Some(kept) = (inner.workshop.shelf).keep(&name, candidate.row.number, &path)? else {
             return Ok(candidate);
         };
-        let (copy, original) = (inner.workshop.admit(&kept)?, candidate.connection.plugin());
+        let trust = inner.config.trust(configured(&inner.config, &name)?);
+        let copy = inner.workshop.load(&trust, &kept)?;
+        let original = candidate.connection.plugin();
         if history::fingerprint(&copy) != history::fingerprint(original) {
             let path = path.display().to_string();
             return Err(Error::Moved { path });

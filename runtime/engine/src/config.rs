@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
 pub use connection::Connection;
@@ -34,6 +35,7 @@ pub struct Config {
     workflows_dir: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
+    trust: Trust,
     connections: Vec<Connection>,
 }
 
@@ -101,7 +103,8 @@ impl Config {
             }
         }
         if let Some(plugins) = root.section("plugins")? {
-            plugins.only(&["dir", "cache", "watch"])?;
+            plugins.only(&["dir", "cache", "trusted-keys", "allow-unsigned", "watch"])?;
+            config.trust = read::trust(&plugins)?;
             config.watch = plugins.get("watch").map_or(Ok(false), |item| item.bool())?;
             config.cache_dir = folder(&plugins, "cache")?;
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
@@ -159,6 +162,20 @@ impl Config {
     /// Whether plugins are swapped in when their files are written.
     pub fn watches_plugins(&self) -> bool {
         self.watch
+    }
+
+    /// Lets plugins in that one of these keys has signed; without any, and without
+    /// [`Config::with_allow_unsigned`], no plugin is let in.
+    pub fn with_trusted_keys(mut self, keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        self.trust.keys = keys.into_iter().collect();
+        self
+    }
+
+    /// Lets plugins in that no trusted key vouches for, and tells so at each start; default false.
+    /// A signature that does not fit its plugin is refused all the same.
+    pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
+        self.trust.allow_unsigned = allow;
+        self
     }
 
     /// Looks workflows that others run up in this folder.
@@ -251,6 +268,21 @@ impl Config {
         self.connections
             .iter()
             .find(|connection| connection.name == name)
+    }
+
+    /// Who may vouch for the plugin of a connection.
+    pub fn trust(&self, connection: &Connection) -> Trust {
+        Trust {
+            keys: self.trust.keys.clone(),
+            allow_unsigned: connection
+                .allow_unsigned
+                .unwrap_or(self.trust.allow_unsigned),
+        }
+    }
+
+    /// Who may vouch for plugins, where a connection says nothing of its own.
+    pub fn trust_default(&self) -> &Trust {
+        &self.trust
     }
 
     /// The folders in which plugins are looked up, in order; some may not exist.

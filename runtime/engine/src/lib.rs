@@ -44,6 +44,7 @@ mod runner;
 mod runtime;
 mod scheduler;
 mod shelf;
+mod trust;
 mod view;
 
 pub use activation::{Swap, Swapped};
@@ -57,6 +58,7 @@ pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_host::{PublicKey, Trust};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;

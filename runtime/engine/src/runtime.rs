@@ -156,6 +156,7 @@ impl RuntimeBuilder {
             host,
             services,
             shelf: Shelf::new(config.store_path()),
+            unsigned: Mutex::default(),
         };
         let opened = Arc::clone(&store);
         let named = config.connections().map(|c| c.name().to_owned());
@@ -223,11 +224,15 @@ fn connect(
     let mut rows = Batch::new();
     for connection in config.connections() {
         let path = connection.resolve_plugin()?;
+        let trust = config.trust(connection);
         let plugin = match plugins.get(&path) {
-            Some(plugin) => plugin.clone(),
-            None => workshop.admit(&path)?,
+            Some(plugin) => {
+                workshop.judge(&trust, plugin.artifact())?;
+                plugin.clone()
+            }
+            None => workshop.load(&trust, &path)?,
         };
-        let (slot, batch) = workshop.open(store, connection, &plugin, &path, rows)?;
+        let (slot, batch) = workshop.open(store, connection, &trust, &plugin, &path, rows)?;
         rows = batch;
         plugins.insert(path, plugin);
         connections.insert(slot.name.clone(), Arc::new(slot));
@@ -421,6 +426,12 @@ impl Runtime {
             .values()
             .map(|slot| slot.state())
             .collect()
+    }
+
+    /// The plugins that run although no trusted key vouches for them, because the configuration
+    /// says `allow-unsigned`; by name, in order.
+    pub fn unsigned_plugins(&self) -> Vec<String> {
+        self.inner.workshop.unsigned()
     }
 
     /// How many runs are held in memory.

@@ -31,9 +31,13 @@ fn swap(artifact: impl AsRef<Path>) -> Swap {
     }
 }
 
+fn unsigned() -> Config {
+    Config::new().with_allow_unsigned(true)
+}
+
 fn config(plugin: &Path) -> Config {
     let connection = Connection::new("crm", &plugin.display().to_string());
-    Config::new().with_connection(connection.with_on_outage(cofferdam::OnOutage::Fail))
+    unsigned().with_connection(connection.with_on_outage(cofferdam::OnOutage::Fail))
 }
 
 async fn open(config: Config) -> Runtime {
@@ -163,7 +167,7 @@ async fn calls_end_on_the_generation_that_they_began_on() {
         ..Limits::default()
     };
     let connection = Connection::new("crm", &plugins.slow(1001).display().to_string());
-    let config = Config::new().with_connection(connection.with_limits(limits));
+    let config = unsigned().with_connection(connection.with_limits(limits));
     let runtime = open(config).await;
     let go = definition(&runtime);
     let (of_slow, again) = (runtime.clone(), go.clone());
@@ -421,7 +425,7 @@ async fn a_thousand_swaps_under_load_lose_no_call_and_a_quarter_of_them_are_bad(
     let plugins = Plugins::new();
     let first = plugins.good(1000);
     let second = Connection::new("crm", &first.display().to_string());
-    let config = Config::new().with_connection(second.with_on_outage(cofferdam::OnOutage::Fail));
+    let config = unsigned().with_connection(second.with_on_outage(cofferdam::OnOutage::Fail));
     let runtime = open(config).await;
     let go = definition(&runtime);
     let swapping = Arc::new(AtomicBool::new(true));

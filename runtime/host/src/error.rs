@@ -188,6 +188,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The artifact, a signature or a key.
+    #[error(transparent)]
+    Artifact(#[from] crate::artifact::Error),
     /// `describe` failed.
     #[error("`{origin}`: `describe` failed: {failure}")]
     Describe {
@@ -222,6 +225,7 @@ impl Error {
             Self::Engine { .. } => "CD0318",
             Self::Cache { .. } => "CD0319",
             Self::Describe { .. } => "CD0320",
+            Self::Artifact(source) => source.code(),
         }
     }
 }

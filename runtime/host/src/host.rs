@@ -81,15 +81,15 @@ impl Host {
     /// [`Error`] tells what kind of file it is, what it lacks, or what it imports that nobody
     /// provides.
     pub fn load(&self, artifact: Artifact) -> Result<Plugin, Error> {
-        let inspected = inspect(&artifact.component, &artifact.origin)?;
-        if let Some(manifest) = &artifact.manifest {
-            check_manifest(manifest, inspected.descriptor.as_ref(), &artifact.origin)?;
+        let inspected = inspect(artifact.component(), artifact.origin())?;
+        if let Some(manifest) = artifact.manifest() {
+            check_manifest(manifest, inspected.descriptor.as_ref(), artifact.origin())?;
             for capability in capabilities::ALL {
                 if inspected.capabilities.contains(&capability.name())
                     && let Some(line) = capability.unrequested(manifest)
                 {
                     return Err(Error::NotRequested {
-                        origin: artifact.origin,
+                        origin: artifact.origin().to_owned(),
                         capability: capability.name(),
                         line,
                     });

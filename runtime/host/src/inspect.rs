@@ -59,7 +59,9 @@ pub(crate) fn inspect(component: &[u8], origin: &str) -> Result<Inspected, Error
 }
 
 /// The names that the component itself imports and exports.
-fn names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
+pub(crate) fn names(
+    component: &[u8],
+) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(component) {

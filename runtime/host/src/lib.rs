@@ -1,7 +1,8 @@
 //! Cofferdam's chamber: plugins run here, each call in a sandbox of its own, and nothing that a
 //! plugin does can reach another call, another plugin, or anything it was not granted.
 //!
-//! The way of a plugin: [`Artifact::read`] takes its files, [`Host::load`] checks and compiles it
+//! The way of a plugin: [`Artifact::read`] takes its files, [`Trust::judge`] asks who vouches for
+//! them, [`Host::load`] checks and compiles it
 //! without running it, [`Plugin::connect`] joins it with an operator's config, secrets, grants and
 //! limits, and [`Connection::invoke`] performs one action and always returns an [`Outcome`].
 //!
@@ -17,7 +18,7 @@
     reason = "failures and errors are made once for a call or a load, and carry what people need"
 )]
 
-mod artifact;
+pub mod artifact;
 mod bindings;
 mod cache;
 mod call;
@@ -37,7 +38,7 @@ mod scrub;
 mod spec;
 mod verdict;
 
-pub use artifact::{Artifact, COMPONENT_BYTES_MAX, stamp};
+pub use artifact::{Artifact, COMPONENT_BYTES_MAX, PublicKey, Signer, Trust, stamp};
 pub use call::{Call, Health, HealthStatus, LogLevel, LogLine, Outcome, Usage};
 pub use capabilities::kv::{KeyValue, MemoryKv};
 pub use connection::{Connection, Services};

@@ -63,17 +63,14 @@ impl Plugin {
     pub(crate) fn new(host: Host, artifact: Artifact, inspected: Inspected) -> Result<Self, Error> {
         let described = inspected.descriptor.map(Described::new).transpose();
         let described = described.map_err(|source| Error::Descriptor {
-            origin: artifact.origin.clone(),
+            origin: artifact.origin().to_owned(),
             source,
         })?;
-        let wish = artifact
-            .manifest
-            .as_ref()
-            .and_then(|m| m.limits.memory_bytes());
+        let wish = artifact.manifest().and_then(|m| m.limits.memory_bytes());
         let plugin = Self {
             host,
             inner: Arc::new(Inner {
-                digest: digest(&artifact.component),
+                digest: digest(artifact.component()),
                 capabilities: inspected.capabilities,
                 recovery: inspected.recovery,
                 small: OnceLock::new(),
@@ -108,7 +105,7 @@ impl Plugin {
 
     /// What the plugin asks for; `None` for a bare component.
     pub fn manifest(&self) -> Option<&Manifest> {
-        self.inner.artifact.manifest.as_ref()
+        self.inner.artifact.manifest()
     }
 
     /// The host capabilities that its component imports: `log`, `config`, `secrets`, `kv`, `sql`,
@@ -122,9 +119,14 @@ impl Plugin {
         self.inner.recovery
     }
 
+    /// What it was made of.
+    pub fn artifact(&self) -> &Artifact {
+        &self.inner.artifact
+    }
+
     /// Where it came from.
     pub fn origin(&self) -> &str {
-        &self.inner.artifact.origin
+        self.inner.artifact.origin()
     }
 
     /// Its name, or where it came from if it has none.
@@ -240,19 +242,19 @@ impl Described {
 
 impl Loaded {
     fn new(host: &Host, size: Size, plugin: &Inner) -> Result<Self, Error> {
-        let origin = &plugin.artifact.origin;
-        let bytes = &plugin.artifact.component;
+        let origin = plugin.artifact.origin();
+        let bytes = plugin.artifact.component();
         let component = host.inner.compile(size, bytes, &plugin.digest, origin)?;
         let linker = &host.inner.engines.pool(size)?.linker;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| Error::UnknownImport {
-                origin: origin.clone(),
+                origin: origin.to_owned(),
                 import: format!("{error:#}"),
                 remedy: "build it against the contract's version 1.0.0 and WASI 0.2".to_owned(),
             })?;
         let shape = |error: wasmtime::Error| Error::WrongWorld {
-            origin: origin.clone(),
+            origin: origin.to_owned(),
             missing: "cofferdam:connector/connector@1.0.0",
             exports: format!("one with other functions ({error:#})"),
         };

@@ -4,8 +4,7 @@
 
 mod common;
 
-use cofferdam_host::ConnectionSpec;
-use cofferdam_host::HealthStatus;
+use cofferdam_host::{Artifact, ConnectionSpec, HealthStatus};
 use common::{call, connect, host, wat};
 use serde_json::json;
 
@@ -26,10 +25,9 @@ async fn a_call_returns_what_the_guest_returns() {
 
 #[tokio::test]
 async fn what_describe_returns_is_what_was_stamped() {
-    let mut artifact = wat::connector("", "");
-    let stamped = host().load(artifact.clone()).unwrap();
-    artifact.component = wat::component("", "", "", "");
-    let bare = host().load(artifact).unwrap();
+    let stamped = host().load(wat::connector("", "")).unwrap();
+    let bare = Artifact::new(wat::component("", "", "", ""), None, "bare.wasm").unwrap();
+    let bare = host().load(bare).unwrap();
     assert!(bare.descriptor().is_none());
     let described = bare.describe().await.unwrap();
     assert_eq!(Some(&described), stamped.descriptor());

@@ -6,18 +6,12 @@ mod common;
 
 use std::path::Path;
 
-use cofferdam_core::manifest::Manifest;
 use cofferdam_host::{Artifact, ConnectionSpec, Error, Host, HostOptions, Plugin, stamp};
 use common::{call, connect, guest, host, services, unruly_spec, wat};
 use serde_json::json;
 
 fn artifact(component: Vec<u8>, manifest: Option<&str>) -> Artifact {
-    let manifest = manifest.map(|text| Manifest::parse(text, "plugin.toml").unwrap());
-    Artifact {
-        component,
-        manifest,
-        origin: "some.wasm".to_owned(),
-    }
+    Artifact::new(component, manifest, "some.wasm").unwrap()
 }
 
 fn refused(component: Vec<u8>) -> Error {
@@ -102,13 +96,13 @@ fn a_component_that_is_too_large_is_refused_without_reading_it() {
 #[test]
 fn a_folder_and_a_file_with_its_manifest_beside_it_are_the_same_plugin() {
     let folder = tempfile::tempdir().unwrap();
-    let component = wat::connector("", "").component;
+    let component = wat::connector("", "").component().to_owned();
     std::fs::write(folder.path().join("plugin.wasm"), &component).unwrap();
     std::fs::write(folder.path().join("plugin.toml"), MANIFEST).unwrap();
     let by_folder = Artifact::read(folder.path()).unwrap();
     let by_file = Artifact::read(&folder.path().join("plugin.wasm")).unwrap();
-    assert_eq!(by_folder.manifest, by_file.manifest);
-    assert_eq!(by_folder.manifest.unwrap().name, "by-hand");
+    assert_eq!(by_folder.manifest(), by_file.manifest());
+    assert_eq!(by_folder.manifest().unwrap().name, "by-hand");
     std::fs::write(folder.path().join("plugin.toml"), "name = 1").unwrap();
     let error = Artifact::read(folder.path()).unwrap_err();
     assert_eq!(error.code(), "CD0309");
@@ -125,14 +119,14 @@ fn a_manifest_travels_in_the_component_as_well() {
     let descriptor = r#"{"name":"by-hand","version":"1.0.0","actions":{}}"#;
     std::fs::write(&path, stamp(&bare, descriptor, Some(MANIFEST)).unwrap()).unwrap();
     assert_eq!(
-        Artifact::read(&path).unwrap().manifest.unwrap().name,
+        Artifact::read(&path).unwrap().manifest().unwrap().name,
         "by-hand"
     );
 }
 
 #[test]
 fn a_manifest_that_contradicts_the_descriptor_is_refused() {
-    let stamped = wat::connector("", "").component;
+    let stamped = wat::connector("", "").component().to_owned();
     for (from, to, key) in [("by-hand", "other", "name"), ("1.0.0", "1.0.1", "version")] {
         let error = host().load(artifact(stamped.clone(), Some(&MANIFEST.replace(from, to))));
         let Err(error) = error else {

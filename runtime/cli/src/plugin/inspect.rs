@@ -7,8 +7,9 @@ use anyhow::Result;
 use clap::Args;
 use cofferdam_core::descriptor::{Descriptor, Effect};
 use cofferdam_core::manifest::Manifest;
-use cofferdam_host::{Artifact, Plugin};
-use serde_json::json;
+use cofferdam_host::artifact::Signature;
+use cofferdam_host::{Artifact, Plugin, PublicKey, Trust};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output;
@@ -25,7 +26,7 @@ Examples:
 /// What `plugin inspect` takes.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A plugin's name, or the path of a component or its folder
+    /// A plugin's name, or the path of a packed plugin, a component or its folder
     #[arg(value_name = "PATH|NAME")]
     plugin: String,
 }
@@ -34,7 +35,9 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let path = super::locate(&config, &args.plugin)?;
     let host = Context::host(&config)?;
-    let plugin = host.load(Artifact::read(&path)?)?;
+    let artifact = Artifact::read(&path)?;
+    let vouched = Vouched::new(&artifact, config.trust_default());
+    let plugin = host.load(artifact)?;
     let stamped = plugin.descriptor().is_some();
     let plugin = super::described(plugin)?;
     if context.is_json() {
@@ -46,14 +49,15 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
             "imports": plugin.imports(),
             "recovery": plugin.exports_recovery(),
             "path": path,
+            "artifact": vouched.json(),
         }))?;
     } else {
-        output::text(&describe(&plugin, stamped, Style::stdout()))?;
+        output::text(&describe(&plugin, stamped, &vouched, Style::stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(plugin: &Plugin, stamped: bool, style: Style) -> String {
+fn describe(plugin: &Plugin, stamped: bool, vouched: &Vouched, style: Style) -> String {
     let mut text = String::new();
     if let Some(descriptor) = plugin.descriptor() {
         let title = format!("{} {}", descriptor.name, descriptor.version);
@@ -72,11 +76,19 @@ fn describe(plugin: &Plugin, stamped: bool, style: Style) -> String {
             style.warn("not stamped: run `cofferdam plugin stamp` before using it")
         );
     }
-    let _ = writeln!(
-        text,
-        "\nimports   {}",
-        join(plugin.imports().iter().copied())
-    );
+    let _ = writeln!(text, "\npackage   {}", vouched.text(style));
+    if let Some(manifest) = plugin.manifest() {
+        for (what, value) in [
+            ("authors", manifest.authors.join(", ")),
+            ("licence", manifest.license.clone()),
+        ] {
+            if !value.is_empty() {
+                let _ = writeln!(text, "{what}   {value}");
+            }
+        }
+        let _ = writeln!(text, "contract  {}", manifest.wit);
+    }
+    let _ = writeln!(text, "imports   {}", join(plugin.imports().iter().copied()));
     if let Some(manifest) = plugin.manifest() {
         asks(&mut text, manifest);
     } else {
@@ -105,14 +117,72 @@ fn asks(text: &mut String, manifest: &Manifest) {
             lines.push(what.to_owned());
         }
     }
-    for (what, wish) in [
+    let _ = writeln!(text, "asks for  {}", join(lines.iter().map(String::as_str)));
+    let wishes: Vec<String> = [
         ("memory", &manifest.limits.memory),
         ("timeout", &manifest.limits.timeout),
         ("cpu", &manifest.limits.cpu),
-    ] {
-        lines.extend(wish.as_ref().map(|wish| format!("{what} {wish}")));
+    ]
+    .into_iter()
+    .filter_map(|(what, wish)| Some(format!("{what} {}", wish.as_ref()?)))
+    .collect();
+    if !wishes.is_empty() {
+        let _ = writeln!(text, "wishes    {}", wishes.join(", "));
     }
-    let _ = writeln!(text, "asks for  {}", join(lines.iter().map(String::as_str)));
+}
+
+/// What is known of the package, and of those who vouch for it.
+struct Vouched {
+    /// None for what cannot be packed yet.
+    digest: Option<String>,
+    is_packed: bool,
+    /// Key, id, and whether it is trusted.
+    signers: Vec<(PublicKey, String, bool)>,
+    /// Whether every signature is one of this plugin.
+    is_intact: bool,
+}
+
+impl Vouched {
+    fn new(artifact: &Artifact, trust: &Trust) -> Self {
+        let keys = artifact.signatures().iter().map(Signature::key);
+        Self {
+            digest: artifact.digest().ok(),
+            is_packed: artifact.is_packed(),
+            signers: keys
+                .map(|key| (key, key.id(), trust.keys.contains(&key)))
+                .collect(),
+            is_intact: artifact.verify().is_ok(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let signer = |(key, id, trusted): &(PublicKey, String, bool)| json!({"id": id, "key": key.to_string(), "trusted": trusted});
+        json!({
+            "digest": self.digest,
+            "packed": self.is_packed,
+            "signatures": self.signers.iter().map(signer).collect::<Vec<_>>(),
+            "signaturesFit": self.is_intact,
+        })
+    }
+
+    fn text(&self, style: Style) -> String {
+        let digest = self.digest.as_deref().unwrap_or("not one yet");
+        let signed = match self.signers.as_slice() {
+            [] => "not signed".to_owned(),
+            _ if !self.is_intact => {
+                style.bad("a signature is not one of this plugin: do not run it")
+            }
+            signers => {
+                let signer = |(_, id, trusted): &(PublicKey, String, bool)| {
+                    let word = if *trusted { "trusted" } else { "not trusted" };
+                    format!("{id} ({word})")
+                };
+                let list: Vec<String> = signers.iter().map(signer).collect();
+                format!("signed by key {}", list.join(", "))
+            }
+        };
+        format!("{digest}, {signed}")
+    }
 }
 
 fn actions(text: &mut String, descriptor: &Descriptor, style: Style) {

@@ -2,11 +2,10 @@
 //!
 //! Admission never runs guest code to find out what a plugin is; it reads what this verb wrote.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use cofferdam_core::manifest::Manifest;
 use cofferdam_host::{Artifact, Host, HostOptions};
@@ -39,13 +38,19 @@ pub struct StampArgs {
 }
 
 pub fn run(context: &Context, args: &StampArgs) -> Result<ExitCode> {
-    let mut artifact = Artifact::read(&args.component)?;
-    let manifest = manifest(args)?;
-    if let Some((path, text)) = &manifest {
-        let parsed = Manifest::parse(text, &path.display().to_string());
-        artifact.manifest = Some(parsed.map_err(cofferdam_host::Error::from)?);
+    let read = Artifact::read(&args.component)?;
+    if read.is_packed() {
+        return Err(usage(format!(
+            "`{}` is packed, and stamped already\nhelp: stamp the component, then pack it again",
+            args.component.display()
+        )));
     }
-    let component = artifact.component.clone();
+    let manifest = manifest(args)?;
+    let artifact = match &manifest {
+        Some((_, text)) => Artifact::new(read.component().to_owned(), Some(text), read.origin())?,
+        None => read,
+    };
+    let component = artifact.component().to_owned();
     let descriptor = describe(artifact)?;
     let text = serde_json::to_string(&descriptor)?;
     let stamped = cofferdam_host::stamp(
@@ -54,7 +59,7 @@ pub fn run(context: &Context, args: &StampArgs) -> Result<ExitCode> {
         manifest.as_ref().map(|(_, text)| text.as_str()),
     )?;
     let out = args.out.as_deref().unwrap_or(&args.component);
-    write_whole(out, &stamped)?;
+    super::files::replace(out, &stamped)?;
     if context.is_json() {
         output::json(&json!({"out": out, "bytes": stamped.len(), "descriptor": descriptor}))?;
     } else {
@@ -82,6 +87,8 @@ fn manifest(args: &StampArgs) -> Result<Option<(PathBuf, String)>> {
             path.display()
         ))
     })?;
+    // Here, where messages can name the file.
+    Manifest::parse(&text, &path.display().to_string()).map_err(cofferdam_host::Error::from)?;
     Ok(Some((path, text)))
 }
 
@@ -95,32 +102,4 @@ fn describe(artifact: Artifact) -> Result<cofferdam_core::descriptor::Descriptor
         let plugin = host.load(artifact)?;
         Ok(plugin.describe().await?)
     })
-}
-
-/// Writes beside the file and renames, so that nobody reads half of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = || format!("cannot write `{}`", path.display());
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(permissions(path))
-        .tempfile_in(dir)
-        .with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(path)
-        .map_err(|error| error.error)
-        .with_context(failed)?;
-    Ok(())
-}
-
-/// Those of the file that is replaced; else readable by everybody, like what a compiler writes.
-fn permissions(path: &Path) -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    match std::fs::metadata(path) {
-        Ok(metadata) => metadata.permissions(),
-        Err(_) => std::fs::Permissions::from_mode(0o644),
-    }
 }

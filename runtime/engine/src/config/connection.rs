@@ -38,6 +38,7 @@ pub struct Connection {
     pub(super) binding: Binding,
     pub(super) breaker: breaker::Config,
     pub(super) quarantine: quarantine::Config,
+    pub(super) allow_unsigned: Option<bool>,
     pub(super) place: Place,
     /// `[plugins] dir`.
     pub(super) plugins_dir: Option<Arc<PathBuf>>,
@@ -94,6 +95,7 @@ impl Connection {
             binding: Binding::default(),
             breaker: breaker::Config::default(),
             quarantine: quarantine::Config::default(),
+            allow_unsigned: None,
             plugins_dir: None,
         }
     }
@@ -183,6 +185,13 @@ impl Connection {
     /// After how many crashes a generation is held, and for how long.
     pub fn quarantine(&self) -> quarantine::Config {
         self.quarantine
+    }
+
+    /// Whether this connection's plugin may be one that no trusted key vouches for, whatever the
+    /// configuration says for all.
+    pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
+        self.allow_unsigned = Some(allow);
+        self
     }
 
     /// The name by which workflows call it.

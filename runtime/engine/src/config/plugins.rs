@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cofferdam_host::artifact::PACKED_EXTENSION;
+
 use super::document::list;
 use super::error::{Error, Place};
 
@@ -14,18 +16,16 @@ pub const PLUGINS_VARIABLE: &str = "COFFERDAM_PLUGINS";
 pub enum PluginRef {
     /// A name, looked up in the plugin folders.
     Name(String),
-    /// A component, or a folder that holds one.
+    /// A component, a packed plugin, or a folder that holds one.
     Path(PathBuf),
 }
 
 impl PluginRef {
-    /// Reads what `plugin = "…"` means: a path if it contains a slash or ends in `.wasm`, else a
-    /// name. A relative path is relative to `base_dir`.
+    /// Reads what `plugin = "…"` means: a path if it contains a slash or ends in `.wasm` or
+    /// `.cofferdam`, else a name. A relative path is relative to `base_dir`.
     pub fn parse(text: &str, base_dir: &Path) -> Self {
-        let is_path = text.contains(['/', std::path::MAIN_SEPARATOR])
-            || Path::new(text)
-                .extension()
-                .is_some_and(|extension| extension == "wasm");
+        let is_path =
+            text.contains(['/', std::path::MAIN_SEPARATOR]) || is_plugin_file(Path::new(text));
         if is_path {
             Self::Path(base_dir.join(text))
         } else {
@@ -74,13 +74,19 @@ pub(super) fn found(folders: &[PathBuf]) -> BTreeMap<String, PathBuf> {
     found
 }
 
-/// The name of the plugin at a path: a folder with a manifest or a component, or a component.
+/// Whether a name is that of a component or of a packed plugin.
+fn is_plugin_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "wasm" || extension == PACKED_EXTENSION)
+}
+
+/// The name of the plugin at a path: a folder with a manifest, a component or an image layout; a
+/// component; a packed file.
 fn plugin_name(path: &Path) -> Option<String> {
-    let is_folder = path.join("plugin.toml").is_file() || path.join("plugin.wasm").is_file();
-    let is_file = path
-        .extension()
-        .is_some_and(|extension| extension == "wasm")
-        && path.is_file();
+    let is_folder = ["plugin.toml", "plugin.wasm", "oci-layout"]
+        .iter()
+        .any(|file| path.join(file).is_file());
+    let is_file = is_plugin_file(path) && path.is_file();
     let name = if is_folder {
         path.file_name()
     } else if is_file {

@@ -9,7 +9,7 @@ use cofferdam_core::quarantine;
 use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
 use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
-use cofferdam_host::{Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};
+use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
@@ -38,6 +38,7 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
     let section = item.section()?;
     section.only(&[
         "plugin",
+        "allow-unsigned",
         "enabled",
         "backups",
         "on-outage",
@@ -75,11 +76,35 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         binding: binding(&section)?,
         breaker: breaker(&section)?,
         quarantine: quarantine(&section)?,
+        allow_unsigned: section
+            .get("allow-unsigned")
+            .map(|item| item.bool())
+            .transpose()?,
         place: section.place(),
         plugins_dir: defaults.plugins_dir.clone(),
     };
     connection.validate()?;
     Ok(connection)
+}
+
+/// Reads whom `[plugins]` lets vouch for plugins.
+pub(super) fn trust(section: &Section<'_>) -> Result<Trust, Error> {
+    let mut trust = Trust::default();
+    if let Some(list) = section.get("trusted-keys") {
+        for item in list.items()? {
+            let key = PublicKey::parse(item.text()?, "the key").map_err(|error| {
+                item.refuse(
+                    error.to_string(),
+                    "write the line that `cofferdam plugin keygen` printed for the signer",
+                )
+            })?;
+            trust.keys.push(key);
+        }
+    }
+    if let Some(item) = section.get("allow-unsigned") {
+        trust.allow_unsigned = item.bool()?;
+    }
+    Ok(trust)
 }
 
 fn secrets(section: &Section<'_>, enabled: bool) -> Result<Vec<Secret>, Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cofferdam_core::manifest::Manifest;
 use cofferdam_core::retry::Growth;
 use cofferdam_core::workflow::OnOutage;
-use cofferdam_host::SmtpTls;
+use cofferdam_host::{SmtpTls, Trust};
 use serde_json::json;
 
 use super::{Config, Connection, Error, PluginRef};
@@ -28,6 +28,7 @@ path = "data"
 durability = "every-task"
 [plugins]
 dir = "plugins"
+trusted-keys = ["ed25519:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="]
 [limits]
 memory = "32MiB"
 concurrency = 4
@@ -62,6 +63,7 @@ sliding-window-size = 10
 wait-duration-in-open-state = "3s"
 [connections.crm-eu]
 plugin = "./eu/plugin.wasm"
+allow-unsigned = true
 enabled = false
 on-outage = "fail"
 secrets = { X = { env = "NOT_SET" } }
@@ -132,6 +134,10 @@ fn every_key_arrives() {
         &PluginRef::Path(PathBuf::from("/base/./eu/plugin.wasm"))
     );
     assert_eq!(eu.binding_policy().on_outage, OnOutage::Fail);
+    let trust = config.trust(crm);
+    assert_eq!(trust.keys.len(), 1);
+    assert!(!trust.allow_unsigned);
+    assert!(config.trust(eu).allow_unsigned, "and for this one alone");
 }
 
 #[test]
@@ -142,6 +148,32 @@ fn an_empty_configuration_has_defaults() {
         (None, Durability::OutputCommit)
     );
     assert_eq!(config.connections().count(), 0);
+    assert_eq!(config.trust_default(), &Trust::default());
+}
+
+#[test]
+fn unsigned_plugins_are_allowed_for_all_for_one_or_for_all_but_one() {
+    const BOTH: &str = "[connections.a]\nplugin = 'x'\n[connections.b]\nplugin = 'x'\n";
+    let allows = |text: &str| {
+        let config = parse(text).unwrap();
+        let allows = |name| {
+            config
+                .trust(config.connection(name).unwrap())
+                .allow_unsigned
+        };
+        (allows("a"), allows("b"))
+    };
+    assert_eq!(allows(BOTH), (false, false));
+    assert_eq!(
+        allows(&format!("plugins.allow-unsigned = true\n{BOTH}")),
+        (true, true)
+    );
+    assert_eq!(
+        allows(&format!("{BOTH}allow-unsigned = true\n")),
+        (false, true)
+    );
+    let but = format!("plugins.allow-unsigned = true\n{BOTH}allow-unsigned = false\n");
+    assert_eq!(allows(&but), (true, false));
 }
 
 /// Text, code, line, and what the message must contain.
@@ -235,6 +267,54 @@ const BAD: &[Bad] = &[
     ),
     ("[limits]\ntimeout = 30\n", "CD0204", 2, "\"30s\""),
     ("[limits]\nmemory = true\n", "CD0204", 2, "\"64MiB\""),
+    (
+        "[plugins]\ntrusted-key = []\n",
+        "CD0202",
+        2,
+        "did you mean `trusted-keys`?",
+    ),
+    (
+        "[plugins]\nallow_unsigned = true\n",
+        "CD0202",
+        2,
+        "did you mean `allow-unsigned`?",
+    ),
+    (
+        "[plugins]\nallow-unsigned = 'yes'\n",
+        "CD0204",
+        2,
+        "`true` or `false`",
+    ),
+    (
+        "[plugins]\ntrusted-keys = 'ed25519:x'\n",
+        "CD0204",
+        2,
+        "a list",
+    ),
+    (
+        "[plugins]\ntrusted-keys = [\n  'ed25519:AAAA',\n]\n",
+        "CD0205",
+        3,
+        "plugins.trusted-keys[0]",
+    ),
+    (
+        "[plugins]\ntrusted-keys = ['ed25519-private:sesame-open']\n",
+        "CD0205",
+        2,
+        "private key",
+    ),
+    (
+        "[plugins]\ntrusted-keys = ['ed25519:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=']\n",
+        "CD0205",
+        2,
+        "anybody could sign",
+    ),
+    (
+        "[connections.crm]\nplugin = 'x'\nallow-unsigned = 1\n",
+        "CD0204",
+        3,
+        "`true` or `false`",
+    ),
     (
         "[store]\ndurability = 'always'\n",
         "CD0205",
@@ -449,14 +529,24 @@ fn a_plugin_that_is_not_there_is_told_with_those_that_are() {
     std::fs::create_dir_all(dir.path().join("hubspot")).unwrap();
     std::fs::write(dir.path().join("hubspot/plugin.toml"), "").unwrap();
     std::fs::write(dir.path().join("single.wasm"), "").unwrap();
+    std::fs::write(dir.path().join("packed.cofferdam"), "").unwrap();
+    std::fs::create_dir_all(dir.path().join("layout")).unwrap();
+    std::fs::write(dir.path().join("layout/oci-layout"), "").unwrap();
     let config = Config::new()
         .with_plugins_dir(dir.path())
         .with_connection(Connection::new("good", "hubspot"))
         .with_connection(Connection::new("single", "single"))
+        .with_connection(Connection::new("packed", "packed"))
+        .with_connection(Connection::new("layout", "layout"))
         .with_connection(Connection::new("bad", "hubsport"));
     let path = |name| config.connection(name).unwrap().resolve_plugin();
     assert_eq!(path("good").unwrap(), dir.path().join("hubspot"));
     assert_eq!(path("single").unwrap(), dir.path().join("single.wasm"));
+    let packed = dir.path().join("packed.cofferdam");
+    assert_eq!(path("packed").unwrap(), packed);
+    assert_eq!(path("layout").unwrap(), dir.path().join("layout"));
+    let by_path = PluginRef::parse("packed.cofferdam", dir.path());
+    assert_eq!(by_path, PluginRef::Path(packed));
     let error = path("bad").unwrap_err();
     assert_eq!(error.code(), "CD0208");
     let message = error.to_string();

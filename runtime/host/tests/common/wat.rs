@@ -9,11 +9,8 @@ const DESCRIPTOR: &str = r#"{"name":"by-hand","version":"1.0.0","actions":{
 /// A connector whose `invoke` runs `body` and then returns `null`. `core` is put into its module,
 /// `component` into its component.
 pub fn connector(core: &str, body: &str) -> Artifact {
-    Artifact {
-        component: stamp(&component("", "", core, body), DESCRIPTOR, None).unwrap(),
-        manifest: None,
-        origin: "by-hand.wasm".to_owned(),
-    }
+    let component = stamp(&component("", "", core, body), DESCRIPTOR, None).unwrap();
+    Artifact::new(component, None, "by-hand.wasm").unwrap()
 }
 
 /// The same without a descriptor, with more imports in the component and the module's arguments.

@@ -1,17 +1,8 @@
-//! A plugin as files: the component, its manifest, and the custom sections they travel in.
-
-use std::path::Path;
+//! The sections of a component: what a plugin says of itself travels in two of them.
 
 use cofferdam_core::{descriptor, manifest, manifest::Manifest};
 
 use crate::Error;
-
-/// No component may be larger. The largest kind, Python with its interpreter, has some 20 MB.
-pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-
-/// The file names that a plugin's folder holds.
-const MANIFEST_FILE: &str = "plugin.toml";
-const COMPONENT_FILE: &str = "plugin.wasm";
 
 /// `\0asm`, then the version; components and core modules differ in the second half.
 const MAGIC: &[u8; 4] = b"\0asm";
@@ -19,107 +10,6 @@ const VERSION_COMPONENT: &[u8; 4] = &[0x0d, 0, 1, 0];
 const VERSION_CORE: &[u8; 4] = &[1, 0, 0, 0];
 const HEADER_BYTES: usize = 8;
 const SECTION_CUSTOM: u8 = 0;
-
-/// A plugin as it was read, not checked yet.
-#[derive(Debug, Clone)]
-pub struct Artifact {
-    /// The component's bytes.
-    pub component: Vec<u8>,
-    /// Its manifest, if there is one. Without it the operator's grants alone decide.
-    pub manifest: Option<Manifest>,
-    /// Where it came from, for messages.
-    pub origin: String,
-}
-
-impl Artifact {
-    /// Reads a component file, with the `plugin.toml` beside it if there is one, or a folder that
-    /// holds `plugin.toml` and one component. Without a `plugin.toml` the manifest that travels in
-    /// the component is taken.
-    ///
-    /// # Errors
-    /// [`Error::Read`], [`Error::TooLarge`] or [`Error::Manifest`].
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let (file, manifest_file) = if path.is_dir() {
-            (component_in(path)?, path.join(MANIFEST_FILE))
-        } else {
-            (path.to_owned(), path.with_file_name(MANIFEST_FILE))
-        };
-        let read = |path: &Path, source| Error::Read {
-            path: path.display().to_string(),
-            source,
-        };
-        let origin = file.display().to_string();
-        let bytes = std::fs::metadata(&file).map_err(|e| read(&file, e))?.len();
-        if bytes > COMPONENT_BYTES_MAX {
-            return Err(Error::TooLarge {
-                origin,
-                bytes,
-                bytes_max: COMPONENT_BYTES_MAX,
-            });
-        }
-        let component = std::fs::read(&file).map_err(|e| read(&file, e))?;
-        let manifest = if manifest_file.is_file() {
-            let text =
-                std::fs::read_to_string(&manifest_file).map_err(|e| read(&manifest_file, e))?;
-            Some(Manifest::parse(
-                &text,
-                &manifest_file.display().to_string(),
-            )?)
-        } else {
-            embedded_manifest(&component, &origin)?
-        };
-        Ok(Self {
-            component,
-            manifest,
-            origin,
-        })
-    }
-}
-
-fn component_in(folder: &Path) -> Result<std::path::PathBuf, Error> {
-    let named = folder.join(COMPONENT_FILE);
-    if named.is_file() {
-        return Ok(named);
-    }
-    let read = |source| Error::Read {
-        path: named.display().to_string(),
-        source,
-    };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "wasm")
-        {
-            found.push(path);
-        }
-    }
-    match <[_; 1]>::try_from(found) {
-        Ok([only]) => Ok(only),
-        Err(found) => Err(read(std::io::Error::new(
-            std::io::ErrorKind::NotFound,
-            format!(
-                "the folder holds {} components; name the right one plugin.wasm",
-                found.len()
-            ),
-        ))),
-    }
-}
-
-fn embedded_manifest(component: &[u8], origin: &str) -> Result<Option<Manifest>, Error> {
-    if check_header(component, origin).is_err() {
-        return Ok(None);
-    }
-    let Some(bytes) = custom_section(component, manifest::SECTION) else {
-        return Ok(None);
-    };
-    let place = format!("{origin} (section {})", manifest::SECTION);
-    Ok(Some(Manifest::parse(
-        &String::from_utf8_lossy(bytes),
-        &place,
-    )?))
-}
 
 /// Writes the descriptor, and the manifest if one is given, into a component, in place of those
 /// that it carries. Everything else stays byte for byte. Guest code is not run.
@@ -135,7 +25,7 @@ pub fn stamp(component: &[u8], descriptor: &str, manifest: Option<&str>) -> Resu
         source,
     })?;
     if let Some(text) = manifest {
-        Manifest::parse(text, MANIFEST_FILE)?;
+        Manifest::parse(text, super::MANIFEST_FILE)?;
     }
     let mut stamped = component[..HEADER_BYTES].to_vec();
     for section in Sections::new(component) {
