@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cofferdam::Runtime;
 
 use crate::context::{Context, block_on};
 use crate::interrupt;
@@ -22,7 +21,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
     block_on(async {
         let stop = interrupt::asked();
         let config = context.config()?;
-        let runtime = Runtime::open(config).await?;
+        let runtime = crate::context::open(config).await?;
         runtime.listen()?;
         eprintln!(
             "ready: {} connections, {} runs under way; stop with Ctrl-C",

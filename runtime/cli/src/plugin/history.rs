@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use cofferdam::control::{GenerationsHistory, Request};
-use cofferdam::{GenerationState, Generations, QuarantineState};
+use cofferdam::{GenerationState, Generations, Happening, QuarantineState};
 
 use super::swap::{ConnectionArg, ask};
 use crate::context::Context;
@@ -41,10 +41,14 @@ pub fn run(context: &Context, args: &ConnectionArg) -> Result<ExitCode> {
         .iter()
         .map(|row| {
             let about = &row.generation;
+            let plugin = match row.what {
+                Happening::Refused => about.artifact.clone(),
+                _ => format!("{} {} ({})", about.plugin, about.version, about.artifact),
+            };
             [
                 crate::runs::instant(row.at_ms),
                 row.what.as_str().to_owned(),
-                format!("{} {} ({})", about.plugin, about.version, about.artifact),
+                plugin,
                 row.why.clone().unwrap_or_default(),
             ]
         })
