@@ -192,7 +192,16 @@ async fn calls_end_on_the_generation_that_they_began_on() {
 #[tokio::test]
 async fn a_plugin_that_crashes_after_a_swap_is_rolled_back_by_itself() {
     let plugins = Plugins::new();
-    let runtime = open(config(&plugins.good(1001))).await;
+    // The crash that makes it held opens the breaker, too.
+    let breaker = cofferdam_core::breaker::Config {
+        minimum_number_of_calls: 3,
+        ..cofferdam_core::breaker::Config::default()
+    };
+    let connection = Connection::new("crm", &plugins.good(1001).display().to_string());
+    let connection = connection
+        .with_on_outage(cofferdam::OnOutage::Fail)
+        .with_breaker(breaker);
+    let runtime = open(unsigned().with_connection(connection)).await;
     let go = definition(&runtime);
     runtime
         .swap("crm", swap(plugins.traps(1002)))
@@ -201,7 +210,7 @@ async fn a_plugin_that_crashes_after_a_swap_is_rolled_back_by_itself() {
     for _ in 0..3 {
         assert_eq!(call(&runtime, &go).await, Err("plugin.trap".into()));
     }
-    until(|| serving(&runtime) == 1).await;
+    until(|| serving(&runtime) == 1 && runtime.connections()[0].breaker == "Closed").await;
     assert_eq!(call(&runtime, &go).await, Ok(1001));
     assert_eq!(
         happened(&runtime),
