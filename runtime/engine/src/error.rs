@@ -257,6 +257,15 @@ pub enum Error {
         /// Whether its store is the reason.
         is_storage: bool,
     },
+    /// A panic in this program stopped a run.
+    #[error(
+        "CD0275: a defect of this program stopped run `{run}`; nothing that was acknowledged is lost, and \
+         the run goes on when the runtime is opened again; please report what the log says of it"
+    )]
+    Defect {
+        /// The run.
+        run: String,
+    },
     /// The runtime is shutting down.
     #[error("CD0258: the runtime is shutting down; what was begun goes on when it is opened again")]
     ShuttingDown,
@@ -290,6 +299,7 @@ impl Error {
             | Self::Encode { .. }
             | Self::Kept { .. }
             | Self::Control { .. }
+            | Self::Defect { .. }
             | Self::Shelf { .. } => Class::Internal,
             Self::NoRun { .. } | Self::NoReview { .. } | Self::UnknownConnection { .. } => {
                 Class::NotFound

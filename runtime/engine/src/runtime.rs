@@ -1,6 +1,7 @@
 //! The runtime: what an embedder holds.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
 use cofferdam_host::{Host, HostOptions, Services};
 use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
+use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -711,7 +713,12 @@ impl Inner {
         let mut runner = runner;
         loop {
             let driven = match runner.take().map_or_else(|| self.read_runner(&run), Ok) {
-                Ok(mut runner) => runner.drive(&mut mailbox).await,
+                Ok(mut runner) => {
+                    // A defect must cost this run alone; its journal is whole, and the runner goes.
+                    let driving = AssertUnwindSafe(runner.drive(&mut mailbox)).catch_unwind();
+                    let run = run.clone();
+                    driving.await.unwrap_or(Err(Error::Defect { run }))
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = &driven {

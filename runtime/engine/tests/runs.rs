@@ -275,3 +275,78 @@ async fn a_run_that_need_not_commit_does_so_all_the_same_before_it_has_held_back
         store.commits()
     );
 }
+
+/// Panics at one commit, as a defect of the program would.
+struct Panicking {
+    store: MemoryStore,
+    commits_left: std::sync::atomic::AtomicI64,
+}
+
+impl JournalStore for Panicking {
+    fn commit(&self, batch: cofferdam_store::Batch) -> cofferdam_store::Commit {
+        let left = &self.commits_left;
+        let left = left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(left != 0, "a defect, on purpose");
+        self.store.commit(batch)
+    }
+
+    fn get(
+        &self,
+        table: cofferdam_store::Table,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, cofferdam_store::Error> {
+        self.store.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: cofferdam_store::Table,
+        range: cofferdam_store::KeyRange,
+        limit: usize,
+    ) -> Result<cofferdam_store::Rows, cofferdam_store::Error> {
+        self.store.scan(table, range, limit)
+    }
+
+    fn head(&self, run: &str) -> Result<cofferdam_store::Head, cofferdam_store::Error> {
+        self.store.head(run)
+    }
+
+    fn journal(
+        &self,
+        run: &str,
+        from_seq: u64,
+        limit: usize,
+    ) -> Result<cofferdam_store::Records, cofferdam_store::Error> {
+        self.store.journal(run, from_seq, limit)
+    }
+
+    fn verify(&self) -> Result<cofferdam_store::Report, cofferdam_store::Error> {
+        self.store.verify()
+    }
+
+    fn size_on_disk(&self) -> Result<u64, cofferdam_store::Error> {
+        self.store.size_on_disk()
+    }
+}
+
+#[tokio::test]
+async fn a_defect_stops_one_run_and_it_goes_on_when_the_runtime_is_opened_again() {
+    let store: Arc<dyn JournalStore> = Arc::new(Panicking {
+        store: MemoryStore::new(),
+        commits_left: 1.into(),
+    });
+    let first = runtime(&store).await;
+    let tasks = "  - w: {wait: {milliseconds: 2100}}\n  - a: {set: {n: 1}}\n";
+    let definition = first.define(&sources(tasks)).unwrap();
+    let run = first.start(&definition, json!({})).await.unwrap();
+    let stopped = first.wait(&run).await.unwrap_err().to_string();
+    assert!(stopped.contains("CD0275"), "{stopped}");
+    let other = first.define(&sources(DOUBLE)).unwrap();
+    let other = first.start(&other, json!({"n": 2})).await.unwrap();
+    assert_eq!(first.wait(&other).await.unwrap().status, Status::Completed);
+    first.shutdown().await;
+    let second = runtime(&store).await;
+    let view = second.wait(&run).await.unwrap();
+    assert_eq!(view.output.as_deref(), Some(&json!({"n": 1})));
+    second.shutdown().await;
+}
