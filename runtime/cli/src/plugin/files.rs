@@ -1,5 +1,6 @@
 //! Files that a verb makes: whole or not at all, and never over others unasked.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -48,11 +49,18 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<()> {
     }
 }
 
+/// What a layout consists of.
+const LAYOUT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
+
 /// Writes a layout as a folder. Over another layout only if it is forced to, and over nothing else.
 pub fn create_folder(path: &Path, packed: &Packed, force: bool) -> Result<()> {
     let failed = || format!("cannot write `{}`", path.display());
-    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    let is_layout = path.join("oci-layout").is_file();
+    let holds = |fine: &dyn Fn(&OsStr) -> bool| {
+        std::fs::read_dir(path)
+            .is_ok_and(|entries| entries.flatten().all(|entry| fine(&entry.file_name())))
+    };
+    let is_empty = holds(&|_| false);
+    let is_layout = holds(&|name| LAYOUT.iter().any(|part| name == *part));
     if path.exists() && !is_empty && !(force && is_layout) {
         return Err(if is_layout {
             is_there(path)
