@@ -310,6 +310,9 @@ fn what_is_too_large_is_refused_before_it_is_read() {
             .extend(vec![b' '; 300 << 10]);
         large.is_refused(name, "CD0340", "at most");
     }
+    let huge = vec![0; (cofferdam_host::COMPONENT_BYTES_MAX + (2 << 20) + 1) as usize];
+    let error = Artifact::from_archive(&huge, "huge").unwrap_err();
+    assert_eq!(error.code(), "CD0302");
     let mut many = layout();
     many.change("index.json", |index| {
         let one = index["manifests"][0].clone();
