@@ -275,6 +275,9 @@ fn nothing_that_is_there_is_written_over() {
     pack("layout", &[]).exits(0);
     pack("layout", &[]).exits(2);
     pack("layout", &["--force"]).exits(0);
+    sandbox.file("layout/mine.txt", "mine");
+    pack("layout", &["--force"]).exits(2);
+    assert!(sandbox.path("layout/mine.txt").is_file());
     let refused = pack("x.tar", &[]).exits(2);
     assert!(
         refused.stderr.contains("--out x.cofferdam"),

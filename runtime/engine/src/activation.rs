@@ -305,11 +305,11 @@ fn compare(
 ) -> Result<Vec<Change>, Error> {
     let (old, new) = (&lineup.active.connection, &candidate.connection);
     let changes = compatibility::diff(old.descriptor(), new.descriptor());
-    let breaking: Vec<String> = changes
-        .iter()
-        .filter(|change| change.breaking)
-        .map(|change| format!("`{}`: {}", change.action, change.what))
-        .collect();
+    let (before, after) = (&lineup.active.row.plugin, &candidate.row.plugin);
+    let another = (before != after).then(|| format!("it is `{after}`, and `{before}` serves"));
+    let lost = changes.iter().filter(|change| change.breaking);
+    let lost = lost.map(|change| format!("`{}`: {}", change.action, change.what));
+    let breaking: Vec<String> = another.into_iter().chain(lost).collect();
     if breaking.is_empty() || force {
         return Ok(changes);
     }

@@ -151,6 +151,7 @@ pub(crate) fn stamp(config: &Config, connection: &str) -> Option<Stamp> {
         files.extend(std::fs::read_dir(&path).ok()?.flatten().map(|e| e.path()));
     } else {
         files.push(path.with_file_name("plugin.toml"));
+        files.push(path.with_extension("sig"));
     }
     let read = files.iter().filter_map(|file| std::fs::metadata(file).ok());
     let (mut latest, mut bytes) = (SystemTime::UNIX_EPOCH, 0);

@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 
 const FOLDER: &str = "plugins";
-/// What may lie beside a component and belongs to it.
-const BESIDE: [&str; 2] = ["plugin.toml", "plugin.sig"];
+/// What may lie beside a component and belongs to it: its manifest, and its signature under the
+/// component's own name.
+const MANIFEST: &str = "plugin.toml";
+const SIGNATURE: &str = "sig";
 /// More than an artifact of any form has.
 const FILES_MAX: usize = 64;
 const DEPTH_MAX: usize = 4;
@@ -86,10 +88,13 @@ impl Shelf {
 /// The artifact in the folder of a copy: the component among its companions, or the only entry.
 fn only_entry(place: &Path) -> PathBuf {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    let is_companion = |name: &OsStr| BESIDE.iter().any(|beside| name == *beside);
+    let is_companion = |path: &PathBuf| {
+        path.file_name() == Some(OsStr::new(MANIFEST))
+            || path.extension() == Some(OsStr::new(SIGNATURE))
+    };
     entries
         .map(|entry| entry.path())
-        .find(|path| path.file_name().is_some_and(|name| !is_companion(name)))
+        .find(|path| !is_companion(path))
         .unwrap_or_else(|| place.to_owned())
 }
 
@@ -113,10 +118,13 @@ fn copy_artifact(source: &Path, place: &Path) -> io::Result<()> {
         budget.copy_dir(source, &unfinished.join(name), 0)?;
     } else {
         budget.copy_file(source, &unfinished.join(name))?;
-        for beside in BESIDE {
-            let companion = source.with_file_name(beside);
-            if companion.is_file() {
-                budget.copy_file(&companion, &unfinished.join(beside))?;
+        let beside = [
+            source.with_file_name(MANIFEST),
+            source.with_extension(SIGNATURE),
+        ];
+        for companion in beside.iter().filter(|path| path.is_file()) {
+            if let Some(name) = companion.file_name() {
+                budget.copy_file(companion, &unfinished.join(name))?;
             }
         }
     }
@@ -185,7 +193,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join("build");
         fs::create_dir(&source).unwrap();
-        for name in ["crm.wasm", "plugin.toml", "notes.txt"] {
+        for name in [
+            "crm.wasm",
+            "crm.sig",
+            "mail.sig",
+            "plugin.toml",
+            "notes.txt",
+        ] {
             fs::write(source.join(name), name).unwrap();
         }
         let shelf = Shelf::new(Some(&dir.path().join("data")));
@@ -193,6 +207,8 @@ mod tests {
         let kept = kept.unwrap();
         assert_eq!(kept.file_name().unwrap(), "crm.wasm");
         assert!(kept.with_file_name("plugin.toml").is_file());
+        assert!(kept.with_file_name("crm.sig").is_file());
+        assert!(!kept.with_file_name("mail.sig").exists());
         assert!(!kept.with_file_name("notes.txt").exists());
         assert_eq!(shelf.find("crm", 2), Some(kept));
         assert_eq!(shelf.find("crm", 3), None);

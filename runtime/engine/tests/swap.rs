@@ -119,6 +119,7 @@ async fn whatever_is_wrong_with_a_new_plugin_the_old_one_stays_and_the_reason_is
         (plugins.without_actions(1002), "CD0264"),
         (plugins.needs_more_input(1002), "CD0264"),
         (plugins.hurts_when_repeated(1002), "CD0264"),
+        (plugins.another_plugin(1002), "CD0264"),
         (plugins.traps_at_check(1002), "CD0265"),
         (plugins.good(1001), "CD0269"),
         (junk, "CD03"),

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cofferdam::{Config, Connection, Error, PublicKey, Runtime};
+use cofferdam::{Config, Connection, Error, PublicKey, Runtime, Swap};
 use cofferdam_host::Artifact;
 use cofferdam_host::artifact::PrivateKey;
 
@@ -105,4 +105,60 @@ async fn a_signature_that_does_not_fit_is_refused_whatever_is_allowed() {
     assert_eq!(opens(config()).await, Ok(Vec::new()));
     std::fs::write(place.join("plugin.toml"), format!("{manifest}# more\n")).unwrap();
     assert_eq!(opens(config()).await, Err("CD0345"));
+}
+
+/// Another component that does the same.
+fn another() -> Artifact {
+    let plugin = normalize();
+    let component = [plugin.component(), &[0, 5, 4, b'm', b'o', b'r', b'e']].concat();
+    Artifact::new(component, plugin.manifest_text(), "another").unwrap()
+}
+
+#[tokio::test]
+async fn a_swap_asks_who_vouches_and_a_restart_asks_again() {
+    let (key, stranger) = (
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate().unwrap(),
+    );
+    let mut plugin = normalize();
+    plugin.sign(&key).unwrap();
+    let folder = folder(&plugin);
+    let config = config(folder.path())
+        .with_trusted_keys([key.public()])
+        .with_store(folder.path().join("data"));
+    let runtime = Runtime::open(config.clone()).await.unwrap();
+    let swap = |artifact: &Artifact| {
+        // Not packed: component, manifest and signature lie beside each other.
+        let path = folder.path().join("next.wasm");
+        std::fs::write(&path, artifact.component()).unwrap();
+        let manifest = artifact.manifest_text().unwrap();
+        std::fs::write(folder.path().join("plugin.toml"), manifest).unwrap();
+        std::fs::write(path.with_extension("sig"), artifact.signature_text()).unwrap();
+        let swap = Swap {
+            artifact: path,
+            canary: None,
+            force: true,
+        };
+        runtime.swap("phone", swap)
+    };
+    let code = |error: Error| match error {
+        Error::Host { source } => source.code(),
+        other => panic!("{other}"),
+    };
+    let mut next = another();
+    next.sign(&stranger).unwrap();
+    assert_eq!(code(swap(&next).await.unwrap_err()), "CD0348");
+    next.sign(&key).unwrap();
+    swap(&next).await.unwrap();
+    runtime.shutdown().await;
+    let runtime = Runtime::open(config.clone()).await.unwrap();
+    assert_eq!(runtime.generations("phone").unwrap().active.row.number, 2);
+    runtime.shutdown().await;
+    // What was let in once is not let in for ever.
+    let signature = folder.path().join("data/plugins/phone/2/next.sig");
+    std::fs::remove_file(signature).unwrap();
+    let runtime = Runtime::open(config).await.unwrap();
+    let serving = runtime.generations("phone").unwrap().active.row;
+    assert_eq!((serving.number, serving.kept), (3, false));
+    runtime.shutdown().await;
 }

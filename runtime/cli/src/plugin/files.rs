@@ -1,5 +1,6 @@
 //! Files that a verb makes: whole or not at all, and never over others unasked.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -48,21 +49,41 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<()> {
     }
 }
 
-/// Writes a layout as a folder. Over another layout only if it is forced to, and over nothing else.
-pub fn create_folder(path: &Path, packed: &Packed, force: bool) -> Result<()> {
-    let failed = || format!("cannot write `{}`", path.display());
-    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    let is_layout = path.join("oci-layout").is_file();
-    if path.exists() && !is_empty && !(force && is_layout) {
-        return Err(if is_layout {
-            is_there(path)
-        } else {
-            usage(format!(
-                "`{}` is there, and is no packed plugin\nhelp: name another folder, or a file that ends in .cofferdam",
-                path.display()
-            ))
-        });
+/// What a layout consists of.
+const LAYOUT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
+
+/// Refuses a file that is there, unless it may be replaced. Another may come before it is written;
+/// [`create`] refuses that.
+pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        return Err(is_there(path));
     }
+    Ok(())
+}
+
+/// Refuses a folder that is there and not empty; a layout may be replaced, and nothing else.
+pub fn check_free_folder(path: &Path, force: bool) -> Result<()> {
+    let holds = |fine: &dyn Fn(&OsStr) -> bool| {
+        std::fs::read_dir(path)
+            .is_ok_and(|entries| entries.flatten().all(|entry| fine(&entry.file_name())))
+    };
+    let is_layout = holds(&|name| LAYOUT.iter().any(|part| name == *part));
+    if !path.exists() || holds(&|_| false) || (force && is_layout) {
+        return Ok(());
+    }
+    if is_layout {
+        return Err(is_there(path));
+    }
+    Err(usage(format!(
+        "`{}` is there, and is no packed plugin\nhelp: name another folder, or a file that ends in .cofferdam",
+        path.display()
+    )))
+}
+
+/// Writes a layout as a folder, in place of another only if it is forced to.
+pub fn create_folder(path: &Path, packed: &Packed, force: bool) -> Result<()> {
+    check_free_folder(path, force)?;
+    let failed = || format!("cannot write `{}`", path.display());
     let made = tempfile::Builder::new()
         .permissions(Permissions::from_mode(MODE_FOLDER))
         .tempdir_in(parent(path))

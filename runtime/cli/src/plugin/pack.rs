@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use cofferdam_host::artifact::PACKED_EXTENSION;
-use cofferdam_host::{Artifact, Host, HostOptions};
+use cofferdam_host::{Artifact, Host};
 use serde_json::json;
 
 use super::files::{self, MODE_PUBLIC};
@@ -42,14 +42,21 @@ pub struct PackArgs {
 }
 
 pub fn run(context: &Context, args: &PackArgs) -> Result<ExitCode> {
+    let is_file = is_file(&args.out)?;
+    if is_file {
+        files::check_free(&args.out, args.force)?;
+    } else {
+        files::check_free_folder(&args.out, args.force)?;
+    }
     let key = args.sign.as_deref().map(keygen::private).transpose()?;
-    let mut artifact = stamped(Artifact::read(&args.source)?)?;
+    let host = Context::host(&context.config()?)?;
+    let mut artifact = stamped(&host, Artifact::read(&args.source)?)?;
     match &key {
         Some(key) => super::sign::tell_stale(artifact.sign(key)?),
         None => artifact.verify()?,
     }
     let packed = artifact.pack()?;
-    if is_file(&args.out)? {
+    if is_file {
         files::create(&args.out, &packed.to_archive(), MODE_PUBLIC, args.force)?;
     } else {
         files::create_folder(&args.out, &packed, args.force)?;
@@ -82,16 +89,12 @@ pub fn run(context: &Context, args: &PackArgs) -> Result<ExitCode> {
 }
 
 /// The plugin, checked, with its descriptor in it.
-fn stamped(artifact: Artifact) -> Result<Artifact> {
+fn stamped(host: &Host, artifact: Artifact) -> Result<Artifact> {
     // What has no manifest cannot be packed, and is told so before it is compiled.
     let manifest = artifact.manifest_text().map(str::to_owned);
     if manifest.is_none() {
         artifact.sealed()?;
     }
-    let host = Host::new(HostOptions {
-        concurrency_max: 1,
-        ..HostOptions::default()
-    })?;
     let plugin = host.load(artifact.clone())?;
     if plugin.descriptor().is_some() {
         return Ok(artifact);

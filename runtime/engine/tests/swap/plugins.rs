@@ -74,16 +74,32 @@ impl Plugins {
         self.plugin(tag, "", "", &go(&json!({"type": "object"}), "once"))
     }
 
+    /// Offers the same under another name.
+    pub fn another_plugin(&self, tag: u32) -> PathBuf {
+        let actions = go(&json!({"type": "object"}), "idempotent");
+        self.named("mail", tag, ("", ""), &actions)
+    }
+
     fn plugin(&self, tag: u32, core: &str, body: &str, actions: &Value) -> PathBuf {
+        self.named("crm", tag, (core, body), actions)
+    }
+
+    fn named(
+        &self,
+        plugin: &str,
+        tag: u32,
+        (core, body): (&str, &str),
+        actions: &Value,
+    ) -> PathBuf {
         let digits: [u8; 4] = tag.to_string().into_bytes().try_into().unwrap();
         let digits = u32::from_le_bytes(digits);
         // Locals have to come first.
         let body = format!("{body} (i32.store (i32.const 1024) (i32.const {digits}))");
         let component = wat::component("", "", core, &body);
         let version = format!("1.0.{tag}");
-        let descriptor = json!({"name": "crm", "version": version, "actions": actions});
+        let descriptor = json!({"name": plugin, "version": version, "actions": actions});
         let stamped = stamp(&component, &descriptor.to_string(), None).unwrap();
-        let name = format!("crm-{tag}-{}.wasm", stamped.len());
+        let name = format!("{plugin}-{tag}-{}.wasm", stamped.len());
         self.write(Path::new(&name).to_str().unwrap(), &stamped)
     }
 }

@@ -139,6 +139,23 @@ impl Artifact {
         })
     }
 
+    /// A packed plugin out of bytes in memory, as [`Packed::to_archive`] makes them. `origin` is what
+    /// messages begin with.
+    ///
+    /// # Errors
+    /// As [`Artifact::read`] of a packed file.
+    pub fn from_archive(bytes: &[u8], origin: &str) -> Result<Self, crate::Error> {
+        let bytes_max = layout::ARCHIVE_BYTES_MAX;
+        if bytes.len() as u64 > bytes_max {
+            return Err(crate::Error::TooLarge {
+                origin: origin.to_owned(),
+                bytes: bytes.len() as u64,
+                bytes_max,
+            });
+        }
+        layout::read_archive(bytes, origin)
+    }
+
     /// The component's bytes, as they are loaded.
     pub fn component(&self) -> &[u8] {
         &self.component

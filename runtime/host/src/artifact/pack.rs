@@ -11,6 +11,9 @@ use super::signature::Signature;
 use super::{Artifact, tar};
 use crate::{Error, inspect};
 
+/// The index while it is written.
+const INDEX_FRESH: &str = "index.json.new";
+
 /// A plugin in the form in which it travels: an OCI image layout.
 #[derive(Debug, Clone)]
 pub struct Packed {
@@ -38,26 +41,25 @@ impl Packed {
             .map(|(path, contents)| (path.as_str(), contents.as_slice()))
     }
 
-    /// Writes the layout into an empty or absent folder.
+    /// Writes the layout into a folder: an absent one, an empty one, or one that holds the same
+    /// plugin with other signatures. What is there stays as it was until `index.json` is replaced,
+    /// last and at once.
     ///
     /// # Errors
-    /// What the system says. Part of the layout may have been written then; `index.json`, without
-    /// which it is none, is written last.
+    /// What the system says.
     pub fn write_folder(&self, folder: &Path) -> std::io::Result<()> {
-        let is_index = |path: &&String| path.as_str() == oci::INDEX_FILE;
-        let paths = self.files.keys();
-        for path in paths
-            .clone()
-            .filter(|p| !is_index(p))
-            .chain(paths.filter(is_index))
-        {
+        for (path, contents) in &self.files {
             let file = folder.join(path);
             if let Some(parent) = file.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            std::fs::write(file, &self.files[path])?;
+            if path == oci::INDEX_FILE {
+                std::fs::write(folder.join(INDEX_FRESH), contents)?;
+            } else {
+                std::fs::write(file, contents)?;
+            }
         }
-        Ok(())
+        std::fs::rename(folder.join(INDEX_FRESH), folder.join(oci::INDEX_FILE))
     }
 
     /// The digest of the image manifest, by which registries know the plugin: `sha256:…`. Signing
