@@ -15,6 +15,7 @@ pub mod expr;
 pub mod failure;
 pub mod manifest;
 pub mod provenance;
+pub mod rate;
 pub mod retry;
 pub mod run;
 pub mod schema;

@@ -1,24 +1,16 @@
-//! The wasmtime engines: one pool of slots for ordinary plugins and one for large ones, and the
-//! clock that interrupts guests.
+//! The wasmtime engines: one pool of slots for ordinary plugins and one for large ones.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy};
 use wasmtime::{PoolingAllocationConfig, WasmBacktraceDetails};
 
+use crate::call::Occupancy;
 use crate::chamber::State;
+use crate::places::Places;
+use crate::ticker::Ticker;
 use crate::{Error, capabilities};
-
-/// How often a running guest is looked at. Measured: a loop is cut 0.7 ms after its deadline.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// How long the ticker goes on without a call before it sleeps; a wake-up costs more than a tick.
-const LINGER: Duration = Duration::from_millis(200);
-/// Never more ticks are made up for at once; a guest is cut at the first of them anyway.
-const CATCH_UP_MAX: u128 = 100;
 
 /// The two sizes of slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +50,7 @@ impl Size {
 pub(crate) struct Pool {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Places,
 }
 
 /// Both pools; the large one is made when it is first wanted.
@@ -98,6 +90,19 @@ impl Engines {
         }
     }
 
+    /// Slots that are taken in both pools, and calls that wait for one.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let pools = [Some(&self.small), self.large.get()];
+        let mut sum = Occupancy::default();
+        for pool in pools.into_iter().flatten() {
+            sum.running += pool.slots.taken();
+            sum.waiting += pool.slots.waiting();
+        }
+        // A chamber without a slot is `describe`, and a slot without a chamber is about to get one.
+        sum.running = sum.running.max(self.ticker.calls() as u32);
+        sum
+    }
+
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {
         &self.ticker
     }
@@ -122,7 +127,7 @@ impl Pool {
         Ok(Self {
             engine,
             linker,
-            slots: Semaphore::new(slots as usize),
+            slots: Places::new(slots),
         })
     }
 }
@@ -172,101 +177,4 @@ fn pool(size: Size, slots: u32) -> PoolingAllocationConfig {
             .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
     }
     pool
-}
-
-/// An OS thread that advances the epoch of every engine by the time that has passed. It holds the
-/// engines weakly, and sleeps while no call runs.
-pub(crate) struct Ticker {
-    state: Mutex<TickerState>,
-    wake: Condvar,
-}
-
-struct TickerState {
-    engines: Vec<EngineWeak>,
-    calls: usize,
-    asleep: bool,
-    stopped: bool,
-}
-
-impl Ticker {
-    fn start() -> Result<Arc<Self>, Error> {
-        let state = TickerState {
-            engines: Vec::new(),
-            calls: 0,
-            asleep: false,
-            stopped: false,
-        };
-        let ticker = Arc::new(Self {
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-        });
-        let run = Arc::clone(&ticker);
-        std::thread::Builder::new()
-            .name("cofferdam-ticker".to_owned())
-            .spawn(move || run.run())
-            .map_err(|error| Error::Engine {
-                reason: error.to_string(),
-            })?;
-        Ok(ticker)
-    }
-
-    fn add(&self, engine: &Engine) {
-        self.state.lock().engines.push(engine.weak());
-    }
-
-    fn stop(&self) {
-        self.state.lock().stopped = true;
-        self.wake.notify_all();
-    }
-
-    /// Keeps the ticker awake until the guard is dropped.
-    pub(crate) fn call(self: &Arc<Self>) -> Ticking {
-        let mut state = self.state.lock();
-        state.calls += 1;
-        if state.asleep {
-            state.asleep = false;
-            self.wake.notify_all();
-        }
-        Ticking(Arc::clone(self))
-    }
-
-    fn run(&self) {
-        let mut ticked = Instant::now();
-        let mut busy = Instant::now();
-        loop {
-            std::thread::sleep(TICK);
-            let mut state = self.state.lock();
-            if state.calls > 0 {
-                busy = Instant::now();
-            } else if busy.elapsed() > LINGER && !state.stopped {
-                state.asleep = true;
-                self.wake
-                    .wait_while(&mut state, |state| state.asleep && !state.stopped);
-                ticked = Instant::now();
-                busy = ticked;
-            }
-            if state.stopped {
-                return;
-            }
-            // A thread that slept too long makes up for it, or deadlines would drift with the load.
-            let due = (ticked.elapsed().as_nanos() / TICK.as_nanos()).min(CATCH_UP_MAX);
-            ticked = Instant::now();
-            state.engines.retain(|engine| match engine.upgrade() {
-                Some(engine) => {
-                    (0..due).for_each(|_| engine.increment_epoch());
-                    true
-                }
-                None => false,
-            });
-        }
-    }
-}
-
-/// A call that runs; see [`Ticker::call`].
-pub(crate) struct Ticking(Arc<Ticker>);
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.0.state.lock().calls -= 1;
-    }
 }

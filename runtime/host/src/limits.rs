@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cofferdam_core::rate::Rate;
 use wasmtime::ResourceLimiter;
 
 use crate::Error;
@@ -29,6 +30,9 @@ pub struct Limits {
     pub concurrency_max: u32,
     /// Calls that wait while [`Limits::concurrency_max`] run. Default 64.
     pub queue_max: u32,
+    /// How often actions may be called; more are turned away at once, with the time after which to
+    /// ask again. Checks and lookups do not count. Default: as often as they come.
+    pub rate: Option<Rate>,
 }
 
 /// The largest memory that any call can have: the size of a slot in the large pool.
@@ -51,6 +55,7 @@ impl Default for Limits {
             requests_max: 32,
             concurrency_max: 16,
             queue_max: 64,
+            rate: None,
         }
     }
 }
@@ -145,7 +150,9 @@ impl Meter {
         true
     }
 
+    /// What was allowed and could not be had: beyond the slot, or beyond what the module declares.
     fn take_back(&mut self) {
+        self.refused = true;
         self.bytes = self.bytes.saturating_sub(std::mem::take(&mut self.pending));
     }
 }
