@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
+    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
     runs,
 };
 
@@ -95,6 +95,9 @@ pub enum Verb {
     /// Explain an error code
     #[command(after_long_help = errors::EXAMPLES)]
     Errors(errors::ErrorsArgs),
+    /// Compile a component, for a runtime that is this program too
+    #[command(name = compile::VERB, hide = true)]
+    CompileComponent(compile::CompileArgs),
 }
 
 /// Reads `30s`, `5m`, `1h 30m`; `0` is zero.

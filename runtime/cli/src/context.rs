@@ -5,10 +5,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cofferdam::{Archive, Config, Error, Runtime};
+use cofferdam::{Archive, ChildCompiler, Compiler, Config, Error, Runtime};
 use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
+use crate::compile;
 use crate::exit::{storage, usage};
 use crate::output::Format;
 
@@ -133,7 +134,19 @@ impl Context {
                 path.display()
             )));
         }
-        Ok(Runtime::open(self.config()?).await?)
+        Self::open(self.config()?).await
+    }
+
+    /// A runtime that compiles plugins in a child of this program, with bounds.
+    pub async fn open(config: Config) -> Result<Runtime> {
+        let compiler = Self::compiler()?;
+        Ok(Runtime::builder(config).compiler(compiler).open().await?)
+    }
+
+    /// This program, as it compiles components and does nothing else.
+    pub fn compiler() -> Result<Compiler> {
+        let child = ChildCompiler::this_program([compile::VERB])?;
+        Ok(Compiler::Child(child))
     }
 
     /// Chambers for single calls.
@@ -141,6 +154,7 @@ impl Context {
         let options = HostOptions {
             code_cache_dir: config.code_cache_dir(),
             concurrency_max: CHAMBERS,
+            compiler: Self::compiler()?,
         };
         Ok(Host::new(options)?)
     }

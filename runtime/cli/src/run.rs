@@ -63,7 +63,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     }
     let config = allow_http(context.config()?, &args.allow_http)?;
     block_on(async {
-        let runtime = Runtime::open(config).await?;
+        let runtime = Context::open(config).await?;
         let done = start(context, args, &runtime, input).await;
         runtime.shutdown().await;
         done

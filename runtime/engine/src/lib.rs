@@ -46,6 +46,7 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_host::{ChildCompiler, ChildExit, Compiler, compile_child};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;

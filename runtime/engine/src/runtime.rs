@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
-use cofferdam_host::{Host, HostOptions, Services};
+use cofferdam_host::{Compiler, Host, HostOptions, Services};
 use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -55,6 +55,7 @@ pub struct RuntimeBuilder {
     config: Config,
     store: Option<Arc<dyn JournalStore>>,
     host: Option<Host>,
+    compiler: Compiler,
 }
 
 pub(crate) struct Inner {
@@ -109,6 +110,31 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Compiles plugins there, instead of in this process without bounds. Does not count if a host
+    /// is given.
+    ///
+    /// ```no_run
+    /// use cofferdam::{ChildCompiler, Compiler, Config, Runtime, compile_child};
+    ///
+    /// # async fn example() -> Result<(), cofferdam::Error> {
+    /// // First of all in `main`:
+    /// let mut arguments = std::env::args().skip(1);
+    /// if arguments.next().as_deref() == Some("compile-component") {
+    ///     std::process::exit(compile_child(arguments).into());
+    /// }
+    /// let child = ChildCompiler::this_program(["compile-component"])?;
+    /// let runtime = Runtime::builder(Config::load("cofferdam.toml")?)
+    ///     .compiler(Compiler::Child(child))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
     /// Opens the store, admits the plugins, and takes up the runs that were under way.
     ///
     /// # Errors
@@ -131,6 +157,7 @@ impl RuntimeBuilder {
             Some(host) => host,
             None => Host::new(HostOptions {
                 code_cache_dir: self.config.code_cache_dir(),
+                compiler: self.compiler,
                 ..HostOptions::default()
             })?,
         };
@@ -218,6 +245,7 @@ impl Runtime {
             config,
             store: None,
             host: None,
+            compiler: Compiler::default(),
         }
     }
 

@@ -37,6 +37,20 @@ impl Size {
         }
     }
 
+    /// How a child compiler is told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Small, Self::Large]
+            .into_iter()
+            .find(|size| size.name() == name)
+    }
+
     /// Core modules of one component: a Python guest links its interpreter from two dozen.
     fn core_instances_max(self) -> u32 {
         match self {
@@ -103,6 +117,10 @@ impl Engines {
         sum
     }
 
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {
         &self.ticker
     }
@@ -132,7 +150,8 @@ impl Pool {
     }
 }
 
-fn config(size: Size, slots: u32) -> Config {
+/// The one configuration of an engine: what a child compiles has to fit what this process runs.
+pub(crate) fn config(size: Size, slots: u32) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)

@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use crate::artifact::{Artifact, COMPONENT_BYTES_MAX};
-use crate::cache::CodeCache;
+use crate::cache::{CodeCache, deserialize_own};
 use crate::call::Occupancy;
+use crate::compiler::Compiler;
 use crate::engines::{Engines, Size};
 use crate::inspect::inspect;
 use crate::plugin::Plugin;
@@ -23,6 +24,8 @@ pub struct HostOptions {
     /// Calls at the same time, of all connections together: the slots of the pool. Each takes
     /// address space, and memory only while it is used. Default 64, at least 1, at most 1,000.
     pub concurrency_max: u32,
+    /// Where components are compiled. Default: in this process, without bounds.
+    pub compiler: Compiler,
 }
 
 impl Default for HostOptions {
@@ -30,6 +33,7 @@ impl Default for HostOptions {
         Self {
             code_cache_dir: None,
             concurrency_max: 64,
+            compiler: Compiler::InProcess,
         }
     }
 }
@@ -43,6 +47,7 @@ pub struct Host {
 pub(crate) struct Inner {
     pub(crate) engines: Engines,
     cache: Option<CodeCache>,
+    compiler: Compiler,
 }
 
 const SLOTS_MAX: u32 = 1_000;
@@ -57,7 +62,9 @@ impl Host {
         let HostOptions {
             code_cache_dir,
             concurrency_max: slots,
+            compiler,
         } = options;
+        compiler.validate()?;
         if !(1..=SLOTS_MAX).contains(&slots) {
             return Err(Error::BadLimit {
                 key: "concurrency_max",
@@ -70,6 +77,7 @@ impl Host {
             inner: Arc::new(Inner {
                 engines: Engines::new(slots)?,
                 cache,
+                compiler,
             }),
         })
     }
@@ -125,17 +133,23 @@ impl Inner {
         origin: &str,
     ) -> Result<Component, Error> {
         let engine = &self.engines.pool(size)?.engine;
-        if let Some(component) = self.cache.as_ref().and_then(|c| c.load(engine, digest)) {
+        let cached = || self.cache.as_ref().and_then(|c| c.load(engine, digest));
+        if let Some(component) = cached() {
             return Ok(component);
         }
-        let component = Component::from_binary(engine, bytes).map_err(|error| Error::Compile {
+        let shape = (size, self.engines.slots());
+        let code = self.compiler.compile(engine, shape, bytes, origin)?;
+        if let Some(cache) = &self.cache {
+            cache.store(engine, digest, &code);
+        }
+        // From the cache it is mapped from a file, and shared with other processes.
+        if let Some(component) = cached() {
+            return Ok(component);
+        }
+        deserialize_own(engine, &code).map_err(|error| Error::Compile {
             origin: origin.to_owned(),
             reason: format!("{error:#}"),
-        })?;
-        if let Some(cache) = &self.cache {
-            cache.store(engine, digest, &component);
-        }
-        Ok(component)
+        })
     }
 }
 

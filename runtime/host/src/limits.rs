@@ -85,7 +85,7 @@ impl Limits {
     }
 }
 
-fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
+pub(crate) fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
@@ -97,7 +97,7 @@ fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error>
     })
 }
 
-fn span(key: &'static str, value: Duration) -> Result<(), Error> {
+pub(crate) fn span(key: &'static str, value: Duration) -> Result<(), Error> {
     if !value.is_zero() && value <= DURATION_MAX {
         return Ok(());
     }

@@ -14,6 +14,7 @@ use cofferdam::{Config, Runtime, StartOptions, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 
+use crate::context::Context;
 use super::leads::{self, Lead};
 use super::message::{Done, Ended, Line, Message, Outcome, Snapshot};
 
@@ -56,7 +57,7 @@ pub async fn work(file: &Path) -> Result<()> {
         .connections()
         .map(|connection| connection.name().to_owned())
         .collect();
-    let runtime = Runtime::open(config).await?;
+    let runtime = Context::open(config).await?;
     let text = std::fs::read_to_string(&job.leads)?;
     let worker = Worker {
         leads: leads::read(&text, job.most)?,

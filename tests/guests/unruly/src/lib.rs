@@ -81,7 +81,7 @@ impl Unruly {
     /// Sends a request past the SDK, with timeouts of a day, and then reads the answer, or writes
     /// the request, for as long as it is let.
     #[action(effect = read, example = r#"{"authority": "127.0.0.1:1", "upload": false}"#)]
-    fn linger(&self, input: Linger) -> Result<Count, Failure> {
+    fn linger(&self, input: Linger) -> Result<Empty, Failure> {
         #[cfg(target_arch = "wasm32")]
         return linger::linger(&input.authority, input.upload);
         #[cfg(not(target_arch = "wasm32"))]

@@ -29,7 +29,7 @@ fn of_size(bytes: usize) -> Result<Vec<u8>> {
 }
 
 /// A guest with so many small functions, which it calls in turn.
-pub(crate) fn with_functions(functions: usize) -> Text {
+pub fn with_functions(functions: usize) -> Text {
     let core: String = (0..functions)
         .map(|n| format!("(func $f{n} (param i32) (result i32) (i32.add (local.get 0) (i32.const {n})))"))
         .collect();

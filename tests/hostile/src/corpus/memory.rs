@@ -48,7 +48,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::refused(
             "ten_thousand_memories",
             || Text::attack(SPIN).core("(memory 0)".repeat(10_000)).component(),
-            &["CD0305"],
+            &["CD0313"],
         ),
         Case::refused(
             "fifty_memories",

@@ -10,6 +10,7 @@ mod output;
 use std::time::Duration;
 
 use anyhow::Result;
+pub use binary::with_functions;
 use cofferdam_core::failure::Class;
 use cofferdam_host::Limits;
 use serde_json::Value;
