@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
-    runs,
+    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin,
+    reviews, run, runs,
 };
 
 const EXIT_CODES: &str = "\

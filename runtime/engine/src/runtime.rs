@@ -217,6 +217,16 @@ fn connect(config: &Config, host: &Host, services: &Services) -> Result<Connecti
             None => host.load(cofferdam_host::Artifact::read(&path)?)?,
         };
         plugins.insert(path, plugin.clone());
+        for line in plugin
+            .manifest()
+            .map_or_else(Vec::new, |manifest| connection.unmet_wishes(manifest))
+        {
+            tracing::warn!(
+                connection = connection.name(),
+                "the plugin wishes for more than it gets; if it may have it, write under [connections.{}.limits]: {line}",
+                connection.name()
+            );
+        }
         let generation =
             plugin.connect(connection.spec_for(plugin.manifest()), services.clone())?;
         let slot = Slot::new(

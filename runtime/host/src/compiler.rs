@@ -412,7 +412,10 @@ mod tests {
             ..child.clone()
         };
         assert!(Compiler::Child(child).validate().is_ok());
-        for (child, key) in [(no_time, "compile.time_max"), (no_memory, "compile.memory_bytes_max")] {
+        for (child, key) in [
+            (no_time, "compile.time_max"),
+            (no_memory, "compile.memory_bytes_max"),
+        ] {
             let error = Compiler::Child(child).validate().unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
@@ -420,8 +423,20 @@ mod tests {
 
     #[test]
     fn a_child_that_is_called_by_hand_says_so() {
-        let called = |arguments: &[&str]| work(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
-        for arguments in [&[][..], &["small"], &["tiny", "1", "1", "1"], &["small", "x", "1", "1"]] {
+        let called = |arguments: &[&str]| {
+            work(
+                &arguments
+                    .iter()
+                    .map(|a| (*a).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        for arguments in [
+            &[][..],
+            &["small"],
+            &["tiny", "1", "1", "1"],
+            &["small", "x", "1", "1"],
+        ] {
             assert_eq!(called(arguments).unwrap_err().0, EXIT_USAGE);
         }
     }

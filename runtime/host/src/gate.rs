@@ -83,15 +83,17 @@ impl Gate {
         let mut wait_ns = 0;
         let taken = self
             .bucket
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-                match Bucket::from_bits(bits).take(rate, now_ns) {
+            .fetch_update(
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+                |bits| match Bucket::from_bits(bits).take(rate, now_ns) {
                     Ok(bucket) => Some(bucket.to_bits()),
                     Err(wait) => {
                         wait_ns = wait;
                         None
                     }
-                }
-            });
+                },
+            );
         taken
             .map(|_| ())
             .map_err(|_| too_often(settings, rate, wait_ns))

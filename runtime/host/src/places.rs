@@ -130,7 +130,10 @@ mod tests {
         assert!(waits.as_mut().now_or_never().is_none());
         assert!(places.take(1).now_or_never().is_some_and(|p| p.is_none()));
         drop(held);
-        assert!(places.try_take().is_none(), "it is meant for the one that waits");
+        assert!(
+            places.try_take().is_none(),
+            "it is meant for the one that waits"
+        );
         assert!(waits.as_mut().now_or_never().flatten().is_some());
         drop(waits);
         assert_eq!((places.taken(), places.waiting()), (0, 0));

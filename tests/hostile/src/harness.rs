@@ -38,9 +38,17 @@ const SLOTS: u32 = 8;
 /// # Errors
 /// If the sandbox cannot be set up.
 pub fn host(code_cache_dir: Option<PathBuf>) -> Result<Host> {
+    host_of(SLOTS, code_cache_dir)
+}
+
+/// A host with so many slots.
+///
+/// # Errors
+/// If the sandbox cannot be set up.
+pub fn host_of(slots: u32, code_cache_dir: Option<PathBuf>) -> Result<Host> {
     Ok(Host::new(HostOptions {
         code_cache_dir,
-        concurrency_max: SLOTS,
+        concurrency_max: slots,
         ..HostOptions::default()
     })?)
 }
@@ -124,7 +132,11 @@ impl Attacker {
                 spec.grants.kv = true;
                 spec.grants.http = vec![format!("http://{authority}")];
                 let attack = call(action, input(&authority), case.timeout);
-                (stamped("unruly")?, attack, call("echo", json!("good"), GOOD))
+                (
+                    stamped("unruly")?,
+                    attack,
+                    call("echo", json!("good"), GOOD),
+                )
             }
         };
         let host = host.clone();
@@ -265,7 +277,10 @@ fn ended(case: &Case, outcome: &Outcome) -> Result<()> {
         (result, ends) => anyhow::bail!("it has to end with {ends:?}, and did with {result:?}"),
     }
     let log_bytes = outcome.usage.log_bytes;
-    ensure!(log_bytes <= case.limits.log_bytes, "{log_bytes} bytes of log");
+    ensure!(
+        log_bytes <= case.limits.log_bytes,
+        "{log_bytes} bytes of log"
+    );
     let kept: usize = outcome.logs.iter().map(line_bytes).sum();
     ensure!(kept as u64 <= case.limits.log_bytes + (1 << 10), "{kept}");
     let told = format!("{outcome:?}");

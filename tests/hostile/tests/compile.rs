@@ -9,7 +9,11 @@ use cofferdam_hostile::{Text, corpus::with_functions, guest, harness};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cofferdam-hostile-compiler");
 
-fn load(child: ChildCompiler, guest: &Text, cache: Option<&std::path::Path>) -> Result<Plugin, Error> {
+fn load(
+    child: ChildCompiler,
+    guest: &Text,
+    cache: Option<&std::path::Path>,
+) -> Result<Plugin, Error> {
     let host = Host::new(HostOptions {
         concurrency_max: 2,
         compiler: Compiler::Child(child),
@@ -36,9 +40,14 @@ fn large() -> Text {
 
 async fn answers(plugin: &Plugin) {
     let spec = ConnectionSpec::new("compiled");
-    let connection = plugin.connect(spec, harness::services()).expect("it connects");
+    let connection = plugin
+        .connect(spec, harness::services())
+        .expect("it connects");
     let call = harness::call(guest::ACTION, guest::good(), Duration::from_secs(60));
-    assert_eq!(connection.invoke(call).await.result, Ok(serde_json::Value::Null));
+    assert_eq!(
+        connection.invoke(call).await.result,
+        Ok(serde_json::Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -92,7 +101,9 @@ fn a_child_ends_when_its_cpu_time_is_used_up() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let component = with_functions(150_000).component().expect("the guest's text is right");
+    let component = with_functions(150_000)
+        .component()
+        .expect("the guest's text is right");
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(&component).expect("it reads");
     drop(stdin);
@@ -122,6 +133,9 @@ fn a_compiler_that_does_not_work_is_told_apart_from_a_bad_component() {
 
 #[test]
 fn a_compiler_gets_no_environment() {
-    let error = refused(ChildCompiler::new(PROGRAM, ["environment"]), &Text::default());
+    let error = refused(
+        ChildCompiler::new(PROGRAM, ["environment"]),
+        &Text::default(),
+    );
     assert!(error.to_string().contains(" 0 variables"), "{error}");
 }

@@ -14,9 +14,9 @@ use cofferdam::{Config, Runtime, StartOptions, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 
-use crate::context::Context;
 use super::leads::{self, Lead};
 use super::message::{Done, Ended, Line, Message, Outcome, Snapshot};
+use crate::context::Context;
 
 /// Between two snapshots.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);

@@ -33,14 +33,14 @@ pub(crate) fn linger(authority: &str, upload: bool) -> Result<Empty, Failure> {
         }
     }
     drop(body);
-    let stream = loop {
+    loop {
         answer.subscribe().block();
         if let Some(Ok(Ok(response))) = answer.get() {
             let body = response.consume().map_err(|()| broken("no body"))?;
-            break body.stream().map_err(|()| broken("no stream"))?;
+            let stream = body.stream().map_err(|()| broken("no stream"))?;
+            loop {
+                let _ = stream.blocking_read(4096);
+            }
         }
-    };
-    loop {
-        let _ = stream.blocking_read(4096);
     }
 }

@@ -31,7 +31,9 @@ fn of_size(bytes: usize) -> Result<Vec<u8>> {
 /// A guest with so many small functions, which it calls in turn.
 pub fn with_functions(functions: usize) -> Text {
     let core: String = (0..functions)
-        .map(|n| format!("(func $f{n} (param i32) (result i32) (i32.add (local.get 0) (i32.const {n})))"))
+        .map(|n| {
+            format!("(func $f{n} (param i32) (result i32) (i32.add (local.get 0) (i32.const {n})))")
+        })
         .collect();
     let last = functions - 1;
     Text::attack(format!("(drop (call $f{last} (i32.const 1))) unreachable")).core(core)
@@ -39,7 +41,11 @@ pub fn with_functions(functions: usize) -> Text {
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::refused("component_over_the_limit", || of_size((64 << 20) + 1), &["CD0302"]),
+        Case::refused(
+            "component_over_the_limit",
+            || of_size((64 << 20) + 1),
+            &["CD0302"],
+        ),
         Case::refused("random_bytes", || Ok(noise(100_000)), &["CD0303"]),
         Case::refused(
             "random_bytes_after_a_header",
@@ -64,7 +70,11 @@ pub(super) fn cases() -> Vec<Case> {
             },
             &["CD0306"],
         ),
-        Case::stopped("ten_thousand_functions", with_functions(10_000), "plugin.trap"),
+        Case::stopped(
+            "ten_thousand_functions",
+            with_functions(10_000),
+            "plugin.trap",
+        ),
     ]
 }
 

@@ -62,7 +62,8 @@ fn with_log(attack: &str) -> Text {
             (export "write" (func
               (param "level" $level) (param "message" string) (param "fields" string)))))"#
             .to_owned(),
-        lowered: r#"(core func $log (canon lower (func $log "write") (memory $memory)))"#.to_owned(),
+        lowered: r#"(core func $log (canon lower (func $log "write") (memory $memory)))"#
+            .to_owned(),
         arguments: r#"(with "host" (instance (export "log" (func $log))))"#.to_owned(),
     }
 }

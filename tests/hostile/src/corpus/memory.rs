@@ -34,9 +34,8 @@ pub(super) fn cases() -> Vec<Case> {
           (br $more))",
     )
     .core("(table $t 0 funcref)");
-    let in_start = Text::default().core(format!(
-        "(func $bomb (local $i i32) {BOMB}) (start $bomb)"
-    ));
+    let in_start =
+        Text::default().core(format!("(func $bomb (local $i i32) {BOMB}) (start $bomb)"));
     vec![
         Case::stopped("memory_bomb", Text::attack(BOMB), "limit.memory"),
         Case::stopped("memory_bomb_in_start", in_start, "limit.memory").never_recovers(),
@@ -47,7 +46,11 @@ pub(super) fn cases() -> Vec<Case> {
         Case::stopped("bulk_memory_at_the_limit", bulk, "limit.cpu").cpu(100),
         Case::refused(
             "ten_thousand_memories",
-            || Text::attack(SPIN).core("(memory 0)".repeat(10_000)).component(),
+            || {
+                Text::attack(SPIN)
+                    .core("(memory 0)".repeat(10_000))
+                    .component()
+            },
             &["CD0313"],
         ),
         Case::refused(
