@@ -26,9 +26,9 @@ use crate::verdict::{self, Stop};
 
 /// What guest and host may copy in one host call, above the bytes of the largest output. A list of
 /// empty strings takes memory of the host and none of the guest's.
-const HOSTCALL_BYTES: usize = 32 << 20;
+pub(crate) const HOSTCALL_BYTES: usize = 32 << 20;
 /// Resources of one call: streams, requests, responses, timers.
-const HANDLES_MAX: usize = 4_096;
+pub(crate) const HANDLES_MAX: usize = 4_096;
 
 /// What the store of one call holds.
 pub(crate) struct State {

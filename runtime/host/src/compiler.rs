@@ -23,8 +23,8 @@ const CODE_BYTES_MAX: u64 = 1 << 30;
 /// What is kept of what a child says.
 const REASON_BYTES_MAX: u64 = 4 << 10;
 /// Less is not enough for the compiler itself.
-const MEMORY_BYTES_MIN: u64 = 16 << 20;
-const MEMORY_BYTES_MAX: u64 = 64 << 30;
+pub(crate) const MEMORY_BYTES_MIN: u64 = 16 << 20;
+pub(crate) const MEMORY_BYTES_MAX: u64 = 64 << 30;
 
 /// How a child says that the component is at fault.
 const EXIT_REFUSED: u8 = 65;

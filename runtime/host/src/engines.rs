@@ -12,6 +12,13 @@ use crate::places::Places;
 use crate::ticker::Ticker;
 use crate::{Error, capabilities};
 
+/// Components with more memories or tables than these are refused when they are compiled.
+pub(crate) const MEMORIES_MAX: u32 = 2;
+pub(crate) const TABLES_MAX: u32 = 12;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// The stack of a guest's own functions; deeper recursion traps.
+pub(crate) const STACK_BYTES_MAX: usize = 512 << 10;
+
 /// The two sizes of slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
@@ -52,7 +59,7 @@ impl Size {
     }
 
     /// Core modules of one component: a Python guest links its interpreter from two dozen.
-    fn core_instances_max(self) -> u32 {
+    pub(crate) fn core_instances_max(self) -> u32 {
         match self {
             Self::Small => 20,
             Self::Large => 60,
@@ -159,6 +166,7 @@ pub(crate) fn config(size: Size, slots: u32) -> Config {
         .epoch_interruption(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .memory_init_cow(true)
+        .max_wasm_stack(STACK_BYTES_MAX)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size, slots)));
     config
 }
@@ -167,10 +175,6 @@ fn pool(size: Size, slots: u32) -> PoolingAllocationConfig {
     /// Kept mapped between calls; most calls of a small guest dirty less.
     const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
     const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
-    /// Components with more memories or tables than these are refused when they are compiled.
-    const MEMORIES_MAX: u32 = 2;
-    const TABLES_MAX: u32 = 12;
-    const TABLE_ELEMENTS_MAX: usize = 100_000;
     /// Metadata of one instance; a Python guest's main module has thousands of functions.
     const INSTANCE_BYTES_MAX: usize = 4 << 20;
 

@@ -50,7 +50,7 @@ pub(crate) struct Inner {
     compiler: Compiler,
 }
 
-const SLOTS_MAX: u32 = 1_000;
+pub(crate) const SLOTS_MAX: u32 = 1_000;
 
 impl Host {
     /// Sets up the sandbox: reserves the pool, starts the ticker thread, opens the code cache.

@@ -38,6 +38,7 @@ mod plugin;
 mod scope;
 mod scrub;
 mod spec;
+mod table;
 mod ticker;
 mod verdict;
 
@@ -51,3 +52,4 @@ pub use host::{Host, HostOptions};
 pub use limits::{Limits, MEMORY_BYTES_MAX};
 pub use plugin::Plugin;
 pub use spec::{ConnectionSpec, Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};
+pub use table::{LimitRow, limits_table};

@@ -38,10 +38,14 @@ pub struct Limits {
 /// The largest memory that any call can have: the size of a slot in the large pool.
 pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Below this no component can be instantiated (one page of memory and its tables).
-const MEMORY_BYTES_MIN: u64 = 128 << 10;
-const DURATION_MAX: Duration = Duration::from_hours(1);
-const TEXT_BYTES_MAX: u64 = 64 << 20;
-const COUNT_MAX: u64 = 10_000;
+pub(crate) const MEMORY_BYTES_MIN: u64 = 128 << 10;
+/// Below this no component gets through its own initialisation.
+pub(crate) const FUEL_MIN: u64 = 100_000;
+/// The shortest JSON text: `{}`.
+pub(crate) const OUTPUT_BYTES_MIN: u64 = 2;
+pub(crate) const DURATION_MAX: Duration = Duration::from_hours(1);
+pub(crate) const TEXT_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const COUNT_MAX: u64 = 10_000;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -67,7 +71,7 @@ impl Limits {
     /// [`Error::BadLimit`] names the key and its range.
     pub fn validate(&self) -> Result<(), Error> {
         if let Some(fuel) = self.fuel {
-            range("fuel", fuel, 100_000, u64::MAX)?;
+            range("fuel", fuel, FUEL_MIN, u64::MAX)?;
         }
         span("cpu_time", self.cpu_time)?;
         span("timeout", self.timeout)?;
@@ -77,7 +81,12 @@ impl Limits {
             MEMORY_BYTES_MIN,
             MEMORY_BYTES_MAX,
         )?;
-        range("output_bytes", self.output_bytes, 2, TEXT_BYTES_MAX)?;
+        range(
+            "output_bytes",
+            self.output_bytes,
+            OUTPUT_BYTES_MIN,
+            TEXT_BYTES_MAX,
+        )?;
         range("log_bytes", self.log_bytes, 0, TEXT_BYTES_MAX)?;
         range("requests_max", self.requests_max.into(), 0, COUNT_MAX)?;
         range("concurrency_max", self.concurrency_max.into(), 1, COUNT_MAX)?;

@@ -8,7 +8,7 @@ use crate::call::LogLevel;
 use crate::chamber::{Data, State};
 
 /// Fields of one line. Two bytes of JSON can become a hundred in memory, so the host reads no more.
-const FIELDS_BYTES_MAX: usize = 16 << 10;
+pub(crate) const FIELDS_BYTES_MAX: usize = 16 << 10;
 
 pub(crate) struct Log;
 

@@ -28,7 +28,7 @@ mod values;
 /// Rows of one answer; a call that asks for none in particular gets these at most as well.
 const ROWS_MAX: u32 = 10_000;
 /// JSON text of all parameters of one request. Two bytes of it can become a hundred in memory.
-const PARAMETERS_BYTES_MAX: usize = 1 << 20;
+pub(crate) const PARAMETERS_BYTES_MAX: usize = 1 << 20;
 /// JSON text of one answer. More rows than fit are left out, and the answer says so.
 const ROWS_BYTES_MAX: usize = 8 << 20;
 /// Statements of one transaction.
