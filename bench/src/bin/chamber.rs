@@ -101,8 +101,7 @@ fn overshoot(call: &Call, limits: &Limits, outcome: &Outcome, took: Duration) ->
     }
 }
 
-/// How long each call of a neighbour takes, from the end of the one before, while something else
-/// goes on.
+/// How long each call of a neighbour takes while something else goes on.
 async fn while_calling<T: Send>(
     neighbour: &Connection,
     work: impl Future<Output = T> + Send,
@@ -115,8 +114,6 @@ async fn while_calling<T: Send>(
             let begun = Instant::now();
             let call = harness::call(guest::ACTION, guest::good(), LONG);
             let outcome = connection.invoke(call).await;
-            // Whoever is ready goes first, as with a server that has other things to do.
-            tokio::task::yield_now().await;
             took.push(begun.elapsed());
             outcome.result.context("the neighbour lost a call")?;
         }

@@ -146,7 +146,8 @@ impl Connection {
     /// Performs one action in a chamber of its own and returns what came of it. Never panics and
     /// never outlasts the deadline by more than a few milliseconds.
     ///
-    /// Dropping the future ends the call at once, with its requests; what they did stays done.
+    /// Dropping the future ends the call, with its requests; what they did stays done. It is over at
+    /// once, or, if the guest computes at that moment, within a tick of a millisecond.
     pub async fn invoke(&self, call: Call) -> Outcome {
         let rejected = |failure| Outcome {
             result: Err(failure),
@@ -161,13 +162,13 @@ impl Connection {
         }
         let timeout = call.timeout.min(self.inner.settings.limits.timeout);
         let asked = Instant::now();
-        let _entered = match self.enter(true, timeout).await {
+        let entered = match self.enter(true, timeout).await {
             Ok(entered) => entered,
             Err(failure) => return rejected(failure),
         };
         let timeout = timeout.saturating_sub(asked.elapsed());
         let tenant = call.tenant.clone();
-        let ran = self.run(Work::Invoke(call), tenant, timeout).await;
+        let ran = self.run(Work::Invoke(call), tenant, timeout, entered).await;
         let result = ran.result.and_then(|answer| match answer {
             Answer::Output(text) => {
                 verdict::output(&text, action, &self.inner.settings, ran.effect)
@@ -189,8 +190,9 @@ impl Connection {
     /// Of the plugin, or `limit.*`, `timeout`, `busy` as with a call.
     pub async fn check(&self) -> Result<Health, Failure> {
         let timeout = self.inner.settings.limits.timeout;
-        let _entered = self.enter(false, timeout).await?;
-        match self.run(Work::Check, String::new(), timeout).await.result? {
+        let entered = self.enter(false, timeout).await?;
+        let ran = self.run(Work::Check, String::new(), timeout, entered).await;
+        match ran.result? {
             Answer::Health(health) => Ok(health),
             Answer::Output(_) | Answer::Described(_) | Answer::Lookup(_) => {
                 Err(verdict::defect("the chamber answered another question"))
@@ -212,12 +214,13 @@ impl Connection {
             return Err(Failure::new(Class::Unsupported, "lookup.unsupported", text));
         }
         let timeout = self.inner.settings.limits.timeout;
-        let _entered = self.enter(false, timeout).await?;
+        let entered = self.enter(false, timeout).await?;
         let work = Work::Lookup {
             action: action.to_owned(),
             key: key.to_owned(),
         };
-        match self.run(work, String::new(), timeout).await.result? {
+        let ran = self.run(work, String::new(), timeout, entered).await;
+        match ran.result? {
             Answer::Lookup(None) => Ok(None),
             Answer::Lookup(Some(text)) => {
                 let settings = &self.inner.settings;
@@ -260,13 +263,21 @@ impl Connection {
         &self.inner.plugin
     }
 
-    async fn run(&self, work: Work, tenant: String, timeout: Duration) -> chamber::Ran {
+    async fn run(
+        &self,
+        work: Work,
+        tenant: String,
+        timeout: Duration,
+        entered: Entered,
+    ) -> chamber::Ran {
         let inner = &*self.inner;
         let host = inner.plugin.host();
-        chamber::run(host, &inner.loaded, &inner.settings, work, tenant, timeout).await
+        let settings = &inner.settings;
+        let held = Some(entered);
+        chamber::run(host, &inner.loaded, settings, work, tenant, timeout, held).await
     }
 
-    async fn enter(&self, rated: bool, timeout: Duration) -> Result<Entered<'_>, Failure> {
+    async fn enter(&self, rated: bool, timeout: Duration) -> Result<Entered, Failure> {
         let inner = &*self.inner;
         let engines = &inner.plugin.host().inner.engines;
         let pool = engines

@@ -8,6 +8,7 @@ use wasmtime::{PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::call::Occupancy;
 use crate::chamber::State;
+use crate::lane::Lane;
 use crate::places::Places;
 use crate::ticker::Ticker;
 use crate::{Error, capabilities};
@@ -71,7 +72,7 @@ impl Size {
 pub(crate) struct Pool {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
-    pub(crate) slots: Places,
+    pub(crate) slots: Arc<Places>,
 }
 
 /// Both pools; the large one is made when it is first wanted.
@@ -80,6 +81,7 @@ pub(crate) struct Engines {
     large: OnceLock<Pool>,
     slots: u32,
     ticker: Arc<Ticker>,
+    lane: Lane,
 }
 
 impl Engines {
@@ -92,6 +94,7 @@ impl Engines {
             large: OnceLock::new(),
             slots,
             ticker,
+            lane: Lane::default(),
         })
     }
 
@@ -126,6 +129,10 @@ impl Engines {
 
     pub(crate) fn slots(&self) -> u32 {
         self.slots
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {

@@ -1,6 +1,7 @@
 //! The gate of a connection: lets so many calls in, so many wait, so many in a time, and turns the
 //! rest away.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::limits::Limits;
 use crate::places::{Place, Places};
 
 pub(crate) struct Gate {
-    calls: Places,
+    calls: Arc<Places>,
     waiting_max: u32,
     rate: Option<Rate>,
     /// What [`Bucket::to_bits`] gave; nanoseconds since `opened`.
@@ -22,9 +23,9 @@ pub(crate) struct Gate {
 }
 
 /// A place at the connection and a slot of the pool; both are given back when this is dropped.
-pub(crate) struct Entered<'a> {
-    _call: Place<'a>,
-    _slot: Place<'a>,
+pub(crate) struct Entered {
+    _call: Place,
+    _slot: Place,
 }
 
 impl Gate {
@@ -40,13 +41,13 @@ impl Gate {
 
     /// Waits for a place at this connection, then for a slot of the pool; no longer than `timeout`
     /// in all. `rated` calls count for the rate.
-    pub(crate) async fn enter<'a>(
-        &'a self,
-        slots: &'a Places,
+    pub(crate) async fn enter(
+        &self,
+        slots: &Arc<Places>,
         settings: &Settings,
         rated: bool,
         timeout: Duration,
-    ) -> Result<Entered<'a>, Failure> {
+    ) -> Result<Entered, Failure> {
         let both = async {
             let call = self.calls.take(self.waiting_max).await;
             let call = call.ok_or_else(|| busy(settings, "the queue is full"))?;

@@ -32,6 +32,7 @@ mod error;
 mod gate;
 mod host;
 mod inspect;
+mod lane;
 mod limits;
 mod places;
 mod plugin;

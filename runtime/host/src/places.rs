@@ -1,6 +1,7 @@
 //! Places that calls take and give back: of a pool, of a connection.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use tokio::sync::Notify;
@@ -17,17 +18,17 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn new(total: u32) -> Self {
-        Self {
+    pub(crate) fn new(total: u32) -> Arc<Self> {
+        Arc::new(Self {
             total,
             free: AtomicU32::new(total),
             waiting: AtomicU32::new(0),
             wake: Notify::new(),
-        }
+        })
     }
 
     /// A place, if one is free and nobody waits for it.
-    pub(crate) fn try_take(&self) -> Option<Place<'_>> {
+    pub(crate) fn try_take(self: &Arc<Self>) -> Option<Place> {
         if self.waiting.load(SeqCst) > 0 {
             return None;
         }
@@ -36,7 +37,7 @@ impl Places {
 
     /// Waits for a place. Dropped, it waits no longer and has taken nothing. `None` if
     /// `waiting_max` wait already.
-    pub(crate) async fn take(&self, waiting_max: u32) -> Option<Place<'_>> {
+    pub(crate) async fn take(self: &Arc<Self>, waiting_max: u32) -> Option<Place> {
         if let Some(place) = self.try_take() {
             return Some(place);
         }
@@ -63,18 +64,18 @@ impl Places {
         self.waiting.load(SeqCst)
     }
 
-    fn take_free(&self) -> Option<Place<'_>> {
+    fn take_free(self: &Arc<Self>) -> Option<Place> {
         let taken = self
             .free
             .fetch_update(SeqCst, SeqCst, |free| free.checked_sub(1));
-        taken.ok().map(|_| Place(self))
+        taken.ok().map(|_| Place(Arc::clone(self)))
     }
 }
 
 /// A place that is taken; given back when it is dropped.
-pub(crate) struct Place<'a>(&'a Places);
+pub(crate) struct Place(Arc<Places>);
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.free.fetch_add(1, SeqCst);
         if self.0.waiting() > 0 {
@@ -105,9 +106,6 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU32;
-
     use futures::FutureExt;
 
     use super::*;
@@ -154,7 +152,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nobody_is_forgotten_and_no_place_is_taken_twice() {
-        let places = Arc::new(Places::new(3));
+        let places = Places::new(3);
         let inside = Arc::new(AtomicU32::new(0));
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..50 {
