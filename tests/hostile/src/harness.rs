@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cofferdam_core::failure::EffectState;
@@ -194,14 +194,40 @@ pub async fn survive(case: &Case, code_cache_dir: Option<PathBuf>) -> Result<()>
     let calls = calls.await?.context("the neighbour lost a call")?;
     survived?;
     ensure!(calls > 0, "the neighbour was not called");
-    ensure!(beside.occupancy() == Occupancy::default());
-    ensure!(
-        host.occupancy() == Occupancy::default(),
-        "places of the host are lost: {:?}",
-        host.occupancy()
-    );
+    given_back(&host, &[&beside]).await?;
     let peak = memory::resident_bytes_peak();
     ensure!(peak < RESIDENT_BYTES_MAX, "the host held {peak} bytes");
+    Ok(())
+}
+
+/// Sees that nothing is held, by these connections or by the host.
+///
+/// # Errors
+/// Says what is lost.
+pub async fn given_back(host: &Host, connections: &[&Connection]) -> Result<()> {
+    given_back_by(connections).await?;
+    wait_until(|| host.occupancy() == Occupancy::default())
+        .await
+        .with_context(|| format!("places of the host are lost: {:?}", host.occupancy()))
+}
+
+async fn given_back_by(connections: &[&Connection]) -> Result<()> {
+    for connection in connections {
+        let occupancy = || connection.occupancy();
+        wait_until(|| occupancy() == Occupancy::default())
+            .await
+            .with_context(|| format!("`{}` holds {:?}", connection.name(), occupancy()))?;
+    }
+    Ok(())
+}
+
+/// A call that was given up lets go of its places at the guest's next tick, not at once.
+async fn wait_until(done: impl Fn() -> bool) -> Result<()> {
+    let begun = Instant::now();
+    while !done() {
+        ensure!(begun.elapsed() < GOOD, "not within {GOOD:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     Ok(())
 }
 
@@ -250,8 +276,8 @@ async fn attack(case: &Case, attacker: &Attacker) -> Result<()> {
             let call = call(guest::ACTION, guest::good(), GOOD);
             good.invoke(call).await.result.context("its replacement")?;
         }
-        ensure!(connection.occupancy() == Occupancy::default());
     }
+    given_back_by(&[&connection]).await?;
     came_back(before)
 }
 
