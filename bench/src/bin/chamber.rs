@@ -74,20 +74,20 @@ async fn row(case: &Case, cache: &Path) -> Result<Value> {
             over
         });
     }
-    let (mut attacked, over) = while_calling(&beside, attacks.join_all()).await?;
+    let (mut beset, over) = while_calling(&beside, attacks.join_all()).await?;
     let over: Vec<_> = over.into_iter().flatten().collect();
     let mut overshoot: Vec<Duration> = over.iter().filter_map(|(over, _)| *over).collect();
     let mut took: Vec<Duration> = over.iter().map(|(_, took)| *took).collect();
-    let (base_p99, attacked_p99) = (p_ms(&mut baseline, 0.99), p_ms(&mut attacked, 0.99));
+    let (base_p99, beset_p99) = (p_ms(&mut baseline, 0.99), p_ms(&mut beset, 0.99));
     let cut = !overshoot.is_empty();
     Ok(json!({
         "guest": case.name, "attacks": took.len(),
         "overshootP50": cut.then(|| p_ms(&mut overshoot, 0.5)),
         "overshootMax": cut.then(|| p_ms(&mut overshoot, 1.0)),
         "attackP50": p_ms(&mut took, 0.5),
-        "neighbourCalls": attacked.len(),
-        "neighbourP99Baseline": base_p99, "neighbourP99": attacked_p99,
-        "neighbourP99Ratio": ratio(attacked_p99, base_p99),
+        "neighbourCalls": beset.len(),
+        "neighbourP99Baseline": base_p99, "neighbourP99": beset_p99,
+        "neighbourP99Ratio": ratio(beset_p99, base_p99),
     }))
 }
 

@@ -109,9 +109,9 @@ fn busy(settings: &Settings, why: &str) -> Failure {
     Failure::new(Class::Unavailable, "busy", text)
 }
 
-fn too_often(settings: &Settings, rate: &Rate, wait_ns: u64) -> Failure {
+fn too_often(settings: &Settings, rate: &Rate, left_ns: u64) -> Failure {
     // Rounded up: whoever comes back earlier is turned away again.
-    let wait_ms = wait_ns.div_ceil(1_000_000);
+    let wait_ms = left_ns.div_ceil(1_000_000);
     let text = format!(
         "connection `{}` takes {} calls in {:?}, and {} at once; call again in {wait_ms} ms, or raise `rate-limit`",
         settings.name,

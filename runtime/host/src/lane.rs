@@ -64,3 +64,50 @@ fn lower_priority() {
 
 #[cfg(not(target_os = "linux"))]
 fn lower_priority() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_runs_in_it_has_a_lower_priority_and_its_own_threads() {
+        let lane = Lane::default();
+        let work = async { (std::thread::current().id(), priority()) };
+        let Ok(task) = lane.spawn(work) else {
+            panic!("there are threads to spare");
+        };
+        let (thread, theirs) = task.await.unwrap();
+        assert_ne!(thread, std::thread::current().id());
+        assert!(theirs >= priority());
+        #[cfg(target_os = "linux")]
+        assert!(theirs >= NICE);
+    }
+
+    /// Ending it from within has to be possible: the last call may hold the host.
+    #[tokio::test]
+    async fn it_can_end_on_one_of_its_own_threads() {
+        let lane = std::sync::Arc::new(Lane::default());
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let held = std::sync::Arc::clone(&lane);
+        let work = async move {
+            let _ = receiver.await;
+            drop(held);
+        };
+        let Ok(task) = lane.spawn(work) else {
+            panic!("there are threads to spare");
+        };
+        drop(lane);
+        sender.send(()).unwrap();
+        assert!(task.await.is_ok_and(|()| true));
+    }
+
+    #[cfg(target_os = "linux")]
+    fn priority() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn priority() -> i32 {
+        0
+    }
+}

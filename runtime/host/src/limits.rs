@@ -210,59 +210,33 @@ mod tests {
 
     #[test]
     fn limits_without_sense_are_refused_by_name() {
-        let base = Limits::default();
-        let cases = [
-            (
-                Limits {
-                    fuel: Some(0),
-                    ..base.clone()
-                },
-                "fuel",
-            ),
-            (
-                Limits {
-                    cpu_time: Duration::ZERO,
-                    ..base.clone()
-                },
-                "cpu_time",
-            ),
-            (
-                Limits {
-                    timeout: Duration::from_hours(2),
-                    ..base.clone()
-                },
-                "timeout",
-            ),
-            (
-                Limits {
-                    memory_bytes: 0,
-                    ..base.clone()
-                },
-                "memory_bytes",
-            ),
-            (
-                Limits {
-                    memory_bytes: 1 << 40,
-                    ..base.clone()
-                },
-                "memory_bytes",
-            ),
-            (
-                Limits {
-                    output_bytes: 0,
-                    ..base.clone()
-                },
-                "output_bytes",
-            ),
-            (
-                Limits {
-                    concurrency_max: 0,
-                    ..base
-                },
-                "concurrency_max",
-            ),
+        type Spoil = fn(&mut Limits);
+        let cases: [(&str, Spoil); 17] = [
+            ("fuel", |limits| limits.fuel = Some(0)),
+            ("cpu_time", |limits| limits.cpu_time = Duration::ZERO),
+            ("cpu_time", |limits| limits.cpu_time = DURATION_MAX * 2),
+            ("timeout", |limits| limits.timeout = Duration::ZERO),
+            ("timeout", |limits| limits.timeout = DURATION_MAX * 2),
+            ("memory_bytes", |limits| limits.memory_bytes = 0),
+            ("memory_bytes", |limits| {
+                limits.memory_bytes = MEMORY_BYTES_MAX + 1;
+            }),
+            ("memory_bytes", |limits| limits.memory_bytes = u64::MAX),
+            ("output_bytes", |limits| limits.output_bytes = 0),
+            ("output_bytes", |limits| limits.output_bytes = u64::MAX),
+            ("log_bytes", |limits| limits.log_bytes = TEXT_BYTES_MAX + 1),
+            ("log_bytes", |limits| limits.log_bytes = u64::MAX),
+            ("requests_max", |limits| limits.requests_max = u32::MAX),
+            ("concurrency_max", |limits| limits.concurrency_max = 0),
+            ("concurrency_max", |limits| {
+                limits.concurrency_max = u32::MAX;
+            }),
+            ("queue_max", |limits| limits.queue_max = 10_001),
+            ("queue_max", |limits| limits.queue_max = u32::MAX),
         ];
-        for (limits, key) in cases {
+        for (key, spoil) in cases {
+            let mut limits = Limits::default();
+            spoil(&mut limits);
             let error = limits.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key} = ")), "{error}");
         }

@@ -127,3 +127,27 @@ impl Drop for Ticking {
         self.0.calls.fetch_sub(1, SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_sleeps_without_calls_and_wakes_for_one() {
+        let ticker = Ticker::start().unwrap();
+        for _ in 0..3 {
+            while !ticker.asleep.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            let call = ticker.call();
+            assert_eq!(ticker.calls(), 1);
+            assert!(
+                !ticker.asleep.load(SeqCst),
+                "it would not tick for this call"
+            );
+            drop(call);
+        }
+        assert_eq!(ticker.calls(), 0);
+        ticker.stop();
+    }
+}

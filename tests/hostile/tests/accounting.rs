@@ -85,7 +85,7 @@ async fn make(connection: &Connection, step: &Step) -> Option<String> {
         What::Good => (guest::good(), &["timeout", "limit.cpu"]),
         What::Attack(attack) => (attack.input(), attack.codes()),
     };
-    let call = harness::call(guest::ACTION, input, Duration::from_secs(60));
+    let call = harness::call(guest::ACTION, input, Duration::from_mins(1));
     let mut call = Box::pin(connection.invoke(call));
     let outcome = match step.polls {
         None => call.await,
@@ -160,7 +160,7 @@ proptest! {
         }
         // Every place can still be taken: all slots at the same time.
         let good = |_| {
-            let call = harness::call(guest::ACTION, guest::good(), Duration::from_secs(60));
+            let call = harness::call(guest::ACTION, guest::good(), Duration::from_mins(1));
             let connection = connections[0].clone();
             async move { connection.invoke(call).await.result }
         };

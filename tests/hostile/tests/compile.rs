@@ -43,7 +43,7 @@ async fn answers(plugin: &Plugin) {
     let connection = plugin
         .connect(spec, harness::services())
         .expect("it connects");
-    let call = harness::call(guest::ACTION, guest::good(), Duration::from_secs(60));
+    let call = harness::call(guest::ACTION, guest::good(), Duration::from_mins(1));
     assert_eq!(
         connection.invoke(call).await.result,
         Ok(serde_json::Value::Null)

@@ -7,7 +7,7 @@ fn main() {
     let exit = match arguments.next().as_deref() {
         Some("compile") => cofferdam_host::compile_child(arguments).into(),
         Some("garbage") => {
-            let written = std::io::stdout().write_all(&[0xA5; 100_000]);
+            let written = std::io::stdout().write_all(&vec![0xA5; 100_000]);
             i32::from(written.is_err())
         }
         Some("environment") => {

@@ -30,11 +30,10 @@ fn of_size(bytes: usize) -> Result<Vec<u8>> {
 
 /// A guest with so many small functions, which it calls in turn.
 pub fn with_functions(functions: usize) -> Text {
-    let core: String = (0..functions)
-        .map(|n| {
-            format!("(func $f{n} (param i32) (result i32) (i32.add (local.get 0) (i32.const {n})))")
-        })
-        .collect();
+    let one = |n| {
+        format!("(func $f{n} (param i32) (result i32) (i32.add (local.get 0) (i32.const {n})))")
+    };
+    let core = (0..functions).map(one).collect::<Vec<_>>().concat();
     let last = functions - 1;
     Text::attack(format!("(drop (call $f{last} (i32.const 1))) unreachable")).core(core)
 }

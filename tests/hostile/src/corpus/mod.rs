@@ -71,7 +71,7 @@ pub enum Ends {
 }
 
 /// Long enough for any call that is not to be cut by the clock.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Case {
     fn text(name: &'static str, text: Text, class: Class, code: &'static str) -> Self {
