@@ -4,6 +4,8 @@
 //! the same run, our figures, and the ratios between them. Figures from a loaded machine are
 //! flagged as `noisy` and worth nothing.
 
+pub mod fresh;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, completions, connection, deadletters, demo, doctor, errors, events, plugin, reviews, run,
-    runs, serve,
+    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin,
+    reviews, run, runs, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -98,6 +98,9 @@ pub enum Verb {
     /// Explain an error code
     #[command(after_long_help = errors::EXAMPLES)]
     Errors(errors::ErrorsArgs),
+    /// Compile a component, for a runtime that is this program too
+    #[command(name = compile::VERB, hide = true)]
+    CompileComponent(compile::CompileArgs),
 }
 
 /// Reads `30s`, `5m`, `1h 30m`; `0` is zero.

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cofferdam::{Archive, Config, Error, Runtime};
+use cofferdam::{Archive, ChildCompiler, Compiler, Config, Error, Runtime};
 use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
+use crate::compile;
 use crate::exit::{storage, usage};
 use crate::output::Format;
 
@@ -143,11 +144,18 @@ impl Context {
         )))
     }
 
+    /// This program, as it compiles components and does nothing else.
+    pub fn compiler() -> Result<Compiler> {
+        let child = ChildCompiler::this_program([compile::VERB])?;
+        Ok(Compiler::Child(child))
+    }
+
     /// Chambers for single calls.
     pub fn host(config: &Config) -> Result<Host> {
         let options = HostOptions {
             code_cache_dir: config.code_cache_dir(),
             concurrency_max: CHAMBERS,
+            compiler: Self::compiler()?,
         };
         Ok(Host::new(options)?)
     }
@@ -155,7 +163,8 @@ impl Context {
 
 /// Opens a runtime, and says which plugins nobody vouches for.
 pub async fn open(config: Config) -> Result<Runtime> {
-    let runtime = Runtime::open(config).await?;
+    let compiler = Context::compiler()?;
+    let runtime = Runtime::builder(config).compiler(compiler).open().await?;
     let unsigned = runtime.unsigned_plugins();
     if !unsigned.is_empty() {
         eprintln!(

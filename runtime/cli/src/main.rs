@@ -3,6 +3,7 @@
 
 mod args;
 mod call;
+mod compile;
 mod completions;
 mod connection;
 mod context;
@@ -58,6 +59,7 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Demo(args) => demo::run(context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Errors(args) => errors::run(&args),
+        Verb::CompileComponent(args) => Ok(compile::run(&args)),
     }
 }
 

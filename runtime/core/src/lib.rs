@@ -18,6 +18,7 @@ pub mod failure;
 pub mod manifest;
 pub mod provenance;
 pub mod quarantine;
+pub mod rate;
 pub mod retry;
 pub mod run;
 pub mod schema;

@@ -18,11 +18,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::builder::off_thread;
 use crate::config::{self, Config};
 use crate::connections::Slot;
 use crate::generations::{Generation, GenerationRow, Generations, Lineup, Trial};
 use crate::history::{self, Happening, HistoryRow, StateRow, TrialRow};
-use crate::runtime::{Inner, now_ms, off_thread};
+use crate::runtime::{Inner, now_ms};
 use crate::shelf::Shelf;
 use crate::trust::{self, Unsigned};
 
@@ -80,6 +81,16 @@ impl Workshop {
         plugin: &Plugin,
         row: GenerationRow,
     ) -> Result<Generation, Error> {
+        for line in plugin
+            .manifest()
+            .map_or_else(Vec::new, |m| connection.unmet_wishes(m))
+        {
+            tracing::warn!(
+                connection = connection.name(),
+                "the plugin wishes for more than it gets; if it may have it, write under [connections.{}.limits]: {line}",
+                connection.name()
+            );
+        }
         let spec = connection.spec_for(plugin.manifest());
         let joined = plugin.connect(spec, self.services.clone())?;
         let (policy, strikes) = (connection.binding_policy(), connection.quarantine());

@@ -9,11 +9,12 @@ use cofferdam_core::canary::{Event, Verdict};
 
 use crate::Error;
 use crate::activation::{self, Swap};
+use crate::builder::off_thread;
 use crate::config::Config;
 use crate::connections::Slot;
 use crate::generations::Judgement;
 use crate::history::Happening;
-use crate::runtime::{Inner, now_ms, off_thread};
+use crate::runtime::{Inner, now_ms};
 
 /// How often a trial and a watched file are looked at.
 const LOOK: Duration = Duration::from_secs(1);

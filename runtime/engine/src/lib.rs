@@ -27,6 +27,7 @@
 mod activation;
 mod admission;
 mod archive;
+mod builder;
 pub mod config;
 mod connections;
 #[cfg(unix)]
@@ -44,11 +45,13 @@ mod runner;
 mod runtime;
 mod scheduler;
 mod shelf;
+mod swaps;
 mod trust;
 mod view;
 
 pub use activation::{Swap, Swapped};
 pub use archive::{Archive, StoreReport};
+pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
 pub use cofferdam_core::compatibility::Change;
@@ -58,7 +61,7 @@ pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
-pub use cofferdam_host::{PublicKey, Trust};
+pub use cofferdam_host::{ChildCompiler, ChildExit, Compiler, PublicKey, Trust, compile_child};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
 pub use definition::Definition;
@@ -67,5 +70,5 @@ pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
 pub use query::Query;
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
-pub use runtime::{Durability, Runtime, RuntimeBuilder, StartOptions};
+pub use runtime::{Durability, Runtime, StartOptions};
 pub use view::RunView;

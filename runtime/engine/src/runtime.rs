@@ -9,8 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
-use cofferdam_host::{Host, HostOptions, Services};
-use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, SledStore, Table};
+use cofferdam_store::{Batch, JournalStore, KeyRange, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,16 +17,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::activation::{self, Swap, Swapped, Workshop};
+use crate::activation::Workshop;
+use crate::builder::RuntimeBuilder;
 use crate::config::Config;
-use crate::connections::{ConnectionState, Connections, Slot};
+use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
-use crate::generations::Generations;
-use crate::history::HistoryRow;
-use crate::kv::StoreKv;
+use crate::keeper::Stamp;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
-use crate::shelf::Shelf;
 use crate::view::RunView;
 use crate::{Error, drain, keeper, query, scheduler};
 
@@ -53,15 +50,7 @@ pub struct StartOptions {
 /// The embeddable runtime. Cheap to clone; all clones are one runtime.
 #[derive(Clone)]
 pub struct Runtime {
-    inner: Arc<Inner>,
-}
-
-/// Opens a [`Runtime`] with parts of the embedder's own.
-pub struct RuntimeBuilder {
-    config: Config,
-    store: Option<Arc<dyn JournalStore>>,
-    host: Option<Host>,
-    idle: bool,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -78,7 +67,7 @@ pub(crate) struct Inner {
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
     ids: Mutex<ulid::Generator>,
-    tasks: TaskTracker,
+    pub tasks: TaskTracker,
 }
 
 /// Why a run does not go on.
@@ -104,144 +93,6 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl RuntimeBuilder {
-    /// Keeps runs in this store instead of the configured one.
-    pub fn store(mut self, store: Arc<dyn JournalStore>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// Uses this host, so that several runtimes share one pool of chambers.
-    pub fn host(mut self, host: Host) -> Self {
-        self.host = Some(host);
-        self
-    }
-
-    /// Leaves runs where they are: for maintenance, such as a swap while nothing else is open.
-    pub fn idle(mut self) -> Self {
-        self.idle = true;
-        self
-    }
-
-    /// Opens the store, admits the plugins, and takes up the runs that were under way.
-    ///
-    /// # Errors
-    /// [`Error::Host`] if a plugin is not admitted, [`Error::Store`] if the store cannot be
-    /// opened; nothing was begun then.
-    pub async fn open(self) -> Result<Runtime, Error> {
-        self.config.validate()?;
-        let store = match (self.store, self.config.store_path()) {
-            (Some(store), _) => store,
-            (None, None) => Arc::new(MemoryStore::new()),
-            (None, Some(path)) => {
-                let path = path.to_owned();
-                let options = cofferdam_store::Options::default();
-                let store = off_thread(move || Ok(SledStore::open(path, &options)?)).await?;
-                let store: Arc<dyn JournalStore> = Arc::new(store);
-                store
-            }
-        };
-        let host = match self.host {
-            Some(host) => host,
-            None => Host::new(HostOptions {
-                code_cache_dir: self.config.code_cache_dir(),
-                ..HostOptions::default()
-            })?,
-        };
-        let services = Services {
-            kv: Arc::new(StoreKv {
-                store: Arc::clone(&store),
-            }),
-        };
-        let config = self.config;
-        let workshop = Workshop {
-            host,
-            services,
-            shelf: Shelf::new(config.store_path()),
-            unsigned: Mutex::default(),
-        };
-        let opened = Arc::clone(&store);
-        let named = config.connections().map(|c| c.name().to_owned());
-        let stamps: HashMap<_, _> = named
-            .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
-            .collect();
-        let (config, workshop, connections, batch) = off_thread(move || {
-            let (connections, batch) = connect(&config, &workshop, &*opened)?;
-            Ok((config, workshop, connections, batch))
-        })
-        .await?;
-        if !batch.is_empty() {
-            store.commit(batch).await?;
-        }
-        let inner = Arc::new(Inner {
-            store,
-            connections,
-            durability: config.durability(),
-            closing: CancellationToken::new(),
-            timers_changed: Notify::new(),
-            config,
-            workshop,
-            active: Mutex::default(),
-            definitions: Mutex::default(),
-            waiters: Mutex::default(),
-            stopped: Mutex::default(),
-            ids: Mutex::new(ulid::Generator::new()),
-            tasks: TaskTracker::new(),
-        });
-        if self.idle {
-            return Ok(Runtime { inner });
-        }
-        inner.take_up_all()?;
-        inner.tasks.spawn(scheduler::schedule(Arc::clone(&inner)));
-        for slot in inner.connections.values() {
-            inner
-                .tasks
-                .spawn(drain::drain(Arc::clone(&inner), Arc::clone(slot)));
-            slot.parked.notify_one();
-            let stamp = stamps.get(&slot.name).cloned();
-            inner
-                .tasks
-                .spawn(keeper::keep(Arc::clone(&inner), Arc::clone(slot), stamp));
-        }
-        Ok(Runtime { inner })
-    }
-}
-
-/// Opening a store and compiling plugins take long enough to hold up other tasks of a thread.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(Error::ShuttingDown))
-}
-
-fn connect(
-    config: &Config,
-    workshop: &Workshop,
-    store: &dyn JournalStore,
-) -> Result<(Connections, Batch), Error> {
-    let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
-    let mut connections = Connections::new();
-    let mut rows = Batch::new();
-    for connection in config.connections() {
-        let path = connection.resolve_plugin()?;
-        let trust = config.trust(connection);
-        let plugin = match plugins.get(&path) {
-            Some(plugin) => {
-                workshop.judge(&trust, plugin.artifact())?;
-                plugin.clone()
-            }
-            None => workshop.load(&trust, &path)?,
-        };
-        let (slot, batch) = workshop.open(store, connection, &trust, &plugin, &path, rows)?;
-        rows = batch;
-        plugins.insert(path, plugin);
-        connections.insert(slot.name.clone(), Arc::new(slot));
-    }
-    Ok((connections, rows))
-}
-
 impl Runtime {
     /// Opens a runtime as configured.
     ///
@@ -253,12 +104,7 @@ impl Runtime {
 
     /// A runtime with parts of the embedder's own.
     pub fn builder(config: Config) -> RuntimeBuilder {
-        RuntimeBuilder {
-            config,
-            store: None,
-            host: None,
-            idle: false,
-        }
+        RuntimeBuilder::new(config)
     }
 
     /// Reads a workflow and checks it against the connections, so that what can be found wrong
@@ -467,77 +313,6 @@ impl Runtime {
         self.inner.tasks.spawn(work);
     }
 
-    fn slot(&self, connection: &str) -> Result<Arc<Slot>, Error> {
-        let slot = self.inner.connections.get(connection).cloned();
-        slot.ok_or_else(|| Error::UnknownConnection {
-            connection: connection.to_owned(),
-        })
-    }
-
-    /// Brings a new generation of a connection into service, or on trial, while calls go on: those
-    /// under way end on the generation that they began on. When this returns, the change is on the
-    /// disk. Dropping the future does not stop the swap.
-    ///
-    /// # Errors
-    /// Whatever is wrong, the old generation stays: [`Error::Host`] if the plugin is not admitted,
-    /// [`Error::Incompatible`], [`Error::CheckFailed`], [`Error::OnTrial`], [`Error::Same`],
-    /// [`Error::Shelf`], [`Error::Store`].
-    pub async fn swap(&self, connection: &str, swap: Swap) -> Result<Swapped, Error> {
-        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
-        self.to_its_end(activation::swap(inner, slot, swap, false))
-            .await
-    }
-
-    /// The generation on trial takes over now.
-    ///
-    /// # Errors
-    /// [`Error::NoTrial`], [`Error::Store`].
-    pub async fn promote(&self, connection: &str) -> Result<Generations, Error> {
-        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
-        let why = "asked for".to_owned();
-        self.to_its_end(activation::promote(inner, slot, None, why))
-            .await
-    }
-
-    /// The generation on trial goes; without one, the generation that served before comes back.
-    /// No plugin is loaded for it.
-    ///
-    /// # Errors
-    /// [`Error::NothingBefore`], [`Error::Store`].
-    pub async fn rollback(&self, connection: &str) -> Result<Generations, Error> {
-        let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
-        let why = "asked for".to_owned();
-        self.to_its_end(activation::roll_back(inner, slot, None, why))
-            .await
-    }
-
-    /// The generations of a connection.
-    ///
-    /// # Errors
-    /// [`Error::UnknownConnection`].
-    pub fn generations(&self, connection: &str) -> Result<Generations, Error> {
-        Ok(self.slot(connection)?.generations())
-    }
-
-    /// What happened to the generations of a connection, newest first; the last 200 rows.
-    ///
-    /// # Errors
-    /// [`Error::UnknownConnection`], [`Error::Store`], [`Error::Row`].
-    pub fn history(&self, connection: &str) -> Result<Vec<HistoryRow>, Error> {
-        self.slot(connection)?;
-        activation::history_of(&*self.inner.store, connection)
-    }
-
-    /// A change of generations must not stop between the disk and the memory because a caller
-    /// went away.
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let ended = self.inner.tasks.spawn(work).await;
-        ended.unwrap_or(Err(Error::ShuttingDown))
-    }
-
     /// Stops: nothing begins any more, calls under way get five seconds to end, and everything
     /// that is known is on the disk when this returns. Runs go on when the store is opened again.
     pub async fn shutdown(self) {
@@ -574,6 +349,45 @@ fn checked(id: String) -> Result<String, Error> {
 }
 
 impl Inner {
+    pub fn new(
+        store: Arc<dyn JournalStore>,
+        connections: Connections,
+        config: Config,
+        workshop: Workshop,
+    ) -> Self {
+        Self {
+            store,
+            connections,
+            durability: config.durability(),
+            closing: CancellationToken::new(),
+            timers_changed: Notify::new(),
+            config,
+            workshop,
+            active: Mutex::default(),
+            definitions: Mutex::default(),
+            waiters: Mutex::default(),
+            stopped: Mutex::default(),
+            ids: Mutex::new(ulid::Generator::new()),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
+    /// of the plugins' files before they were loaded.
+    pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
+        self.take_up_all()?;
+        self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        for slot in self.connections.values() {
+            let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(draining);
+            slot.parked.notify_one();
+            let stamp = stamps.get(&slot.name).cloned();
+            let keeping = keeper::keep(Arc::clone(self), Arc::clone(slot), stamp);
+            self.tasks.spawn(keeping);
+        }
+        Ok(())
+    }
+
     pub fn next_id(&self) -> String {
         let mut ids = self.ids.lock();
         match ids.generate() {

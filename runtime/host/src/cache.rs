@@ -60,17 +60,13 @@ impl CodeCache {
 
     /// Keeps compiled code. A failure is told in the log and otherwise harmless: the next start
     /// compiles again. A crash in between leaves a file whose hash does not match.
-    pub(crate) fn store(&self, engine: &Engine, digest: &str, component: &Component) {
+    pub(crate) fn store(&self, engine: &Engine, digest: &str, code: &[u8]) {
         let name = entry_name(engine, digest);
-        let kept = component
-            .serialize()
-            .map_err(std::io::Error::other)
-            .and_then(|code| {
-                let mac = self.mac(&name, &mut code.as_slice())?;
-                self.write(&name, &code)?;
-                let mac_name = Path::new(&name).with_extension("mac");
-                self.write(&mac_name.to_string_lossy(), mac.as_bytes())
-            });
+        let kept = self.mac(&name, &mut &*code).and_then(|mac| {
+            self.write(&name, code)?;
+            let mac_name = Path::new(&name).with_extension("mac");
+            self.write(&mac_name.to_string_lossy(), mac.as_bytes())
+        });
         if let Err(error) = kept {
             tracing::warn!(%error, file = name, "compiled code could not be kept");
         }
@@ -102,9 +98,18 @@ impl CodeCache {
     }
 }
 
+/// Code that this process, or its own compiler, made a moment ago and nobody else has touched.
+#[allow(unsafe_code)]
+pub(crate) fn deserialize_own(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` comes straight from `Compiler::compile`: from the compiler in this process, or
+    // over a pipe from the compiler that the embedder named, which is trusted like the embedder's
+    // own program. It never was in a file, and what strangers wrote is its source only.
+    unsafe { Component::deserialize(engine, code) }
+}
+
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, path: &Path) -> Option<Component> {
-    // SAFETY: the bytes were written by `CodeCache::store` from `Component::serialize`: their
+    // SAFETY: the bytes were written by `CodeCache::store`, which gets what the compiler made: their
     // keyed hash, with a key that only this user can read, was checked just before. The folder is
     // refused by `CodeCache::open` if anybody else can write to it, so nobody but this user, who
     // owns the process anyway, can change the file between the check and the mapping or later.

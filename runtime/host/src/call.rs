@@ -53,6 +53,15 @@ pub struct Usage {
     pub log_bytes: u64,
 }
 
+/// How many calls there are in a host or at a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Occupancy {
+    /// Calls that have a place.
+    pub running: u32,
+    /// Calls that wait for one.
+    pub waiting: u32,
+}
+
 /// One line of a call's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {

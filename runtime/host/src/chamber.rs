@@ -2,12 +2,15 @@
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cofferdam_core::failure::{EffectState, Failure};
 use futures::FutureExt;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::component::{HasSelf, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -18,17 +21,25 @@ use crate::call::{Call, Health, LogLine, Usage};
 use crate::capabilities::{http, wasi};
 use crate::connection::Settings;
 use crate::cpu::CpuMeter;
+use crate::gate::Entered;
 use crate::host::Host;
 use crate::limits::Meter;
 use crate::plugin::Loaded;
 use crate::scope::Scope;
+use crate::ticker::Ticking;
 use crate::verdict::{self, Stop};
 
 /// What guest and host may copy in one host call, above the bytes of the largest output. A list of
 /// empty strings takes memory of the host and none of the guest's.
-const HOSTCALL_BYTES: usize = 32 << 20;
+pub(crate) const HOSTCALL_BYTES: usize = 32 << 20;
 /// Resources of one call: streams, requests, responses, timers.
-const HANDLES_MAX: usize = 4_096;
+pub(crate) const HANDLES_MAX: usize = 4_096;
+
+/// A call that has computed for so long goes on in the slow lane. Most calls end before; moving one
+/// costs some 20 µs.
+const LANE_AFTER: Duration = Duration::from_millis(2);
+/// How long past its deadline a call in the lane may take to end by itself.
+const GRACE: Duration = Duration::from_millis(3);
 
 /// What the store of one call holds.
 pub(crate) struct State {
@@ -68,20 +79,22 @@ pub(crate) struct Ran {
     pub(crate) logs: Vec<LogLine>,
 }
 
-/// Performs one call in a chamber of its own.
+/// Performs one call in a chamber of its own, and holds its places until that is gone.
 pub(crate) async fn run(
     host: &Host,
-    loaded: &Loaded,
+    loaded: &Arc<Loaded>,
     settings: &Arc<Settings>,
     work: Work,
     tenant: String,
     timeout: Duration,
+    held: Option<Entered>,
 ) -> Ran {
+    // Whoever calls without a pause lets its neighbours have their turn in between.
+    step_back().await;
     let scope = Arc::new(Scope::new(Arc::clone(settings), tenant, timeout));
-    let cpu = Arc::new(CpuMeter::default());
-    let _ticking = host.inner.engines.ticker().call();
+    let ledger = Arc::new(Ledger::default());
     let fuel = settings.limits.fuel.unwrap_or(u64::MAX);
-    let mut store = match open(loaded, &scope, &cpu, fuel) {
+    let store = match open(loaded, &scope, &ledger.cpu, fuel) {
         Ok(store) => store,
         Err(error) => {
             let result = Err(verdict::stopped(&error, &scope, false));
@@ -93,36 +106,139 @@ pub(crate) async fn run(
             };
         }
     };
-    let ended = {
-        // A panic below is one of the host's own functions; it must cost this call and no other.
-        let call = AssertUnwindSafe(perform(loaded, &mut store, work, timeout)).catch_unwind();
-        let mut call = pin!(call);
-        let metered = poll_fn(|context| cpu.measure(|| call.as_mut().poll(context)));
-        tokio::time::timeout(timeout, metered).await
+    let chamber = Chamber {
+        store,
+        fuel,
+        ledger: Arc::clone(&ledger),
+        _held: held,
+        _ticking: host.inner.engines.ticker().call(),
+        _host: host.clone(),
     };
-    let refused = store.data().meter.refused;
-    let result = match ended {
-        Ok(Ok(Ok(answer))) => answer.map_err(|failure| verdict::of_guest(failure, &scope)),
-        Ok(Ok(Err(error))) => Err(verdict::stopped(&error, &scope, refused)),
-        Ok(Err(_panic)) => Err(verdict::panicked(&scope)),
-        Err(_elapsed) => Err(verdict::timed_out(&scope)),
+    let call = Box::pin(chamber.serve(Arc::clone(loaded), Arc::clone(&scope), work, timeout));
+    let result = match in_time(host, call, &ledger, &scope).await {
+        Some(result) => result,
+        None => Err(verdict::timed_out(&scope)),
     };
     let usage = Usage {
-        fuel: store.get_fuel().map_or(0, |left| fuel.saturating_sub(left)),
-        cpu: cpu.spent(),
+        fuel: ledger.fuel.load(Ordering::Acquire),
+        cpu: ledger.cpu.ended(),
         wall: scope.began.elapsed(),
-        memory_bytes_peak: store.data().meter.bytes_peak as u64,
+        memory_bytes_peak: ledger.memory_bytes_peak.load(Ordering::Acquire),
         requests: scope.requests(),
         log_bytes: 0,
     };
-    // Ends the call's requests, and lets go of its output streams, whose last line may be open.
-    drop(store);
     let (logs, log_bytes) = scope.take_log();
     Ran {
         result,
         effect: scope.effect(),
         usage: Usage { log_bytes, ..usage },
         logs,
+    }
+}
+
+/// Lets whatever else is ready on this thread go first.
+async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Polls a call here, and in the slow lane once it has computed for long. `None` if its time is
+/// over; it is then dropped, or about to be.
+async fn in_time<F>(
+    host: &Host,
+    mut call: Pin<Box<F>>,
+    ledger: &Arc<Ledger>,
+    scope: &Scope,
+) -> Option<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let deadline = tokio::time::Instant::from_std(scope.deadline);
+    let here = poll_fn(
+        |context| match ledger.cpu.measure(|| call.as_mut().poll(context)) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if ledger.cpu.ended() >= LANE_AFTER => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        },
+    );
+    if let Some(output) = tokio::time::timeout_at(deadline, here).await.ok()? {
+        return Some(output);
+    }
+    let kept = Arc::clone(ledger);
+    let rest = async move {
+        let polled = poll_fn(|context| kept.cpu.measure(|| call.as_mut().poll(context)));
+        tokio::time::timeout_at(deadline, polled).await.ok()
+    };
+    match host.inner.engines.lane().spawn(rest) {
+        Ok(task) => {
+            let task = AbortOnDropHandle::new(task);
+            // The lane ends it by itself. On a machine so busy that its threads do not get to run,
+            // the caller is told in time all the same.
+            let ended = tokio::time::timeout_at(deadline + GRACE, task).await;
+            ended.ok()?.ok()?
+        }
+        Err(rest) => rest.await,
+    }
+}
+
+/// What a call has used; filled when its chamber goes, wherever that is.
+#[derive(Default)]
+struct Ledger {
+    cpu: Arc<CpuMeter>,
+    fuel: AtomicU64,
+    memory_bytes_peak: AtomicU64,
+}
+
+/// The store of a call and all that has to outlive it. Fields are dropped in this order.
+struct Chamber {
+    store: Store<State>,
+    fuel: u64,
+    ledger: Arc<Ledger>,
+    _held: Option<Entered>,
+    _ticking: Ticking,
+    /// Keeps the clock going for as long as a guest runs.
+    _host: Host,
+}
+
+impl Chamber {
+    async fn serve(
+        mut self,
+        loaded: Arc<Loaded>,
+        scope: Arc<Scope>,
+        work: Work,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        // A panic below is one of the host's own functions; it must cost this call and no other.
+        let call = AssertUnwindSafe(perform(&loaded, &mut self.store, work, timeout));
+        let ended = call.catch_unwind().await;
+        let refused = self.store.data().meter.refused;
+        // Ends the call's requests, and lets go of its output streams, whose last line may be open.
+        drop(self);
+        match ended {
+            Ok(Ok(answer)) => answer.map_err(|failure| verdict::of_guest(failure, &scope)),
+            Ok(Err(error)) => Err(verdict::stopped(&error, &scope, refused)),
+            Err(_panic) => Err(verdict::panicked(&scope)),
+        }
+    }
+}
+
+impl Drop for Chamber {
+    fn drop(&mut self) {
+        let left = self.store.get_fuel().unwrap_or(self.fuel);
+        let (ledger, meter) = (&self.ledger, &self.store.data().meter);
+        ledger
+            .fuel
+            .store(self.fuel.saturating_sub(left), Ordering::Release);
+        ledger
+            .memory_bytes_peak
+            .store(meter.bytes_peak as u64, Ordering::Release);
     }
 }
 

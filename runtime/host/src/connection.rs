@@ -1,20 +1,19 @@
 //! A connection: a plugin with config, secrets, grants and limits, ready to be called.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cofferdam_core::descriptor::Descriptor;
 use cofferdam_core::failure::{Class, EffectState, Failure};
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::call::{Call, Health, Outcome, Usage};
+use crate::call::{Call, Health, Occupancy, Outcome, Usage};
 use crate::capabilities::kv::KeyValue;
 use crate::capabilities::{secrets, smtp, sql, wasi};
 use crate::chamber::{self, Answer, Work};
 use crate::egress::Egress;
 use crate::engines::Size;
+use crate::gate::{Entered, Gate};
 use crate::limits::Limits;
 use crate::plugin::{Loaded, Plugin};
 use crate::scrub::Scrubber;
@@ -58,13 +57,6 @@ struct Inner {
 }
 
 pub(crate) use crate::plugin::Described;
-
-/// Lets so many calls in, so many wait, and turns the rest away.
-struct Gate {
-    calls: Semaphore,
-    waiting: AtomicU32,
-    waiting_max: u32,
-}
 
 impl Plugin {
     /// Joins this plugin with what an operator configured. Nothing is contacted and no guest code
@@ -154,7 +146,8 @@ impl Connection {
     /// Performs one action in a chamber of its own and returns what came of it. Never panics and
     /// never outlasts the deadline by more than a few milliseconds.
     ///
-    /// Dropping the future ends the call at once, with its requests; what they did stays done.
+    /// Dropping the future ends the call, with its requests; what they did stays done. It is over at
+    /// once, or, if the guest computes at that moment, within a tick of a millisecond.
     pub async fn invoke(&self, call: Call) -> Outcome {
         let rejected = |failure| Outcome {
             result: Err(failure),
@@ -169,13 +162,13 @@ impl Connection {
         }
         let timeout = call.timeout.min(self.inner.settings.limits.timeout);
         let asked = Instant::now();
-        let _permits = match self.enter(timeout).await {
-            Ok(permits) => permits,
+        let entered = match self.enter(true, timeout).await {
+            Ok(entered) => entered,
             Err(failure) => return rejected(failure),
         };
         let timeout = timeout.saturating_sub(asked.elapsed());
         let tenant = call.tenant.clone();
-        let ran = self.run(Work::Invoke(call), tenant, timeout).await;
+        let ran = self.run(Work::Invoke(call), tenant, timeout, entered).await;
         let result = ran.result.and_then(|answer| match answer {
             Answer::Output(text) => {
                 verdict::output(&text, action, &self.inner.settings, ran.effect)
@@ -197,8 +190,9 @@ impl Connection {
     /// Of the plugin, or `limit.*`, `timeout`, `busy` as with a call.
     pub async fn check(&self) -> Result<Health, Failure> {
         let timeout = self.inner.settings.limits.timeout;
-        let _permits = self.enter(timeout).await?;
-        match self.run(Work::Check, String::new(), timeout).await.result? {
+        let entered = self.enter(false, timeout).await?;
+        let ran = self.run(Work::Check, String::new(), timeout, entered).await;
+        match ran.result? {
             Answer::Health(health) => Ok(health),
             Answer::Output(_) | Answer::Described(_) | Answer::Lookup(_) => {
                 Err(verdict::defect("the chamber answered another question"))
@@ -220,12 +214,13 @@ impl Connection {
             return Err(Failure::new(Class::Unsupported, "lookup.unsupported", text));
         }
         let timeout = self.inner.settings.limits.timeout;
-        let _permits = self.enter(timeout).await?;
+        let entered = self.enter(false, timeout).await?;
         let work = Work::Lookup {
             action: action.to_owned(),
             key: key.to_owned(),
         };
-        match self.run(work, String::new(), timeout).await.result? {
+        let ran = self.run(work, String::new(), timeout, entered).await;
+        match ran.result? {
             Answer::Lookup(None) => Ok(None),
             Answer::Lookup(Some(text)) => {
                 let settings = &self.inner.settings;
@@ -257,36 +252,39 @@ impl Connection {
         &self.inner.settings.limits
     }
 
+    /// Calls of this generation that run or wait. Both are zero when all have ended, however they
+    /// did.
+    pub fn occupancy(&self) -> Occupancy {
+        self.inner.gate.occupancy()
+    }
+
     /// The plugin that is called.
     pub fn plugin(&self) -> &Plugin {
         &self.inner.plugin
     }
 
-    async fn run(&self, work: Work, tenant: String, timeout: Duration) -> chamber::Ran {
+    async fn run(
+        &self,
+        work: Work,
+        tenant: String,
+        timeout: Duration,
+        entered: Entered,
+    ) -> chamber::Ran {
         let inner = &*self.inner;
         let host = inner.plugin.host();
-        chamber::run(host, &inner.loaded, &inner.settings, work, tenant, timeout).await
+        let settings = &inner.settings;
+        let held = Some(entered);
+        chamber::run(host, &inner.loaded, settings, work, tenant, timeout, held).await
     }
 
-    /// Waits for a place at this connection, then for a slot of the pool.
-    async fn enter(&self, timeout: Duration) -> Result<[SemaphorePermit<'_>; 2], Failure> {
+    async fn enter(&self, rated: bool, timeout: Duration) -> Result<Entered, Failure> {
         let inner = &*self.inner;
-        let pool = inner
-            .plugin
-            .host()
-            .inner
-            .engines
+        let engines = &inner.plugin.host().inner.engines;
+        let pool = engines
             .pool(inner.size)
             .map_err(|error| Failure::new(Class::Unavailable, "busy", error.to_string()))?;
-        let both = async {
-            let place = inner.gate.enter(&inner.settings).await?;
-            let slot = pool.slots.acquire().await.map_err(|_| closed())?;
-            Ok([place, slot])
-        };
-        match tokio::time::timeout(timeout, both).await {
-            Ok(entered) => entered,
-            Err(_) => Err(busy(&inner.settings, "no call ended in time")),
-        }
+        let (gate, settings) = (&inner.gate, &inner.settings);
+        gate.enter(&pool.slots, settings, rated, timeout).await
     }
 
     fn unknown_action(&self, action: &str) -> Failure {
@@ -304,55 +302,4 @@ impl Connection {
         );
         Failure::new(Class::Unsupported, "action.unknown", text)
     }
-}
-
-impl Gate {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            calls: Semaphore::new(limits.concurrency_max as usize),
-            waiting: AtomicU32::new(0),
-            waiting_max: limits.queue_max,
-        }
-    }
-
-    async fn enter(&self, settings: &Settings) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(permit) = self.calls.try_acquire() {
-            return Ok(permit);
-        }
-        let _place = Waiting::enter(&self.waiting, self.waiting_max)
-            .ok_or_else(|| busy(settings, "the queue is full"))?;
-        self.calls.acquire().await.map_err(|_| closed())
-    }
-}
-
-/// A place in the queue; given back when the wait ends, however it ends.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl<'a> Waiting<'a> {
-    fn enter(waiting: &'a AtomicU32, waiting_max: u32) -> Option<Self> {
-        waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < waiting_max).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Self(waiting))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn busy(settings: &Settings, why: &str) -> Failure {
-    let text = format!(
-        "connection `{}` has {} calls running and {why}; try later, or raise `limits.concurrency`",
-        settings.name, settings.limits.concurrency_max
-    );
-    Failure::new(Class::Unavailable, "busy", text)
-}
-
-fn closed() -> Failure {
-    Failure::new(Class::Unavailable, "busy", "the host is shutting down")
 }

@@ -23,6 +23,11 @@ impl CpuMeter {
         result
     }
 
+    /// That of polls that have ended; right on every thread.
+    pub(crate) fn ended(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+    }
+
     /// The sum so far. Right only on the thread that polls, or when no poll runs.
     pub(crate) fn spent(&self) -> Duration {
         let spent = self.spent_ns.load(Ordering::Relaxed);

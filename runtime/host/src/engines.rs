@@ -1,24 +1,24 @@
-//! The wasmtime engines: one pool of slots for ordinary plugins and one for large ones, and the
-//! clock that interrupts guests.
+//! The wasmtime engines: one pool of slots for ordinary plugins and one for large ones.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy};
 use wasmtime::{PoolingAllocationConfig, WasmBacktraceDetails};
 
+use crate::call::Occupancy;
 use crate::chamber::State;
+use crate::lane::Lane;
+use crate::places::Places;
+use crate::ticker::Ticker;
 use crate::{Error, capabilities};
 
-/// How often a running guest is looked at. Measured: a loop is cut 0.7 ms after its deadline.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// How long the ticker goes on without a call before it sleeps; a wake-up costs more than a tick.
-const LINGER: Duration = Duration::from_millis(200);
-/// Never more ticks are made up for at once; a guest is cut at the first of them anyway.
-const CATCH_UP_MAX: u128 = 100;
+/// Components with more memories or tables than these are refused when they are compiled.
+pub(crate) const MEMORIES_MAX: u32 = 2;
+pub(crate) const TABLES_MAX: u32 = 12;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// The stack of a guest's own functions; deeper recursion traps.
+pub(crate) const STACK_BYTES_MAX: usize = 512 << 10;
 
 /// The two sizes of slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +45,22 @@ impl Size {
         }
     }
 
+    /// How a child compiler is told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Small, Self::Large]
+            .into_iter()
+            .find(|size| size.name() == name)
+    }
+
     /// Core modules of one component: a Python guest links its interpreter from two dozen.
-    fn core_instances_max(self) -> u32 {
+    pub(crate) fn core_instances_max(self) -> u32 {
         match self {
             Self::Small => 20,
             Self::Large => 60,
@@ -58,7 +72,7 @@ impl Size {
 pub(crate) struct Pool {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Arc<Places>,
 }
 
 /// Both pools; the large one is made when it is first wanted.
@@ -67,6 +81,7 @@ pub(crate) struct Engines {
     large: OnceLock<Pool>,
     slots: u32,
     ticker: Arc<Ticker>,
+    lane: Lane,
 }
 
 impl Engines {
@@ -79,6 +94,7 @@ impl Engines {
             large: OnceLock::new(),
             slots,
             ticker,
+            lane: Lane::default(),
         })
     }
 
@@ -96,6 +112,27 @@ impl Engines {
                 Ok(pool)
             }
         }
+    }
+
+    /// Slots that are taken in both pools, and calls that wait for one.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let pools = [Some(&self.small), self.large.get()];
+        let mut sum = Occupancy::default();
+        for pool in pools.into_iter().flatten() {
+            sum.running += pool.slots.taken();
+            sum.waiting += pool.slots.waiting();
+        }
+        // A chamber without a slot is `describe`, and a slot without a chamber is about to get one.
+        sum.running = sum.running.max(self.ticker.calls() as u32);
+        sum
+    }
+
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {
@@ -122,12 +159,13 @@ impl Pool {
         Ok(Self {
             engine,
             linker,
-            slots: Semaphore::new(slots as usize),
+            slots: Places::new(slots),
         })
     }
 }
 
-fn config(size: Size, slots: u32) -> Config {
+/// The one configuration of an engine: what a child compiles has to fit what this process runs.
+pub(crate) fn config(size: Size, slots: u32) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)
@@ -135,6 +173,7 @@ fn config(size: Size, slots: u32) -> Config {
         .epoch_interruption(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .memory_init_cow(true)
+        .max_wasm_stack(STACK_BYTES_MAX)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size, slots)));
     config
 }
@@ -143,10 +182,6 @@ fn pool(size: Size, slots: u32) -> PoolingAllocationConfig {
     /// Kept mapped between calls; most calls of a small guest dirty less.
     const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
     const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
-    /// Components with more memories or tables than these are refused when they are compiled.
-    const MEMORIES_MAX: u32 = 2;
-    const TABLES_MAX: u32 = 12;
-    const TABLE_ELEMENTS_MAX: usize = 100_000;
     /// Metadata of one instance; a Python guest's main module has thousands of functions.
     const INSTANCE_BYTES_MAX: usize = 4 << 20;
 
@@ -172,101 +207,4 @@ fn pool(size: Size, slots: u32) -> PoolingAllocationConfig {
             .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
     }
     pool
-}
-
-/// An OS thread that advances the epoch of every engine by the time that has passed. It holds the
-/// engines weakly, and sleeps while no call runs.
-pub(crate) struct Ticker {
-    state: Mutex<TickerState>,
-    wake: Condvar,
-}
-
-struct TickerState {
-    engines: Vec<EngineWeak>,
-    calls: usize,
-    asleep: bool,
-    stopped: bool,
-}
-
-impl Ticker {
-    fn start() -> Result<Arc<Self>, Error> {
-        let state = TickerState {
-            engines: Vec::new(),
-            calls: 0,
-            asleep: false,
-            stopped: false,
-        };
-        let ticker = Arc::new(Self {
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-        });
-        let run = Arc::clone(&ticker);
-        std::thread::Builder::new()
-            .name("cofferdam-ticker".to_owned())
-            .spawn(move || run.run())
-            .map_err(|error| Error::Engine {
-                reason: error.to_string(),
-            })?;
-        Ok(ticker)
-    }
-
-    fn add(&self, engine: &Engine) {
-        self.state.lock().engines.push(engine.weak());
-    }
-
-    fn stop(&self) {
-        self.state.lock().stopped = true;
-        self.wake.notify_all();
-    }
-
-    /// Keeps the ticker awake until the guard is dropped.
-    pub(crate) fn call(self: &Arc<Self>) -> Ticking {
-        let mut state = self.state.lock();
-        state.calls += 1;
-        if state.asleep {
-            state.asleep = false;
-            self.wake.notify_all();
-        }
-        Ticking(Arc::clone(self))
-    }
-
-    fn run(&self) {
-        let mut ticked = Instant::now();
-        let mut busy = Instant::now();
-        loop {
-            std::thread::sleep(TICK);
-            let mut state = self.state.lock();
-            if state.calls > 0 {
-                busy = Instant::now();
-            } else if busy.elapsed() > LINGER && !state.stopped {
-                state.asleep = true;
-                self.wake
-                    .wait_while(&mut state, |state| state.asleep && !state.stopped);
-                ticked = Instant::now();
-                busy = ticked;
-            }
-            if state.stopped {
-                return;
-            }
-            // A thread that slept too long makes up for it, or deadlines would drift with the load.
-            let due = (ticked.elapsed().as_nanos() / TICK.as_nanos()).min(CATCH_UP_MAX);
-            ticked = Instant::now();
-            state.engines.retain(|engine| match engine.upgrade() {
-                Some(engine) => {
-                    (0..due).for_each(|_| engine.increment_epoch());
-                    true
-                }
-                None => false,
-            });
-        }
-    }
-}
-
-/// A call that runs; see [`Ticker::call`].
-pub(crate) struct Ticking(Arc<Ticker>);
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.0.state.lock().calls -= 1;
-    }
 }

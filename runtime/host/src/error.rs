@@ -122,6 +122,36 @@ pub enum Error {
         /// What the compiler said.
         reason: String,
     },
+    /// Compiling took too long.
+    #[error(
+        "`{origin}` is not compiled within {time_max:?}; build it optimised and smaller, or give the compiler more time"
+    )]
+    CompileTime {
+        /// The file.
+        origin: String,
+        /// The bound.
+        time_max: std::time::Duration,
+    },
+    /// Compiling took too much memory.
+    #[error(
+        "`{origin}` takes more than {bytes_max} bytes of memory to compile; build it optimised and smaller, or give the compiler more memory"
+    )]
+    CompileMemory {
+        /// The file.
+        origin: String,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// The program that compiles does not work.
+    #[error(
+        "the compiler `{program}` does not work: {reason}; name a program that calls `compile_child`, or compile in the process itself"
+    )]
+    Compiler {
+        /// The program.
+        program: String,
+        /// How it failed.
+        reason: String,
+    },
     /// The plugin imports what its connection does not grant.
     #[error(
         "connection `{connection}`: plugin `{plugin}` needs {what}, which is not granted; add to [connections.{connection}.grants]: {line}"
@@ -226,6 +256,9 @@ impl Error {
             Self::Cache { .. } => "CD0319",
             Self::Describe { .. } => "CD0320",
             Self::Artifact(source) => source.code(),
+            Self::CompileTime { .. } => "CD0330",
+            Self::CompileMemory { .. } => "CD0331",
+            Self::Compiler { .. } => "CD0332",
         }
     }
 }

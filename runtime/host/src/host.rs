@@ -6,8 +6,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::artifact::Artifact;
-use crate::cache::CodeCache;
+use crate::artifact::{Artifact, COMPONENT_BYTES_MAX};
+use crate::cache::{CodeCache, deserialize_own};
+use crate::call::Occupancy;
+use crate::compiler::Compiler;
 use crate::engines::{Engines, Size};
 use crate::inspect::inspect;
 use crate::plugin::Plugin;
@@ -22,6 +24,8 @@ pub struct HostOptions {
     /// Calls at the same time, of all connections together: the slots of the pool. Each takes
     /// address space, and memory only while it is used. Default 64, at least 1, at most 1,000.
     pub concurrency_max: u32,
+    /// Where components are compiled. Default: in this process, without bounds.
+    pub compiler: Compiler,
 }
 
 impl Default for HostOptions {
@@ -29,6 +33,7 @@ impl Default for HostOptions {
         Self {
             code_cache_dir: None,
             concurrency_max: 64,
+            compiler: Compiler::InProcess,
         }
     }
 }
@@ -42,9 +47,10 @@ pub struct Host {
 pub(crate) struct Inner {
     pub(crate) engines: Engines,
     cache: Option<CodeCache>,
+    compiler: Compiler,
 }
 
-const SLOTS_MAX: u32 = 1_000;
+pub(crate) const SLOTS_MAX: u32 = 1_000;
 
 impl Host {
     /// Sets up the sandbox: reserves the pool, starts the ticker thread, opens the code cache.
@@ -56,7 +62,9 @@ impl Host {
         let HostOptions {
             code_cache_dir,
             concurrency_max: slots,
+            compiler,
         } = options;
+        compiler.validate()?;
         if !(1..=SLOTS_MAX).contains(&slots) {
             return Err(Error::BadLimit {
                 key: "concurrency_max",
@@ -69,8 +77,15 @@ impl Host {
             inner: Arc::new(Inner {
                 engines: Engines::new(slots)?,
                 cache,
+                compiler,
             }),
         })
+    }
+
+    /// Calls that run or wait for a slot, of all connections together. Both are zero when all have
+    /// ended, however they did.
+    pub fn occupancy(&self) -> Occupancy {
+        self.inner.engines.occupancy()
     }
 
     /// Checks and compiles one plugin, or takes the compiled code from the cache. Never runs guest
@@ -81,6 +96,14 @@ impl Host {
     /// [`Error`] tells what kind of file it is, what it lacks, or what it imports that nobody
     /// provides.
     pub fn load(&self, artifact: Artifact) -> Result<Plugin, Error> {
+        let bytes = artifact.component().len() as u64;
+        if bytes > COMPONENT_BYTES_MAX {
+            return Err(Error::TooLarge {
+                origin: artifact.origin().to_owned(),
+                bytes,
+                bytes_max: COMPONENT_BYTES_MAX,
+            });
+        }
         let inspected = inspect(artifact.component(), artifact.origin())?;
         if let Some(manifest) = artifact.manifest() {
             check_manifest(manifest, inspected.descriptor.as_ref(), artifact.origin())?;
@@ -110,17 +133,23 @@ impl Inner {
         origin: &str,
     ) -> Result<Component, Error> {
         let engine = &self.engines.pool(size)?.engine;
-        if let Some(component) = self.cache.as_ref().and_then(|c| c.load(engine, digest)) {
+        let cached = || self.cache.as_ref().and_then(|c| c.load(engine, digest));
+        if let Some(component) = cached() {
             return Ok(component);
         }
-        let component = Component::from_binary(engine, bytes).map_err(|error| Error::Compile {
+        let shape = (size, self.engines.slots());
+        let code = self.compiler.compile(engine, shape, bytes, origin)?;
+        if let Some(cache) = &self.cache {
+            cache.store(engine, digest, &code);
+        }
+        // From the cache it is mapped from a file, and shared with other processes.
+        if let Some(component) = cached() {
+            return Ok(component);
+        }
+        deserialize_own(engine, &code).map_err(|error| Error::Compile {
             origin: origin.to_owned(),
             reason: format!("{error:#}"),
-        })?;
-        if let Some(cache) = &self.cache {
-            cache.store(engine, digest, &component);
-        }
-        Ok(component)
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cofferdam_core::rate::Rate;
 use wasmtime::ResourceLimiter;
 
 use crate::Error;
@@ -29,15 +30,22 @@ pub struct Limits {
     pub concurrency_max: u32,
     /// Calls that wait while [`Limits::concurrency_max`] run. Default 64.
     pub queue_max: u32,
+    /// How often actions may be called; more are turned away at once, with the time after which to
+    /// ask again. Checks and lookups do not count. Default: as often as they come.
+    pub rate: Option<Rate>,
 }
 
 /// The largest memory that any call can have: the size of a slot in the large pool.
 pub const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Below this no component can be instantiated (one page of memory and its tables).
-const MEMORY_BYTES_MIN: u64 = 128 << 10;
-const DURATION_MAX: Duration = Duration::from_hours(1);
-const TEXT_BYTES_MAX: u64 = 64 << 20;
-const COUNT_MAX: u64 = 10_000;
+pub(crate) const MEMORY_BYTES_MIN: u64 = 128 << 10;
+/// Below this no component gets through its own initialisation.
+pub(crate) const FUEL_MIN: u64 = 100_000;
+/// The shortest JSON text: `{}`.
+pub(crate) const OUTPUT_BYTES_MIN: u64 = 2;
+pub(crate) const DURATION_MAX: Duration = Duration::from_hours(1);
+pub(crate) const TEXT_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const COUNT_MAX: u64 = 10_000;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -51,6 +59,7 @@ impl Default for Limits {
             requests_max: 32,
             concurrency_max: 16,
             queue_max: 64,
+            rate: None,
         }
     }
 }
@@ -62,7 +71,7 @@ impl Limits {
     /// [`Error::BadLimit`] names the key and its range.
     pub fn validate(&self) -> Result<(), Error> {
         if let Some(fuel) = self.fuel {
-            range("fuel", fuel, 100_000, u64::MAX)?;
+            range("fuel", fuel, FUEL_MIN, u64::MAX)?;
         }
         span("cpu_time", self.cpu_time)?;
         span("timeout", self.timeout)?;
@@ -72,7 +81,12 @@ impl Limits {
             MEMORY_BYTES_MIN,
             MEMORY_BYTES_MAX,
         )?;
-        range("output_bytes", self.output_bytes, 2, TEXT_BYTES_MAX)?;
+        range(
+            "output_bytes",
+            self.output_bytes,
+            OUTPUT_BYTES_MIN,
+            TEXT_BYTES_MAX,
+        )?;
         range("log_bytes", self.log_bytes, 0, TEXT_BYTES_MAX)?;
         range("requests_max", self.requests_max.into(), 0, COUNT_MAX)?;
         range("concurrency_max", self.concurrency_max.into(), 1, COUNT_MAX)?;
@@ -80,7 +94,7 @@ impl Limits {
     }
 }
 
-fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
+pub(crate) fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
@@ -92,7 +106,7 @@ fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error>
     })
 }
 
-fn span(key: &'static str, value: Duration) -> Result<(), Error> {
+pub(crate) fn span(key: &'static str, value: Duration) -> Result<(), Error> {
     if !value.is_zero() && value <= DURATION_MAX {
         return Ok(());
     }
@@ -145,7 +159,9 @@ impl Meter {
         true
     }
 
+    /// What was allowed and could not be had: beyond the slot, or beyond what the module declares.
     fn take_back(&mut self) {
+        self.refused = true;
         self.bytes = self.bytes.saturating_sub(std::mem::take(&mut self.pending));
     }
 }
@@ -194,59 +210,33 @@ mod tests {
 
     #[test]
     fn limits_without_sense_are_refused_by_name() {
-        let base = Limits::default();
-        let cases = [
-            (
-                Limits {
-                    fuel: Some(0),
-                    ..base.clone()
-                },
-                "fuel",
-            ),
-            (
-                Limits {
-                    cpu_time: Duration::ZERO,
-                    ..base.clone()
-                },
-                "cpu_time",
-            ),
-            (
-                Limits {
-                    timeout: Duration::from_hours(2),
-                    ..base.clone()
-                },
-                "timeout",
-            ),
-            (
-                Limits {
-                    memory_bytes: 0,
-                    ..base.clone()
-                },
-                "memory_bytes",
-            ),
-            (
-                Limits {
-                    memory_bytes: 1 << 40,
-                    ..base.clone()
-                },
-                "memory_bytes",
-            ),
-            (
-                Limits {
-                    output_bytes: 0,
-                    ..base.clone()
-                },
-                "output_bytes",
-            ),
-            (
-                Limits {
-                    concurrency_max: 0,
-                    ..base
-                },
-                "concurrency_max",
-            ),
+        type Spoil = fn(&mut Limits);
+        let cases: [(&str, Spoil); 17] = [
+            ("fuel", |limits| limits.fuel = Some(0)),
+            ("cpu_time", |limits| limits.cpu_time = Duration::ZERO),
+            ("cpu_time", |limits| limits.cpu_time = DURATION_MAX * 2),
+            ("timeout", |limits| limits.timeout = Duration::ZERO),
+            ("timeout", |limits| limits.timeout = DURATION_MAX * 2),
+            ("memory_bytes", |limits| limits.memory_bytes = 0),
+            ("memory_bytes", |limits| {
+                limits.memory_bytes = MEMORY_BYTES_MAX + 1;
+            }),
+            ("memory_bytes", |limits| limits.memory_bytes = u64::MAX),
+            ("output_bytes", |limits| limits.output_bytes = 0),
+            ("output_bytes", |limits| limits.output_bytes = u64::MAX),
+            ("log_bytes", |limits| limits.log_bytes = TEXT_BYTES_MAX + 1),
+            ("log_bytes", |limits| limits.log_bytes = u64::MAX),
+            ("requests_max", |limits| limits.requests_max = u32::MAX),
+            ("concurrency_max", |limits| limits.concurrency_max = 0),
+            ("concurrency_max", |limits| {
+                limits.concurrency_max = u32::MAX;
+            }),
+            ("queue_max", |limits| limits.queue_max = 10_001),
+            ("queue_max", |limits| limits.queue_max = u32::MAX),
         ];
-        for (limits, key) in cases {
+        for (key, spoil) in cases {
+            let mut limits = Limits::default();
+            spoil(&mut limits);
             let error = limits.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key} = ")), "{error}");
         }

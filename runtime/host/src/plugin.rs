@@ -153,6 +153,7 @@ impl Plugin {
             Work::Describe,
             String::new(),
             DESCRIBE_TIMEOUT,
+            None,
         )
         .await;
         let text = match ran.result {

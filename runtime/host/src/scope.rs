@@ -43,6 +43,8 @@ struct Log {
 
 /// What a line costs besides its text, so that empty lines end too.
 const LINE_BYTES: u64 = 16;
+/// No secret is longer, in whatever encoding.
+const SECRET_BYTES_MAX: usize = 256 << 10;
 
 impl Scope {
     pub(crate) fn new(settings: Arc<Settings>, tenant: String, timeout: Duration) -> Self {
@@ -127,7 +129,10 @@ impl Scope {
     /// Keeps a line, without secrets, as long as the call's log has room; what comes first is kept.
     pub(crate) fn log_line(&self, level: LogLevel, message: String, fields: serde_json::Value) {
         let after = self.began.elapsed();
-        let message = self.settings.scrubber.text(message);
+        if self.log.lock().full {
+            return;
+        }
+        let (message, whole) = self.scrubbed(message);
         let fields = self.settings.scrubber.value(fields);
         let mut log = self.log.lock();
         if log.full {
@@ -140,7 +145,7 @@ impl Scope {
         };
         let cost = message.len() as u64 + fields_bytes + LINE_BYTES;
         let room = self.settings.limits.log_bytes.saturating_sub(log.bytes);
-        if cost <= room {
+        if whole && cost <= room {
             log.bytes += cost;
             log.lines.push(LogLine {
                 level,
@@ -160,6 +165,21 @@ impl Scope {
             fields: serde_json::Value::Null,
             after,
         });
+    }
+
+    /// A message without secrets, and whether it is whole. What the log never has room for is cut
+    /// off first, since looking for secrets in megabytes takes longer than a call may overshoot; and
+    /// the end of what was looked at goes too, so that no half of a secret stays.
+    fn scrubbed(&self, mut message: String) -> (String, bool) {
+        let looked_at = (self.settings.limits.log_bytes as usize).saturating_add(SECRET_BYTES_MAX);
+        let whole = message.len() <= looked_at;
+        message.truncate(floor_char_boundary(&message, looked_at));
+        let mut message = self.settings.scrubber.text(message);
+        if !whole {
+            let kept = message.len().saturating_sub(SECRET_BYTES_MAX);
+            message.truncate(floor_char_boundary(&message, kept));
+        }
+        (message, whole)
     }
 
     /// The lines so far, and how many bytes of text they took.

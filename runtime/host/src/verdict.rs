@@ -1,5 +1,6 @@
 //! The one place where the end of a call becomes a failure: class, code, message and effect.
 
+use cofferdam_core::depth;
 use cofferdam_core::failure::{Class, EffectState, Failure};
 use cofferdam_core::schema::Violation;
 use serde_json::{Value, json};
@@ -61,6 +62,10 @@ pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bo
             "the call used more than {fuel} units of fuel; raise `limits.fuel` of the connection if the work needs it"
         );
         return internal("limit.fuel", text);
+    }
+    if matches!(error.downcast_ref::<Trap>(), Some(Trap::StackOverflow)) {
+        let text = "the call recursed until its stack was used up; recurse less deeply";
+        return internal("limit.stack", text.to_owned());
     }
     if memory_refused {
         let bytes = limits.memory_bytes;
@@ -166,6 +171,13 @@ pub(crate) fn output(
             text.len()
         );
         return Err(internal("limit.output", text, effect));
+    }
+    if !depth::is_fine_text(text) {
+        let message = format!(
+            "the output of `{name}` nests deeper than {} levels",
+            depth::DEPTH_MAX
+        );
+        return Err(internal("output.depth", message, effect));
     }
     let value: Value = serde_json::from_str(text).map_err(|error| {
         internal(

@@ -216,6 +216,7 @@ fn cached(folder: &Path) -> Host {
     Host::new(HostOptions {
         code_cache_dir,
         concurrency_max: 2,
+        ..HostOptions::default()
     })
     .unwrap()
 }
@@ -288,6 +289,7 @@ fn the_cache_is_for_this_user_alone() {
     let shared = Host::new(HostOptions {
         code_cache_dir: Some(inner),
         concurrency_max: 2,
+        ..HostOptions::default()
     });
     assert!(matches!(shared, Err(Error::Cache { .. })));
 }

@@ -56,7 +56,7 @@ pub async fn work(file: &Path) -> Result<()> {
         .connections()
         .map(|connection| connection.name().to_owned())
         .collect();
-    let runtime = Runtime::open(config).await?;
+    let runtime = crate::context::open(config).await?;
     crate::run::listen(&runtime);
     let text = std::fs::read_to_string(&job.leads)?;
     let worker = Worker {

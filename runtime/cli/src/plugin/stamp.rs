@@ -97,6 +97,7 @@ fn describe(artifact: Artifact) -> Result<cofferdam_core::descriptor::Descriptor
     block_on(async {
         let host = Host::new(HostOptions {
             concurrency_max: 1,
+            compiler: Context::compiler()?,
             ..HostOptions::default()
         })?;
         let plugin = host.load(artifact)?;

@@ -10,16 +10,11 @@ use cofferdam_core::quarantine;
 use cofferdam_core::retry::Backoff;
 use cofferdam_core::run::Binding;
 use cofferdam_core::workflow::OnOutage;
-use cofferdam_host::{ConnectionSpec, Grants, Limits, MEMORY_BYTES_MAX, Secret};
+use cofferdam_host::{ConnectionSpec, Grants, Limits, Secret};
 use serde_json::Value;
 
 use super::error::{Error, Place};
 use super::plugins::{self, PluginRef};
-
-/// A manifest may ask for no more CPU time than this; an operator may give more.
-const CPU_WISH_MAX: Duration = Duration::from_secs(10);
-/// A manifest may ask for no more wall clock time than this; an operator may give more.
-const TIMEOUT_WISH_MAX: Duration = Duration::from_mins(5);
 
 /// One `[connections.NAME]`: a use of a plugin, with everything that belongs to it.
 ///
@@ -54,22 +49,35 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    /// The limits, with the plugin's wishes where nobody chose.
+    /// The limits, lowered to what the plugin wishes where nobody chose. No wish raises one.
     fn with_wishes(&self, manifest: Option<&Manifest>) -> Limits {
         let mut limits = self.limits.clone();
         let Some(wishes) = manifest.map(|manifest| &manifest.limits) else {
             return limits;
         };
         if let Some(bytes) = wishes.memory_bytes().filter(|_| !self.memory_chosen) {
-            limits.memory_bytes = bytes.min(MEMORY_BYTES_MAX);
+            limits.memory_bytes = bytes.min(limits.memory_bytes);
         }
         if let Some(timeout) = wishes.timeout().filter(|_| !self.timeout_chosen) {
-            limits.timeout = timeout.min(TIMEOUT_WISH_MAX);
+            limits.timeout = timeout.min(limits.timeout);
         }
         if let Some(cpu) = wishes.cpu_time().filter(|_| !self.cpu_chosen) {
-            limits.cpu_time = cpu.min(CPU_WISH_MAX);
+            limits.cpu_time = cpu.min(limits.cpu_time);
         }
         limits
+    }
+
+    /// The lines that would give the plugin what it wishes for beyond these limits.
+    fn unmet(&self, manifest: &Manifest) -> Vec<String> {
+        let (limits, wishes) = (&self.limits, &manifest.limits);
+        let memory = wishes.memory_bytes().filter(|w| *w > limits.memory_bytes);
+        let timeout = wishes.timeout().filter(|wish| *wish > limits.timeout);
+        let cpu = wishes.cpu_time().filter(|wish| *wish > limits.cpu_time);
+        let span = |key: &str, wish| format!("{key} = \"{}\"", humantime::format_duration(wish));
+        let memory = memory.map(|bytes| format!("memory = \"{}KiB\"", bytes.div_ceil(1 << 10)));
+        let timeout = timeout.map(|wish| span("timeout", wish));
+        let cpu = cpu.map(|wish| span("cpu", wish));
+        [memory, timeout, cpu].into_iter().flatten().collect()
     }
 }
 
@@ -242,8 +250,8 @@ impl Connection {
         self.spec_for(None)
     }
 
-    /// What the host needs to know of it; a limit that nobody chose is what the plugin's manifest
-    /// wishes for: memory up to 256 MiB, wall clock up to 5 min, CPU time up to 10 s.
+    /// What the host needs to know of it; a limit that nobody chose is lowered to what the plugin's
+    /// manifest wishes for. No manifest raises a limit.
     pub fn spec_for(&self, manifest: Option<&Manifest>) -> ConnectionSpec {
         ConnectionSpec {
             name: self.name.clone(),
@@ -252,6 +260,12 @@ impl Connection {
             grants: self.grants.clone(),
             limits: self.limits.with_wishes(manifest),
         }
+    }
+
+    /// The lines for `[connections.NAME.limits]` that would give a plugin what its manifest wishes
+    /// for and this connection does not give: `memory = "256MiB"`.
+    pub fn unmet_wishes(&self, manifest: &Manifest) -> Vec<String> {
+        self.limits.unmet(manifest)
     }
 
     /// What decisions depend on; the actions are the plugin's to name.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cofferdam_core::breaker;
 use cofferdam_core::quarantine;
+use cofferdam_core::rate::Rate;
 use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
 use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
@@ -25,6 +26,7 @@ const FACTOR_MAX: f64 = 100.0;
 /// Enough to switch it off where crashing is the point.
 const STRIKES_MAX: u64 = 1_000_000;
 const POOL_MAX: u64 = 1_000;
+const RATE_CALLS_MAX: u64 = 1_000_000;
 /// No secret is larger; whatever is has the wrong path.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
@@ -51,6 +53,7 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "timeout",
         "breaker",
         "quarantine",
+        "rate-limit",
     ])?;
     let plugin = section.require(
         "plugin",
@@ -72,7 +75,7 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         config,
         secrets: secrets(&section, enabled)?,
         grants: grants(&section, enabled)?,
-        limits: limits(&section, &defaults.limits)?,
+        limits: rated(&section, limits(&section, &defaults.limits)?)?,
         binding: binding(&section)?,
         breaker: breaker(&section)?,
         quarantine: quarantine(&section)?,
@@ -352,6 +355,29 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
     limited.memory_chosen |= section.get("memory").is_some();
     limited.timeout_chosen |= section.get("timeout").is_some();
     limited.cpu_chosen |= section.get("cpu").is_some();
+    Ok(limited)
+}
+
+/// Reads `rate-limit`: so many calls in a time, and so many at once.
+fn rated(section: &Section<'_>, mut limited: Limited) -> Result<Limited, Error> {
+    let Some(section) = section.section("rate-limit")? else {
+        return Ok(limited);
+    };
+    section.only(&["calls", "per", "burst"])?;
+    let count = |item: &Item<'_>| item.integer(1, RATE_CALLS_MAX).map(|count| count as u32);
+    let calls = count(&section.require("calls", "write how many calls in each `per`")?)?;
+    let burst = section
+        .get("burst")
+        .map_or(Ok(calls), |item| count(&item))?;
+    let per = section
+        .get("per")
+        .map_or(Ok(Duration::from_secs(1)), |item| item.duration(HOUR))?;
+    let rate = Rate::new(calls, per, burst).map_err(|error| Error::Value {
+        place: section.place(),
+        problem: error.to_string(),
+        remedy: "choose a value in that range".to_owned(),
+    })?;
+    limited.limits.rate = Some(rate);
     Ok(limited)
 }
 

@@ -561,9 +561,64 @@ fn a_plugin_that_is_not_there_is_told_with_those_that_are() {
 }
 
 #[test]
-fn wishes_of_a_plugin_count_where_nobody_chose() {
+fn no_wish_of_a_plugin_raises_a_limit() {
     let manifest =
         "name = 'x'\nversion = '1.0.0'\n[limits]\nmemory = '128MiB'\ntimeout = '1h'\ncpu = '2s'\n";
+    let manifest = Manifest::parse(manifest, "plugin.toml").unwrap();
+    let connection = parse("[connections.a]\nplugin = 'x'\n").unwrap();
+    let connection = connection.connection("a").unwrap();
+    let limits = connection.spec_for(Some(&manifest)).limits;
+    assert_eq!(limits, cofferdam_host::Limits::default());
+    assert_eq!(
+        connection.unmet_wishes(&manifest),
+        ["memory = \"131072KiB\"", "timeout = \"1h\"", "cpu = \"2s\""]
+    );
+}
+
+#[test]
+fn a_rate_is_read_and_refused_with_its_place() {
+    let read = |line: &str| {
+        parse(&format!(
+            "[connections.a]\nplugin = 'x'\nrate-limit = {line}\n"
+        ))
+    };
+    let rate = |line: &str| {
+        read(line)
+            .unwrap()
+            .connection("a")
+            .unwrap()
+            .spec()
+            .limits
+            .rate
+            .unwrap()
+    };
+    let minute = rate("{ calls = 100, per = '1m', burst = 20 }");
+    assert_eq!((minute.calls(), minute.burst()), (100, 20));
+    assert_eq!(minute.per(), Duration::from_mins(1));
+    let second = rate("{ calls = 5 }");
+    assert_eq!((second.burst(), second.per()), (5, Duration::from_secs(1)));
+    for (line, words) in [
+        ("{ calls = 0 }", "from 1"),
+        ("{ calls = 2000000 }", "1000000"),
+        ("{ per = '1s' }", "calls"),
+        ("{ calls = 1, burst = 0 }", "from 1"),
+        ("{ calls = 1, per = '0s' }", "above zero"),
+        ("{ calls = 1, per = '2h' }", "1h"),
+        ("{ calls = 1, per = '1us' }", "from 1ms"),
+        ("{ calls = 1, rate = 2 }", "rate"),
+        ("7", "table"),
+    ] {
+        let error = read(line).unwrap_err().to_string();
+        assert!(
+            error.contains(words) && error.contains("rate-limit"),
+            "{line}: {error}"
+        );
+    }
+}
+
+#[test]
+fn wishes_of_a_plugin_count_where_nobody_chose() {
+    let manifest = "name = 'x'\nversion = '1.0.0'\n[limits]\nmemory = '32MiB'\ntimeout = '10s'\ncpu = '200ms'\n";
     let manifest = Manifest::parse(manifest, "plugin.toml").unwrap();
     let silent = parse("[connections.a]\nplugin = 'x'\n").unwrap();
     let limits = silent
@@ -571,13 +626,9 @@ fn wishes_of_a_plugin_count_where_nobody_chose() {
         .unwrap()
         .spec_for(Some(&manifest))
         .limits;
-    assert_eq!(limits.memory_bytes, 128 << 20);
-    assert_eq!(
-        limits.timeout,
-        Duration::from_mins(5),
-        "no plugin takes an hour by itself"
-    );
-    assert_eq!(limits.cpu_time, Duration::from_secs(2));
+    assert_eq!(limits.memory_bytes, 32 << 20);
+    assert_eq!(limits.timeout, Duration::from_secs(10));
+    assert_eq!(limits.cpu_time, Duration::from_millis(200));
     let chosen =
         parse("[limits]\nmemory = '16MiB'\n[connections.a]\nplugin = 'x'\nlimits.cpu = '1s'\n")
             .unwrap();

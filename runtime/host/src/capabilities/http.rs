@@ -18,7 +18,7 @@ use crate::scope::Scope;
 use crate::spec::ConnectionSpec;
 
 /// Bytes of all headers of one message.
-const HEADERS_BYTES_MAX: usize = 128 << 10;
+pub(crate) const HEADERS_BYTES_MAX: usize = 128 << 10;
 
 pub(crate) struct Http;
 

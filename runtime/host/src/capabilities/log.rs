@@ -7,6 +7,9 @@ use crate::bindings::cofferdam::connector::log;
 use crate::call::LogLevel;
 use crate::chamber::{Data, State};
 
+/// Fields of one line. Two bytes of JSON can become a hundred in memory, so the host reads no more.
+pub(crate) const FIELDS_BYTES_MAX: usize = 16 << 10;
+
 pub(crate) struct Log;
 
 impl Capability for Log {
@@ -35,6 +38,8 @@ impl log::Host for State {
         // Fields that are no JSON are worth keeping as text.
         let fields = if fields.is_empty() {
             serde_json::Value::Null
+        } else if fields.len() > FIELDS_BYTES_MAX {
+            format!("[{} bytes of fields were left out]", fields.len()).into()
         } else {
             serde_json::from_str(&fields).unwrap_or_else(|_| fields.into())
         };

@@ -32,7 +32,7 @@ const PACKAGES: [&str; 6] = [
     "wasi:sockets/",
 ];
 /// Random bytes in one piece.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// What one write to standard output may carry.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 /// A line that is longer is split.

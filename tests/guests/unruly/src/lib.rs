@@ -5,6 +5,8 @@
 //! Settings: `health` is what `check` answers: `healthy` (default), `degraded`, `unhealthy`,
 //! `fail` (a failure of class `unavailable`) or `panic`.
 
+#[cfg(target_arch = "wasm32")]
+mod linger;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -68,6 +70,22 @@ impl Unruly {
     #[action(effect = read)]
     fn panic(&self) -> Result<Empty, Failure> {
         panic!("unruly panicked on purpose");
+    }
+
+    /// Panics with this message.
+    #[action(effect = read, example = r#"{"message": "nothing to hide"}"#)]
+    fn panic_with(&self, input: Message) -> Result<Empty, Failure> {
+        panic!("{}", input.message);
+    }
+
+    /// Sends a request past the SDK, with timeouts of a day, and then reads the answer, or writes
+    /// the request, for as long as it is let.
+    #[action(effect = read, example = r#"{"authority": "127.0.0.1:1", "upload": false}"#)]
+    fn linger(&self, input: Linger) -> Result<Empty, Failure> {
+        #[cfg(target_arch = "wasm32")]
+        return linger::linger(&input.authority, input.upload);
+        #[cfg(not(target_arch = "wasm32"))]
+        Err(Failure::internal("unruly", input.authority))
     }
 
     /// Recurses until the stack is used up.

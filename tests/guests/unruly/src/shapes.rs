@@ -63,6 +63,24 @@ pub struct Fetch {
     pub body: Option<String>,
 }
 
+/// What to panic with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// The message.
+    pub message: String,
+}
+
+/// Whom to hold up.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Linger {
+    /// `host:port`, without encryption.
+    pub authority: String,
+    /// Whether the request never ends; else the answer is read to its end.
+    pub upload: bool,
+}
+
 /// What came back.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answer {

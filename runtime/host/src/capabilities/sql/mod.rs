@@ -27,6 +27,8 @@ mod values;
 
 /// Rows of one answer; a call that asks for none in particular gets these at most as well.
 const ROWS_MAX: u32 = 10_000;
+/// JSON text of all parameters of one request. Two bytes of it can become a hundred in memory.
+pub(crate) const PARAMETERS_BYTES_MAX: usize = 1 << 20;
 /// JSON text of one answer. More rows than fit are left out, and the answer says so.
 const ROWS_BYTES_MAX: usize = 8 << 20;
 /// Statements of one transaction.
@@ -165,6 +167,7 @@ async fn execute(
         return Err(Failure::new(Class::InvalidInput, "sql.statement", text));
     }
     scope.take_request()?;
+    refuse_large(statements.iter().map(|one| one.parameters.len()).sum())?;
     let statements = statements
         .into_iter()
         .map(Statement::read)
@@ -225,6 +228,7 @@ impl sql::Host for State {
 impl Statement {
     fn read(statement: sql::Statement) -> Result<Self, Failure> {
         refuse_control(&statement.text)?;
+        refuse_large(statement.parameters.len())?;
         let parameters = if statement.parameters.trim().is_empty() {
             Vec::new()
         } else {
@@ -238,6 +242,16 @@ impl Statement {
             parameters,
         })
     }
+}
+
+fn refuse_large(parameters_bytes: usize) -> Result<(), Failure> {
+    if parameters_bytes <= PARAMETERS_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "the parameters have {parameters_bytes} bytes, and at most {PARAMETERS_BYTES_MAX} are taken"
+    );
+    Err(Failure::new(Class::InvalidInput, "sql.parameters", text))
 }
 
 /// The host opens and ends transactions; a statement that did would undo what keeps a query from

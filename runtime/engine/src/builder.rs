@@ -1,0 +1,174 @@
+//! How a runtime is opened.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cofferdam_host::{Compiler, Host, HostOptions, Services};
+use cofferdam_store::{Batch, JournalStore, MemoryStore, SledStore};
+use parking_lot::Mutex;
+
+use crate::activation::Workshop;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::kv::StoreKv;
+use crate::runtime::{Inner, Runtime};
+use crate::shelf::Shelf;
+use crate::{Error, keeper};
+
+/// Opens a [`Runtime`] with parts of the embedder's own.
+pub struct RuntimeBuilder {
+    config: Config,
+    store: Option<Arc<dyn JournalStore>>,
+    host: Option<Host>,
+    idle: bool,
+    compiler: Compiler,
+}
+
+impl RuntimeBuilder {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            store: None,
+            host: None,
+            idle: false,
+            compiler: Compiler::default(),
+        }
+    }
+
+    /// Keeps runs in this store instead of the configured one.
+    pub fn store(mut self, store: Arc<dyn JournalStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Uses this host, so that several runtimes share one pool of chambers.
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// Leaves runs where they are: for maintenance, such as a swap while nothing else is open.
+    pub fn idle(mut self) -> Self {
+        self.idle = true;
+        self
+    }
+
+    /// Compiles plugins there, instead of in this process without bounds. Does not count if a host
+    /// is given.
+    ///
+    /// ```no_run
+    /// use cofferdam::{ChildCompiler, Compiler, Config, Runtime, compile_child};
+    ///
+    /// # async fn example() -> Result<(), cofferdam::Error> {
+    /// // First of all in `main`:
+    /// let mut arguments = std::env::args().skip(1);
+    /// if arguments.next().as_deref() == Some("compile-component") {
+    ///     std::process::exit(compile_child(arguments).into());
+    /// }
+    /// let child = ChildCompiler::this_program(["compile-component"])?;
+    /// let runtime = Runtime::builder(Config::load("cofferdam.toml")?)
+    ///     .compiler(Compiler::Child(child))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
+    /// Opens the store, admits the plugins, and takes up the runs that were under way.
+    ///
+    /// # Errors
+    /// [`Error::Host`] if a plugin is not admitted, [`Error::Store`] if the store cannot be
+    /// opened; nothing was begun then.
+    pub async fn open(self) -> Result<Runtime, Error> {
+        self.config.validate()?;
+        let store = match (self.store, self.config.store_path()) {
+            (Some(store), _) => store,
+            (None, None) => Arc::new(MemoryStore::new()),
+            (None, Some(path)) => {
+                let path = path.to_owned();
+                let options = cofferdam_store::Options::default();
+                let store = off_thread(move || Ok(SledStore::open(path, &options)?)).await?;
+                let store: Arc<dyn JournalStore> = Arc::new(store);
+                store
+            }
+        };
+        let host = match self.host {
+            Some(host) => host,
+            None => Host::new(HostOptions {
+                code_cache_dir: self.config.code_cache_dir(),
+                compiler: self.compiler,
+                ..HostOptions::default()
+            })?,
+        };
+        let services = Services {
+            kv: Arc::new(StoreKv {
+                store: Arc::clone(&store),
+            }),
+        };
+        let config = self.config;
+        let workshop = Workshop {
+            host,
+            services,
+            shelf: Shelf::new(config.store_path()),
+            unsigned: Mutex::default(),
+        };
+        let opened = Arc::clone(&store);
+        let named = config.connections().map(|c| c.name().to_owned());
+        let stamps: HashMap<_, _> = named
+            .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
+            .collect();
+        let (config, workshop, connections, batch) = off_thread(move || {
+            let (connections, batch) = connect(&config, &workshop, &*opened)?;
+            Ok((config, workshop, connections, batch))
+        })
+        .await?;
+        if !batch.is_empty() {
+            store.commit(batch).await?;
+        }
+        let inner = Arc::new(Inner::new(store, connections, config, workshop));
+        if self.idle {
+            return Ok(Runtime { inner });
+        }
+        inner.begin_all(&stamps)?;
+        Ok(Runtime { inner })
+    }
+}
+
+/// Opening a store and compiling plugins take long enough to hold up other tasks of a thread.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Error::ShuttingDown))
+}
+
+fn connect(
+    config: &Config,
+    workshop: &Workshop,
+    store: &dyn JournalStore,
+) -> Result<(Connections, Batch), Error> {
+    let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
+    let mut connections = Connections::new();
+    let mut rows = Batch::new();
+    for connection in config.connections() {
+        let path = connection.resolve_plugin()?;
+        let trust = config.trust(connection);
+        let plugin = match plugins.get(&path) {
+            Some(plugin) => {
+                workshop.judge(&trust, plugin.artifact())?;
+                plugin.clone()
+            }
+            None => workshop.load(&trust, &path)?,
+        };
+        let (slot, batch) = workshop.open(store, connection, &trust, &plugin, &path, rows)?;
+        rows = batch;
+        plugins.insert(path, plugin);
+        connections.insert(slot.name.clone(), Arc::new(slot));
+    }
+    Ok((connections, rows))
+}
