@@ -149,7 +149,8 @@ async fn step_back() {
     .await;
 }
 
-/// Polls a call here, and in the slow lane once it has computed for long. `None` if its time is
+/// Polls a call here, and in the slow lane once it has computed for long; there from the beginning
+/// if the connection's last call did, or was the plugin's fault. `None` if its time is
 /// over; it is then dropped, or about to be.
 async fn in_time<F>(
     host: &Host,
@@ -161,15 +162,17 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let deadline = tokio::time::Instant::from_std(scope.deadline);
-    let here = poll_fn(
-        |context| match ledger.cpu.measure(|| call.as_mut().poll(context)) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if ledger.cpu.ended() >= LANE_AFTER => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        },
-    );
-    if let Some(output) = tokio::time::timeout_at(deadline, here).await.ok()? {
-        return Some(output);
+    if !scope.settings.suspect.load(Ordering::Relaxed) {
+        let here = poll_fn(
+            |context| match ledger.cpu.measure(|| call.as_mut().poll(context)) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if is_long(ledger.cpu.ended()) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
+        );
+        if let Some(output) = tokio::time::timeout_at(deadline, here).await.ok()? {
+            return Some(output);
+        }
     }
     let kept = Arc::clone(ledger);
     let rest = async move {
@@ -186,6 +189,11 @@ where
         }
         Err(rest) => rest.await,
     }
+}
+
+/// Whether a call that has used so much belongs into the slow lane.
+pub(crate) fn is_long(cpu: Duration) -> bool {
+    cpu >= LANE_AFTER
 }
 
 /// What a call has used; filled when its chamber goes, wherever that is.

@@ -1,6 +1,7 @@
 //! A connection: a plugin with config, secrets, grants and limits, ready to be called.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cofferdam_core::descriptor::Descriptor;
@@ -39,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) sql: Option<sql::Database>,
     pub(crate) smtp: Option<smtp::Mailer>,
     pub(crate) preopens: Vec<wasi::Preopen>,
+    /// Whether the last call computed for long or was the plugin's fault: the next one then begins
+    /// in the slow lane.
+    pub(crate) suspect: AtomicBool,
 }
 
 /// One generation of a connection. Cheap to clone; calls that run keep it alive.
@@ -112,6 +116,7 @@ impl Settings {
                 .map(|grant| smtp::Mailer::new(&place, grant, &egress))
                 .transpose()?,
             preopens: wasi::preopens(&place, &spec.grants.filesystem)?,
+            suspect: AtomicBool::new(false),
             kv: spec.grants.kv.then_some(services.kv),
             name: spec.name,
             config: spec.config,
@@ -138,6 +143,7 @@ impl Settings {
             sql: None,
             smtp: None,
             preopens: Vec::new(),
+            suspect: AtomicBool::new(false),
         })
     }
 }
@@ -177,6 +183,12 @@ impl Connection {
                 Err(verdict::defect("the chamber answered another question"))
             }
         });
+        let faulty = matches!(&result, Err(failure) if failure.class == Class::Internal);
+        let suspect = faulty || chamber::is_long(ran.usage.cpu);
+        self.inner
+            .settings
+            .suspect
+            .store(suspect, Ordering::Relaxed);
         Outcome {
             result,
             usage: ran.usage,

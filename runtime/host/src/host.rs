@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::artifact::{Artifact, COMPONENT_BYTES_MAX};
+use crate::artifact::Artifact;
 use crate::cache::{CodeCache, deserialize_own};
 use crate::call::Occupancy;
 use crate::compiler::Compiler;
@@ -96,14 +96,6 @@ impl Host {
     /// [`Error`] tells what kind of file it is, what it lacks, or what it imports that nobody
     /// provides.
     pub fn load(&self, artifact: Artifact) -> Result<Plugin, Error> {
-        let bytes = artifact.component().len() as u64;
-        if bytes > COMPONENT_BYTES_MAX {
-            return Err(Error::TooLarge {
-                origin: artifact.origin().to_owned(),
-                bytes,
-                bytes_max: COMPONENT_BYTES_MAX,
-            });
-        }
         let inspected = inspect(artifact.component(), artifact.origin())?;
         if let Some(manifest) = artifact.manifest() {
             check_manifest(manifest, inspected.descriptor.as_ref(), artifact.origin())?;

@@ -400,3 +400,24 @@ async fn a_trap_after_a_request_leaves_the_effect_unknown() {
         ("limit.cpu", EffectState::Unknown)
     );
 }
+
+/// The CPU time of this thread.
+#[cfg(unix)]
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_call_that_computes_for_long_leaves_the_callers_thread() {
+    let plugin = host().load(wat::connector("", SPIN)).unwrap();
+    let mut spec = ConnectionSpec::new("spins");
+    spec.limits.cpu_time = Duration::from_millis(400);
+    let connection = connect(&plugin, spec);
+    let before = thread_time();
+    let (failure, outcome) = fails(&connection, call("go", json!({}))).await;
+    assert_eq!(failure.code, "limit.cpu");
+    assert!(outcome.usage.cpu >= Duration::from_millis(400));
+    assert!(thread_time() - before < outcome.usage.cpu / 2);
+}
