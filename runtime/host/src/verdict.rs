@@ -80,10 +80,8 @@ pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bo
             format!("the call took too much of the host: {reason}"),
         );
     }
-    internal(
-        "plugin.trap",
-        format!("the plugin stopped: {}", trap_reason(error)),
-    )
+    let reason = scope.settings.scrubber.text(trap_reason(error));
+    internal("plugin.trap", format!("the plugin stopped: {reason}"))
 }
 
 fn is_host_resource(error: &wasmtime::Error) -> bool {
@@ -215,7 +213,7 @@ pub(crate) fn of_guest(failure: protocol::Failure, scope: &Scope) -> Failure {
     };
     Failure {
         class: class(failure.class),
-        code: scrubber.text(bounded(failure.code, CODE_BYTES_MAX)),
+        code: bounded(scrubber.text(failure.code), CODE_BYTES_MAX),
         message: bounded(scrubber.text(failure.message), MESSAGE_BYTES_MAX),
         retry_after_ms: failure.retry_after_ms,
         effect: match failure.effect {
@@ -242,6 +240,18 @@ fn class(class: protocol::FailureClass) -> Class {
         protocol::FailureClass::Internal => Class::Internal,
         protocol::FailureClass::Other => Class::Other,
     }
+}
+
+/// A failure that quotes another system, as the guest gets it: that system may have repeated a
+/// credential.
+pub(crate) fn quoted_to_guest(failure: Failure, scope: &Scope) -> protocol::Failure {
+    let scrubber = &scope.settings.scrubber;
+    to_guest(Failure {
+        code: scrubber.text(failure.code),
+        message: scrubber.text(failure.message),
+        details: scrubber.value(failure.details),
+        ..failure
+    })
 }
 
 /// A failure of a host capability, as the guest gets it.
@@ -277,14 +287,17 @@ pub(crate) fn to_guest(failure: Failure) -> protocol::Failure {
     }
 }
 
-pub(crate) fn health(health: protocol::Health) -> Health {
+pub(crate) fn health(health: protocol::Health, scope: &Scope) -> Health {
     Health {
         status: match health.status {
             protocol::HealthStatus::Healthy => HealthStatus::Healthy,
             protocol::HealthStatus::Degraded => HealthStatus::Degraded,
             protocol::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
         },
-        message: bounded(health.message, MESSAGE_BYTES_MAX),
+        message: bounded(
+            scope.settings.scrubber.text(health.message),
+            MESSAGE_BYTES_MAX,
+        ),
     }
 }
 

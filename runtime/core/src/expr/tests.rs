@@ -49,7 +49,10 @@ fn jq_works() {
         ("0 | todate", json!("1970-01-01T00:00:00Z")),
         ("1425599621 | gmtime | mktime", json!(1_425_599_621)),
         ("1425599621.5 | strftime(\"%F\")", json!("2015-03-05")),
-        ("[2015, 2, 5, 23, 51, 47] | strftime(\"%FT%T\")", json!("2015-03-05T23:51:47")),
+        (
+            "[2015, 2, 5, 23, 51, 47] | strftime(\"%FT%T\")",
+            json!("2015-03-05T23:51:47"),
+        ),
         ("\"a,b\" | split(\",\")", json!(["a", "b"])),
         ("\"abc\" | test(\"b+\")", json!(true)),
         ("\"[1,2]\" | fromjson", json!([1, 2])),
@@ -325,7 +328,10 @@ fn times_that_cannot_be_written_are_errors() {
     ] {
         let error = eval(source, &Value::Null).unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{source}: {error}");
-        assert!(!error.to_string().contains("cannot work"), "{source}: {error}");
+        assert!(
+            !error.to_string().contains("cannot work"),
+            "{source}: {error}"
+        );
     }
 }
 

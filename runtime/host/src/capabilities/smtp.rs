@@ -35,7 +35,7 @@ use crate::egress::{Egress, Named, dial};
 use crate::plugin::Plugin;
 use crate::scope::Scope;
 use crate::spec::{ConnectionSpec, SmtpGrant, SmtpTls};
-use crate::verdict::to_guest;
+use crate::verdict::{quoted_to_guest, to_guest};
 
 /// Lines that are kept open between calls, and for how long: servers close them after minutes.
 const IDLE_MAX: usize = 4;
@@ -190,8 +190,8 @@ impl Mailer {
 
     async fn open(&self, scope: &Scope) -> Result<AsyncSmtpConnection, Failure> {
         // The operator wrote this host down, so it counts as named exactly.
-        let private = scope.settings.egress.allow_private;
-        let stream = dial::dial(&self.host, self.port, Named::Exactly, private, scope.left())
+        let egress = &scope.settings.egress;
+        let stream = dial::dial(egress, &self.host, self.port, Named::Exactly, scope.left())
             .await
             .map_err(|error| dial_failure("smtp", &error))?;
         let hello = ClientId::default();
@@ -317,7 +317,10 @@ impl smtp::Host for State {
         };
         scope.take_request().map_err(to_guest)?;
         let letter = Letter::new(&envelope, message).map_err(to_guest)?;
-        mailer.send(scope, &letter).await.map_err(to_guest)
+        match mailer.send(scope, &letter).await {
+            Ok(reply) => Ok(scope.settings.scrubber.text(reply)),
+            Err(failure) => Err(quoted_to_guest(failure, scope)),
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use crate::spec::Grants;
 
 pub(crate) mod address;
 pub(crate) mod allow;
+mod answer;
 pub(crate) mod client;
 pub(crate) mod dial;
+mod head;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ pub(crate) struct Egress {
     /// What the manifest asks for; `None` for a bare component, whose grants alone decide.
     asked: Option<Vec<Pattern>>,
     pub(crate) allow_private: bool,
+    pub(crate) network: Arc<dyn dial::Network>,
     /// Of this connection alone, so that not even session tickets are shared.
     pub(crate) tls: Arc<rustls::ClientConfig>,
 }
@@ -58,6 +61,7 @@ impl Egress {
             granted,
             asked,
             allow_private: grants.allow_private,
+            network: Arc::new(dial::System),
             tls,
         })
     }
@@ -68,6 +72,7 @@ impl Egress {
             granted: Vec::new(),
             asked: None,
             allow_private: false,
+            network: Arc::new(dial::System),
             tls: tls_config()?,
         })
     }
