@@ -8,7 +8,7 @@
 
 mod forms;
 
-use aho_corasick::AhoCorasick;
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 /// Shorter values occur by chance in any text; they are not looked for.
@@ -20,13 +20,11 @@ const PIECE_BYTES_MIN: usize = 256;
 /// The forms of all secrets of one connection. Empty for a connection without any.
 #[derive(Default)]
 pub(crate) struct Scrubber {
-    finder: Option<Finder>,
-}
-
-struct Finder {
-    exact: AhoCorasick,
+    /// Each of them searches in time that grows with the text alone, whatever is in it.
+    finders: Vec<Finder<'static>>,
     /// For names of headers, which arrive in lower case whatever they were.
-    any_case: AhoCorasick,
+    lower: Vec<Finder<'static>>,
+    /// The longest form.
     bytes_max: usize,
 }
 
@@ -40,27 +38,28 @@ impl Scrubber {
             .collect();
         patterns.sort();
         patterns.dedup();
-        let finder = Finder::new(&patterns);
-        debug_assert!(
-            finder.is_some() || patterns.is_empty(),
-            "secrets are bounded"
-        );
-        Self { finder }
+        let finder = |pattern: &Vec<u8>| Finder::new(pattern).into_owned();
+        let lower = |pattern: &Vec<u8>| finder(&pattern.to_ascii_lowercase());
+        Self {
+            finders: patterns.iter().map(finder).collect(),
+            lower: patterns.iter().map(lower).collect(),
+            bytes_max: patterns.iter().map(Vec::len).max().unwrap_or_default(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.finder.is_none()
+        self.finders.is_empty()
     }
 
-    /// Where matches are; they may overlap.
+    /// Where matches are; those of different forms may overlap.
     fn ranges(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        self.finder.as_ref().map_or_else(Vec::new, |finder| {
+        let found = self.finders.iter().flat_map(|finder| {
+            let bytes_found = finder.needle().len();
             finder
-                .exact
-                .find_overlapping_iter(bytes)
-                .map(|found| (found.start(), found.end()))
-                .collect()
-        })
+                .find_iter(bytes)
+                .map(move |start| (start, start + bytes_found))
+        });
+        found.collect()
     }
 
     /// Overwrites every whole match.
@@ -72,14 +71,14 @@ impl Scrubber {
 
     /// Whether any form of a secret is in there.
     pub(crate) fn finds(&self, bytes: &[u8]) -> bool {
-        let finder = self.finder.as_ref();
-        finder.is_some_and(|finder| finder.exact.is_match(bytes))
+        let finds = |finder: &Finder<'_>| finder.find(bytes).is_some();
+        self.finders.iter().any(finds)
     }
 
-    /// The same, whatever the case of letters.
-    pub(crate) fn finds_in_any_case(&self, bytes: &[u8]) -> bool {
-        let finder = self.finder.as_ref();
-        finder.is_some_and(|finder| finder.any_case.is_match(bytes))
+    /// The same for a text in lower case, whatever the case of the secret.
+    pub(crate) fn finds_in_lower_case(&self, bytes: &[u8]) -> bool {
+        let finds = |finder: &Finder<'_>| finder.find(bytes).is_some();
+        self.lower.iter().any(finds)
     }
 
     pub(crate) fn text(&self, text: String) -> String {
@@ -130,22 +129,6 @@ impl Scrubber {
     }
 }
 
-impl Finder {
-    fn new(patterns: &[Vec<u8>]) -> Option<Self> {
-        let bytes_max = patterns.iter().map(Vec::len).max()?;
-        let exact = AhoCorasick::new(patterns).ok()?;
-        let any_case = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(patterns)
-            .ok()?;
-        Some(Self {
-            exact,
-            any_case,
-            bytes_max,
-        })
-    }
-}
-
 /// Scrubs a body that arrives in pieces; a secret that is cut in two is found as well.
 ///
 /// How much is held back depends on how much came and never on what came: whoever sends a guess and
@@ -161,11 +144,11 @@ pub(crate) struct StreamScrub {
 impl StreamScrub {
     /// Takes a piece and returns what can be passed on.
     pub(crate) fn push(&mut self, scrubber: &Scrubber, piece: &[u8]) -> Vec<u8> {
-        let Some(finder) = &scrubber.finder else {
+        if scrubber.is_empty() {
             return piece.to_vec();
-        };
+        }
         self.held.extend_from_slice(piece);
-        let keep = finder.bytes_max - 1;
+        let keep = scrubber.bytes_max - 1;
         if self.held.len() < keep + PIECE_BYTES_MIN {
             return Vec::new();
         }

@@ -56,7 +56,7 @@ fn clean_headers(scrubbers: &[Arc<Scrubber>], headers: &mut HeaderMap) {
         .keys()
         .filter(|name| {
             let name = name.as_str().as_bytes();
-            scrubbers.iter().any(|s| s.finds_in_any_case(name))
+            scrubbers.iter().any(|s| s.finds_in_lower_case(name))
         })
         .cloned()
         .collect();

@@ -130,7 +130,7 @@ fn what_is_held_back_of_a_stream_tells_nothing_of_a_secret() {
 #[test]
 fn a_secret_in_a_headers_name_is_found_though_names_are_lower_case() {
     let scrubber = Scrubber::new(["Kq-9F3b"].into_iter());
-    assert!(scrubber.finds_in_any_case(b"x-kq-9f3b"));
+    assert!(scrubber.finds_in_lower_case(b"x-kq-9f3b"));
     assert!(!scrubber.finds(b"x-kq-9f3b"));
 }
 
@@ -141,4 +141,19 @@ fn text_without_secrets_is_left_alone() {
         Scrubber::new(["abc"].into_iter()).text("abc".to_owned()),
         "abc"
     );
+}
+
+#[test]
+fn a_secret_as_large_as_a_key_file_that_repeats_itself_is_overwritten() {
+    let secret = "long-".repeat(4_000);
+    let scrubber = Scrubber::new([secret.as_str()].into_iter());
+    let clean = scrubber.text(secret.repeat(8));
+    assert!(clean.bytes().all(|byte| byte == b'*'));
+    let mut stream = StreamScrub::default();
+    let mut out = Vec::new();
+    for piece in secret.as_bytes().chunks(100) {
+        out.extend(stream.push(&scrubber, piece));
+    }
+    out.extend(stream.finish(&scrubber));
+    assert!(out.iter().all(|byte| *byte == b'*'));
 }
