@@ -107,7 +107,7 @@ fn component_in(folder: &Path) -> Result<std::path::PathBuf, Error> {
     }
 }
 
-fn embedded_manifest(component: &[u8], origin: &str) -> Result<Option<Manifest>, Error> {
+pub(crate) fn embedded_manifest(component: &[u8], origin: &str) -> Result<Option<Manifest>, Error> {
     if check_header(component, origin).is_err() {
         return Ok(None);
     }

@@ -43,6 +43,7 @@ pub use capabilities::kv::{KeyValue, MemoryKv};
 pub use connection::{Connection, Services};
 pub use error::Error;
 pub use host::{Host, HostOptions};
+pub use inspect::Inspected;
 pub use limits::{Limits, MEMORY_BYTES_MAX};
 pub use plugin::Plugin;
 pub use spec::{ConnectionSpec, Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};

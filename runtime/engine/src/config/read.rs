@@ -1,5 +1,6 @@
 //! From TOML to a [`Connection`].
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,8 +156,14 @@ fn from_file(item: &Item<'_>, path: &std::path::Path) -> Result<String, Error> {
             "{shown} has {bytes} bytes, too many for a secret"
         )));
     }
-    let text =
-        std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    let mut text = String::new();
+    // A device has no size and no end; what is read is bounded all the same.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(refuse(format!("{shown} holds too much for a secret")));
+    }
     let value = text.trim_end_matches(['\r', '\n']);
     if value.is_empty() {
         Err(refuse(format!("{shown} is empty")))
