@@ -64,6 +64,8 @@ pub struct Grants {
     /// Whether names may resolve to private addresses (10/8, 172.16/12, 192.168/16, `fc00::/7`).
     /// Loopback, link-local and metadata addresses stay denied unless named as such.
     pub allow_private: bool,
+    /// Certificates in PEM that are trusted besides the public ones, for HTTPS, PostgreSQL and mail.
+    pub tls_ca: Option<String>,
     /// The database.
     pub sql: Option<SqlGrant>,
     /// The mail server.

@@ -17,7 +17,8 @@ pub(crate) mod client;
 pub(crate) mod dial;
 mod head;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod tls;
 
 pub(crate) use allow::{Audience, Destination};
 
@@ -56,7 +57,7 @@ impl Egress {
         let asked = manifest
             .map(|m| patterns("plugin.toml", "capabilities.http", &m.capabilities.http))
             .transpose()?;
-        let tls = tls_config()?;
+        let tls = tls::config(place, grants.tls_ca.as_deref())?;
         Ok(Self {
             granted,
             asked,
@@ -73,7 +74,7 @@ impl Egress {
             asked: None,
             allow_private: false,
             network: Arc::new(dial::System),
-            tls: tls_config()?,
+            tls: tls::config("nothing", None)?,
         })
     }
 
@@ -131,19 +132,4 @@ fn patterns(place: &str, key: &'static str, texts: &[String]) -> Result<Vec<Patt
         })
     };
     texts.iter().map(parse).collect()
-}
-
-fn tls_config() -> Result<Arc<rustls::ClientConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.into(),
-    };
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Engine {
-            reason: error.to_string(),
-        })?;
-    Ok(Arc::new(
-        builder.with_root_certificates(roots).with_no_client_auth(),
-    ))
 }

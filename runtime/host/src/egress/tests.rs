@@ -9,9 +9,11 @@ use super::allow::{HostName, Pattern};
 use super::{Audience, Destination, Egress, Named, dial};
 use crate::spec::Grants;
 
+pub(crate) mod authority;
 mod network;
 mod pipeline;
 mod table;
+mod tls;
 
 /// Pattern, URL, whether it is allowed.
 const MATCHES: &[(&str, &str, bool)] = &[

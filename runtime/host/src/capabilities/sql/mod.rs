@@ -128,6 +128,16 @@ impl Database {
     }
 }
 
+impl Database {
+    /// The password that it is opened with, wherever it was written.
+    pub(crate) fn password(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(postgres) => postgres.password(),
+            Self::Sqlite(_) => None,
+        }
+    }
+}
+
 impl State {
     fn sql(&self) -> Result<(&Scope, &Database), Failure> {
         let denied = || {

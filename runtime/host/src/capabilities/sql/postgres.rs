@@ -72,6 +72,10 @@ impl Postgres {
         })
     }
 
+    pub(super) fn password(&self) -> Option<&str> {
+        std::str::from_utf8(self.config.get_password()?).ok()
+    }
+
     pub(super) async fn query(
         &self,
         scope: &Scope,
