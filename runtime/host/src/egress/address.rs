@@ -74,9 +74,7 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         [0xfec0..=0xfeff, ..] => Kind::Forbidden("site-local"),
         [0xff00..=0xffff, ..] => Kind::Forbidden("multicast"),
         // Metadata services of three large clouds have unique local addresses.
-        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] | [0xfd00, 0xc1, ..] => {
-            Kind::Forbidden("cloud metadata")
-        }
+        [0xfd00, 0xec2 | 0xc1, ..] | [0xfd20, 0xce, ..] => Kind::Forbidden("cloud metadata"),
         [0xfc00..=0xfdff, ..] => Kind::Private,
         [0x2000..=0x3fff, ..] => Kind::Public,
         _ => Kind::Forbidden("not assigned"),

@@ -109,8 +109,6 @@ pub(super) async fn send(
 /// What the call's log holds.
 pub(super) fn told(scope: &Scope) -> String {
     let (lines, _) = scope.take_log();
-    lines
-        .iter()
-        .map(|line| format!("{}\n", line.message))
-        .collect()
+    let messages: Vec<&str> = lines.iter().map(|line| &*line.message).collect();
+    messages.join("\n")
 }
