@@ -49,8 +49,8 @@ impl Ground {
             writable,
         }];
         // Going through files again and again is work of the host's, which a busy machine does slowly.
-        spec.limits.cpu_time = Duration::from_secs(60);
-        spec.limits.timeout = Duration::from_secs(60);
+        spec.limits.cpu_time = Duration::from_mins(1);
+        spec.limits.timeout = Duration::from_mins(1);
         unruly(spec)
     }
 
@@ -70,7 +70,7 @@ impl Ground {
 
 async fn tries(connection: &Connection, input: Value) -> (Vec<String>, Vec<String>) {
     let mut asked = call("use-file", input);
-    asked.timeout = Duration::from_secs(60);
+    asked.timeout = Duration::from_mins(1);
     let output = connection.invoke(asked).await;
     let output = output.result.unwrap();
     let list = |key: &str| -> Vec<String> {
@@ -166,9 +166,9 @@ async fn links_that_a_guest_makes_lead_nowhere() {
     {
         let name = format!("made-{index}");
         let make = json!({"what": "symlink", "path": name, "to": to});
-        let (made, _refused) = tries(&connection, make).await;
+        let linked = tries(&connection, make).await.1.is_empty();
         for what in ["read", "write", "truncate"] {
-            if made.is_empty() && what == "write" {
+            if !linked && what == "write" {
                 // It would make a file of that name, which is fine.
                 continue;
             }
