@@ -305,3 +305,27 @@ fn bounded(mut text: String, bytes_max: usize) -> String {
     text.truncate(floor_char_boundary(&text, bytes_max));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scrub::Scrubber;
+
+    #[test]
+    fn what_another_system_says_is_scrubbed_before_a_guest_gets_it() {
+        let mut settings = Settings::nothing("test").unwrap();
+        settings.scrubber = Arc::new(Scrubber::new(["hunter22"].into_iter()));
+        let scope = Scope::new(Arc::new(settings), String::new(), Duration::from_secs(1));
+        let mut failure = Failure::new(Class::Unavailable, "hunter22", "not hunter22");
+        failure.details = json!({"said": "aHVudGVyMjI="});
+        let told = quoted_to_guest(failure, &scope);
+        assert_eq!(
+            (told.code.as_str(), told.message.as_str()),
+            ("********", "not ********")
+        );
+        assert_eq!(told.details, r#"{"said":"************"}"#);
+    }
+}
