@@ -17,9 +17,15 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let again = Artifact::from_bytes(stamped.clone(), "stamped.wasm").expect("its own manifest");
-    assert_eq!(again.manifest.as_ref().map(|manifest| &*manifest.name), Some("fuzzed"));
+    assert_eq!(
+        again.manifest.as_ref().map(|manifest| &*manifest.name),
+        Some("fuzzed")
+    );
     if let Ok(inspected) = again.inspect() {
-        assert_eq!(inspected.descriptor.map(|it| it.name).as_deref(), Some("fuzzed"));
+        assert_eq!(
+            inspected.descriptor.map(|it| it.name).as_deref(),
+            Some("fuzzed")
+        );
     }
     let twice = stamp(&stamped, DESCRIPTOR, Some(MANIFEST)).expect("what was stamped is whole");
     assert_eq!(twice, stamped);

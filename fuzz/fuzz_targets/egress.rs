@@ -15,22 +15,43 @@ fuzz_target!(|input: (&str, &str)| {
     };
     // Any pattern: taken or refused, and never a reason to panic.
     if let Err(error) = grants(&[pattern]).permit_http(url) {
-        assert!(error.to_string().contains("write `https://host`"), "{error}");
+        assert!(
+            error.to_string().contains("write `https://host`"),
+            "{error}"
+        );
     }
     // Known patterns: what they permit is what they say.
-    if grants(&["https://*.example.com"]).permit_http(url).expect("a valid pattern") {
+    if grants(&["https://*.example.com"])
+        .permit_http(url)
+        .expect("a valid pattern")
+    {
         let read = Url::parse(url).expect("what is permitted is a URL");
         assert_eq!(read.scheme(), "https");
         assert_eq!(read.port_or_known_default(), Some(443));
-        assert!(read.username().is_empty() && read.password().is_none(), "{url}");
-        let host = read.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
-        assert!(host.ends_with(".example.com") && host.len() > ".example.com".len(), "{url}");
+        assert!(
+            read.username().is_empty() && read.password().is_none(),
+            "{url}"
+        );
+        let host = read
+            .host_str()
+            .unwrap_or_default()
+            .trim_end_matches('.')
+            .to_owned();
+        assert!(
+            host.ends_with(".example.com") && host.len() > ".example.com".len(),
+            "{url}"
+        );
     }
-    if grants(&["http://127.0.0.1:8080"]).permit_http(url).expect("a valid pattern") {
+    if grants(&["http://127.0.0.1:8080"])
+        .permit_http(url)
+        .expect("a valid pattern")
+    {
         let read = Url::parse(url).expect("what is permitted is a URL");
         let here = match read.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
+            Some(Host::Ipv6(address)) => {
+                address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+            }
             Some(Host::Domain(_)) | None => false,
         };
         assert!(here && read.port() == Some(8080), "{url}");

@@ -9,8 +9,16 @@ fuzz_target!(|text: &str| {
     match Manifest::parse(text, "plugin.toml") {
         Ok(manifest) => {
             assert!(!manifest.name.is_empty() && manifest.name.len() <= 64);
-            assert_eq!(manifest.limits.memory.is_some(), manifest.limits.memory_bytes().is_some());
-            assert!(manifest.limits.timeout().is_none_or(|timeout| !timeout.is_zero()));
+            assert_eq!(
+                manifest.limits.memory.is_some(),
+                manifest.limits.memory_bytes().is_some()
+            );
+            assert!(
+                manifest
+                    .limits
+                    .timeout()
+                    .is_none_or(|timeout| !timeout.is_zero())
+            );
             let _ = manifest.wit_major();
         }
         Err(error) => assert!(error.to_string().contains("plugin.toml")),

@@ -127,7 +127,7 @@ impl Scope {
     /// Keeps a line, without secrets, as long as the call's log has room; what comes first is kept.
     pub(crate) fn log_line(&self, level: LogLevel, message: String, fields: serde_json::Value) {
         let after = self.began.elapsed();
-        let message = self.settings.scrubber.text(message);
+        let message = visible(self.settings.scrubber.text(message));
         let fields = self.settings.scrubber.value(fields);
         let mut log = self.log.lock();
         if log.full {
@@ -173,6 +173,20 @@ fn requests_text(requests_max: u32) -> String {
     format!(
         "the call tried more than {requests_max} outbound requests; send fewer, or raise `limits.requests` of the connection"
     )
+}
+
+/// The text without what steers a terminal or turns the direction of writing: people read it there,
+/// and a guest may not clear their screen or write over what the host says.
+pub(crate) fn visible(text: String) -> String {
+    let steers = |letter: char| {
+        let control = letter.is_control() && !matches!(letter, '\n' | '\t');
+        control || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(steers) {
+        text.replace("\r\n", "\n").replace(steers, "\u{fffd}")
+    } else {
+        text
+    }
 }
 
 /// The largest index not above `index` at which the text may be cut.

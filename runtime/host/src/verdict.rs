@@ -11,7 +11,7 @@ use crate::bindings::cofferdam::connector::protocol;
 use crate::call::{Health, HealthStatus};
 use crate::connection::Settings;
 use crate::plugin::Action;
-use crate::scope::{Scope, floor_char_boundary};
+use crate::scope::{Scope, floor_char_boundary, visible};
 
 /// Why the epoch callback ended a call.
 #[derive(Debug, thiserror::Error)]
@@ -301,7 +301,9 @@ pub(crate) fn health(health: protocol::Health, scope: &Scope) -> Health {
     }
 }
 
-fn bounded(mut text: String, bytes_max: usize) -> String {
+/// A text for people, cut and made harmless for the terminal that they read it on.
+fn bounded(text: String, bytes_max: usize) -> String {
+    let mut text = visible(text);
     text.truncate(floor_char_boundary(&text, bytes_max));
     text
 }
@@ -313,6 +315,30 @@ mod tests {
 
     use super::*;
     use crate::scrub::Scrubber;
+
+    #[test]
+    fn what_a_guest_says_cannot_steer_a_terminal() {
+        const EVIL: &str = "one\r\ntwo\t\u{1b}[2J\u{7}\u{9b}0m\u{202e}\u{7f}\rend";
+        const TAME: &str = "one\ntwo\t\u{fffd}[2J\u{fffd}\u{fffd}0m\u{fffd}\u{fffd}\u{fffd}end";
+        let settings = Settings {
+            limits: crate::Limits::default(),
+            ..Settings::nothing("test").unwrap()
+        };
+        let scope = Scope::new(Arc::new(settings), String::new(), Duration::from_secs(1));
+        let failure = Failure::new(Class::Other, EVIL, EVIL);
+        let failure = of_guest(to_guest(failure), &scope);
+        assert_eq!(
+            (failure.code.as_str(), failure.message.as_str()),
+            (TAME, TAME)
+        );
+        let said = protocol::Health {
+            status: protocol::HealthStatus::Healthy,
+            message: EVIL.to_owned(),
+        };
+        assert_eq!(health(said, &scope).message, TAME);
+        scope.log(crate::LogLevel::Info, EVIL);
+        assert_eq!(scope.take_log().0[0].message, TAME);
+    }
 
     #[test]
     fn what_another_system_says_is_scrubbed_before_a_guest_gets_it() {
