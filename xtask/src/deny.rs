@@ -1,9 +1,6 @@
 //! `cargo xtask deny`: licences, bans and sources of every dependency.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
@@ -11,6 +8,7 @@ use crate::{
     Verb,
     args::Args,
     shell::{self, say},
+    tools,
     workspace::Workspace,
 };
 
@@ -36,7 +34,8 @@ const CHECKS: [&str; 3] = ["licenses", "bans", "sources"];
 
 /// Checks both workspaces.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let program = find_or_build(workspace)?;
+    let lean = ["--no-default-features"];
+    let program = tools::find_or_build(workspace, "deny", "cargo-deny", VERSION, &lean)?;
     for manifest in ["Cargo.toml", "plugins/Cargo.toml"] {
         say("deny", manifest);
         let mut deny = Command::new(&program);
@@ -47,45 +46,4 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         shell::run(&mut deny).with_context(|| format!("{manifest} is at odds with deny.toml"))?;
     }
     Ok(())
-}
-
-fn find_or_build(workspace: &Workspace) -> Result<PathBuf> {
-    let tools = workspace.target.join("tools");
-    let mut folders = vec![tools.join("bin")];
-    if let Some(home) = std::env::var_os("CARGO_HOME") {
-        folders.push(Path::new(&home).join("bin"));
-    } else if let Some(home) = std::env::var_os("HOME") {
-        folders.push(Path::new(&home).join(".cargo/bin"));
-    }
-    let in_folder = || {
-        folders
-            .iter()
-            .map(|dir| dir.join("cargo-deny"))
-            .find(|file| file.is_file())
-    };
-    if let Some(program) = shell::which("cargo-deny").or_else(in_folder) {
-        return Ok(program);
-    }
-    say(
-        "deny",
-        &format!("cargo-deny {VERSION}: building it (some minutes, once)"),
-    );
-    let mut install = shell::cargo();
-    install.args([
-        "install",
-        "--locked",
-        "--quiet",
-        "--no-default-features",
-        "cargo-deny",
-    ]);
-    install.args(["--version", VERSION, "--root"]).arg(&tools);
-    // It runs for seconds: optimising it would take longer than it could ever save.
-    install
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off");
-    install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    install.env("CARGO_TARGET_DIR", tools.join("build"));
-    shell::run(&mut install)?;
-    let _ = std::fs::remove_dir_all(tools.join("build"));
-    Ok(tools.join("bin/cargo-deny"))
 }

@@ -10,11 +10,13 @@ mod ci;
 mod demo;
 mod deny;
 mod fingerprint;
+mod fuzz;
 mod guests;
 mod postgres;
 mod setup;
 mod shell;
 mod test;
+mod tools;
 mod workspace;
 
 use std::{fmt::Write, process::ExitCode};
@@ -40,6 +42,7 @@ const VERBS: &[Verb] = &[
     demo::VERB,
     test::VERB,
     bench::VERB,
+    fuzz::VERB,
     ci::FMT,
     ci::LINT,
     ci::DOCS,

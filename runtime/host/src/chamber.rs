@@ -311,7 +311,7 @@ async fn perform(
         }
         Work::Check => {
             let answer = connector.call_check(&mut *store, &connection).await?;
-            Ok(answer.map(|health| Answer::Health(verdict::health(health))))
+            Ok(answer.map(|health| Answer::Health(verdict::health(health, &store.data().scope))))
         }
         Work::Lookup { action, key } => {
             let indices = loaded

@@ -104,14 +104,15 @@ impl Settings {
         let held = secrets::hold(&place, spec.secrets)?;
         let mut hidden: Vec<&str> = held.iter().map(|secret| secret.value.as_str()).collect();
         let sql = spec.grants.sql.as_ref();
-        hidden.extend(sql.and_then(|grant| grant.password.as_deref()));
+        let sql = sql
+            .map(|grant| sql::Database::new(&place, grant, &egress))
+            .transpose()?;
+        hidden.extend(sql.as_ref().and_then(sql::Database::password));
         let smtp = spec.grants.smtp.as_ref();
         hidden.extend(smtp.and_then(|grant| grant.password.as_deref()));
         let scrubber = Arc::new(Scrubber::new(hidden.into_iter()));
         Ok(Self {
-            sql: sql
-                .map(|grant| sql::Database::new(&place, grant, &egress))
-                .transpose()?,
+            sql,
             smtp: smtp
                 .map(|grant| smtp::Mailer::new(&place, grant, &egress))
                 .transpose()?,

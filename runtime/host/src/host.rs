@@ -6,14 +6,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
+use crate::Error;
 use crate::artifact::Artifact;
 use crate::cache::{CodeCache, deserialize_own};
 use crate::call::Occupancy;
 use crate::compiler::Compiler;
 use crate::engines::{Engines, Size};
-use crate::inspect::inspect;
 use crate::plugin::Plugin;
-use crate::{Error, capabilities};
 
 /// How a host is set up.
 #[derive(Debug, Clone)]
@@ -96,21 +95,7 @@ impl Host {
     /// [`Error`] tells what kind of file it is, what it lacks, or what it imports that nobody
     /// provides.
     pub fn load(&self, artifact: Artifact) -> Result<Plugin, Error> {
-        let inspected = inspect(artifact.component(), artifact.origin())?;
-        if let Some(manifest) = artifact.manifest() {
-            check_manifest(manifest, inspected.descriptor.as_ref(), artifact.origin())?;
-            for capability in capabilities::ALL {
-                if inspected.capabilities.contains(&capability.name())
-                    && let Some(line) = capability.unrequested(manifest)
-                {
-                    return Err(Error::NotRequested {
-                        origin: artifact.origin().to_owned(),
-                        capability: capability.name(),
-                        line,
-                    });
-                }
-            }
-        }
+        let inspected = artifact.inspect()?;
         Plugin::new(self.clone(), artifact, inspected)
     }
 }

@@ -3,7 +3,8 @@
 use cofferdam_core::descriptor::{self, Descriptor};
 use wasmparser::{Parser, Payload};
 
-use crate::{Error, artifact, capabilities};
+use crate::host::check_manifest;
+use crate::{Artifact, Error, artifact, capabilities};
 
 /// What the world requires.
 const CONNECTOR: &str = "cofferdam:connector/connector@1.0.0";
@@ -16,17 +17,47 @@ const WIT_MAJOR: u64 = 1;
 
 /// What is known of a component before it is compiled.
 #[derive(Debug, Clone)]
-pub(crate) struct Inspected {
-    /// The names of the host capabilities it imports, in the order of the host's list.
-    pub(crate) capabilities: Vec<&'static str>,
-    /// Whether it exports `recovery`.
-    pub(crate) recovery: bool,
-    /// The descriptor that travels in it.
-    pub(crate) descriptor: Option<Descriptor>,
+pub struct Inspected {
+    /// The names of the host capabilities it imports, in the order of the host's list: `log`,
+    /// `config`, `secrets`, `kv`, `sql`, `smtp`, `http`, `wasi`.
+    pub capabilities: Vec<&'static str>,
+    /// Whether it exports `recovery`: whether it can be asked for the outcome of earlier calls.
+    pub recovery: bool,
+    /// The descriptor that travels in it; `None` for a component that was never stamped.
+    pub descriptor: Option<Descriptor>,
+}
+
+impl Artifact {
+    /// Everything that decides whether a plugin is taken, short of compiling it: the kind of file,
+    /// the world, each import, the descriptor, and what the manifest asks for. No guest code is
+    /// run, and nothing is read but the artifact itself.
+    ///
+    /// # Errors
+    /// [`Error`] tells what kind of file it is, what it lacks, what it imports that nobody
+    /// provides, or what its manifest does not ask for.
+    pub fn inspect(&self) -> Result<Inspected, Error> {
+        let inspected = inspect(self.component(), self.origin())?;
+        let Some(manifest) = self.manifest() else {
+            return Ok(inspected);
+        };
+        check_manifest(manifest, inspected.descriptor.as_ref(), self.origin())?;
+        for capability in capabilities::ALL {
+            if inspected.capabilities.contains(&capability.name())
+                && let Some(line) = capability.unrequested(manifest)
+            {
+                return Err(Error::NotRequested {
+                    origin: self.origin().to_owned(),
+                    capability: capability.name(),
+                    line,
+                });
+            }
+        }
+        Ok(inspected)
+    }
 }
 
 /// Checks kind, world and imports, and reads the descriptor.
-pub(crate) fn inspect(component: &[u8], origin: &str) -> Result<Inspected, Error> {
+fn inspect(component: &[u8], origin: &str) -> Result<Inspected, Error> {
     let bytes = component.len() as u64;
     if bytes > artifact::COMPONENT_BYTES_MAX {
         let bytes_max = artifact::COMPONENT_BYTES_MAX;

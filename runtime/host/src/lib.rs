@@ -51,6 +51,7 @@ pub use compiler::{ChildCompiler, ChildExit, Compiler, compile_child};
 pub use connection::{Connection, Services};
 pub use error::Error;
 pub use host::{Host, HostOptions};
+pub use inspect::Inspected;
 pub use limits::{Limits, MEMORY_BYTES_MAX};
 pub use plugin::Plugin;
 pub use spec::{ConnectionSpec, Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};

@@ -133,6 +133,7 @@ impl Scope {
             return;
         }
         let (message, whole) = self.scrubbed(message);
+        let message = visible(message);
         let fields = self.settings.scrubber.value(fields);
         let mut log = self.log.lock();
         if log.full {
@@ -193,6 +194,20 @@ fn requests_text(requests_max: u32) -> String {
     format!(
         "the call tried more than {requests_max} outbound requests; send fewer, or raise `limits.requests` of the connection"
     )
+}
+
+/// The text without what steers a terminal or turns the direction of writing: people read it there,
+/// and a guest may not clear their screen or write over what the host says.
+pub(crate) fn visible(text: String) -> String {
+    let steers = |letter: char| {
+        let control = letter.is_control() && !matches!(letter, '\n' | '\t');
+        control || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(steers) {
+        text.replace("\r\n", "\n").replace(steers, "\u{fffd}")
+    } else {
+        text
+    }
 }
 
 /// The largest index not above `index` at which the text may be cut.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::Error;
+use crate::egress::{Destination, Egress};
 use crate::limits::Limits;
 
 /// A connection as configured. Nothing in it is checked before `Plugin::connect`.
@@ -62,6 +64,8 @@ pub struct Grants {
     /// Whether names may resolve to private addresses (10/8, 172.16/12, 192.168/16, `fc00::/7`).
     /// Loopback, link-local and metadata addresses stay denied unless named as such.
     pub allow_private: bool,
+    /// Certificates in PEM that are trusted besides the public ones, for HTTPS, PostgreSQL and mail.
+    pub tls_ca: Option<String>,
     /// The database.
     pub sql: Option<SqlGrant>,
     /// The mail server.
@@ -70,6 +74,22 @@ pub struct Grants {
     pub kv: bool,
     /// Directories that it may use.
     pub filesystem: Vec<Directory>,
+}
+
+impl Grants {
+    /// Whether these grants let a request go to this URL, as far as that can be told from its text:
+    /// what a name resolves to is judged when a line is opened.
+    ///
+    /// # Errors
+    /// [`Error::BadGrant`] names the entry of `http` that is not `scheme://host[:port]`.
+    pub fn permit_http(&self, url: &str) -> Result<bool, Error> {
+        let egress = Egress::new("grants", self, None)?;
+        let Ok(uri) = url.parse() else {
+            return Ok(false);
+        };
+        let permitted = Destination::of(&uri).is_ok_and(|to| egress.permit(&to).is_ok());
+        Ok(permitted)
+    }
 }
 
 /// A database.

@@ -12,7 +12,7 @@ use crate::bindings::cofferdam::connector::protocol;
 use crate::call::{Health, HealthStatus};
 use crate::connection::Settings;
 use crate::plugin::Action;
-use crate::scope::{Scope, floor_char_boundary};
+use crate::scope::{Scope, floor_char_boundary, visible};
 
 /// Why the epoch callback ended a call.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +85,8 @@ pub(crate) fn stopped(error: &wasmtime::Error, scope: &Scope, memory_refused: bo
             format!("the call took too much of the host: {reason}"),
         );
     }
-    internal(
-        "plugin.trap",
-        format!("the plugin stopped: {}", trap_reason(error)),
-    )
+    let reason = scope.settings.scrubber.text(trap_reason(error));
+    internal("plugin.trap", format!("the plugin stopped: {reason}"))
 }
 
 fn is_host_resource(error: &wasmtime::Error) -> bool {
@@ -227,7 +225,7 @@ pub(crate) fn of_guest(failure: protocol::Failure, scope: &Scope) -> Failure {
     };
     Failure {
         class: class(failure.class),
-        code: scrubber.text(bounded(failure.code, CODE_BYTES_MAX)),
+        code: bounded(scrubber.text(failure.code), CODE_BYTES_MAX),
         message: bounded(scrubber.text(failure.message), MESSAGE_BYTES_MAX),
         retry_after_ms: failure.retry_after_ms,
         effect: match failure.effect {
@@ -254,6 +252,18 @@ fn class(class: protocol::FailureClass) -> Class {
         protocol::FailureClass::Internal => Class::Internal,
         protocol::FailureClass::Other => Class::Other,
     }
+}
+
+/// A failure that quotes another system, as the guest gets it: that system may have repeated a
+/// credential.
+pub(crate) fn quoted_to_guest(failure: Failure, scope: &Scope) -> protocol::Failure {
+    let scrubber = &scope.settings.scrubber;
+    to_guest(Failure {
+        code: scrubber.text(failure.code),
+        message: scrubber.text(failure.message),
+        details: scrubber.value(failure.details),
+        ..failure
+    })
 }
 
 /// A failure of a host capability, as the guest gets it.
@@ -289,18 +299,71 @@ pub(crate) fn to_guest(failure: Failure) -> protocol::Failure {
     }
 }
 
-pub(crate) fn health(health: protocol::Health) -> Health {
+pub(crate) fn health(health: protocol::Health, scope: &Scope) -> Health {
     Health {
         status: match health.status {
             protocol::HealthStatus::Healthy => HealthStatus::Healthy,
             protocol::HealthStatus::Degraded => HealthStatus::Degraded,
             protocol::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
         },
-        message: bounded(health.message, MESSAGE_BYTES_MAX),
+        message: bounded(
+            scope.settings.scrubber.text(health.message),
+            MESSAGE_BYTES_MAX,
+        ),
     }
 }
 
-fn bounded(mut text: String, bytes_max: usize) -> String {
+/// A text for people, cut and made harmless for the terminal that they read it on.
+fn bounded(text: String, bytes_max: usize) -> String {
+    let mut text = visible(text);
     text.truncate(floor_char_boundary(&text, bytes_max));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scrub::Scrubber;
+
+    #[test]
+    fn what_a_guest_says_cannot_steer_a_terminal() {
+        const EVIL: &str = "one\r\ntwo\t\u{1b}[2J\u{7}\u{9b}0m\u{202e}\u{7f}\rend";
+        const TAME: &str = "one\ntwo\t\u{fffd}[2J\u{fffd}\u{fffd}0m\u{fffd}\u{fffd}\u{fffd}end";
+        let settings = Settings {
+            limits: crate::Limits::default(),
+            ..Settings::nothing("test").unwrap()
+        };
+        let scope = Scope::new(Arc::new(settings), String::new(), Duration::from_secs(1));
+        let failure = Failure::new(Class::Other, EVIL, EVIL);
+        let failure = of_guest(to_guest(failure), &scope);
+        assert_eq!(
+            (failure.code.as_str(), failure.message.as_str()),
+            (TAME, TAME)
+        );
+        let said = protocol::Health {
+            status: protocol::HealthStatus::Healthy,
+            message: EVIL.to_owned(),
+        };
+        assert_eq!(health(said, &scope).message, TAME);
+        scope.log(crate::LogLevel::Info, EVIL);
+        assert_eq!(scope.take_log().0[0].message, TAME);
+    }
+
+    #[test]
+    fn what_another_system_says_is_scrubbed_before_a_guest_gets_it() {
+        let mut settings = Settings::nothing("test").unwrap();
+        settings.scrubber = Arc::new(Scrubber::new(["hunter22"].into_iter()));
+        let scope = Scope::new(Arc::new(settings), String::new(), Duration::from_secs(1));
+        let mut failure = Failure::new(Class::Unavailable, "hunter22", "not hunter22");
+        failure.details = json!({"said": "aHVudGVyMjI="});
+        let told = quoted_to_guest(failure, &scope);
+        assert_eq!(
+            (told.code.as_str(), told.message.as_str()),
+            ("********", "not ********")
+        );
+        assert_eq!(told.details, r#"{"said":"************"}"#);
+    }
 }

@@ -8,6 +8,8 @@
 mod edges;
 #[path = "house/errors.rs"]
 mod errors;
+#[path = "house/promises.rs"]
+mod promises;
 #[path = "house/repository.rs"]
 mod repository;
 #[path = "house/sources.rs"]
@@ -68,6 +70,11 @@ fn lock_files_name_no_registry_but_the_public_one() {
 #[test]
 fn every_error_code_has_a_page_and_every_page_a_code() {
     none(&errors::complaints(&Repository::open().files()));
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    none(&promises::complaints(&Repository::open().files()));
 }
 
 #[test]

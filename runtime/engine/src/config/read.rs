@@ -1,5 +1,6 @@
 //! From TOML to a [`Connection`].
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,9 @@ const POOL_MAX: u64 = 1_000;
 const RATE_CALLS_MAX: u64 = 1_000_000;
 /// No secret is larger; whatever is has the wrong path.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// The bundle of a whole operating system has some 200 KiB.
+const AUTHORITIES_BYTES_MAX: u64 = 1 << 20;
 
 /// What a connection inherits.
 pub(super) struct Defaults {
@@ -188,8 +192,14 @@ fn from_file(item: &Item<'_>, path: &std::path::Path) -> Result<String, Error> {
             "{shown} has {bytes} bytes, too many for a secret"
         )));
     }
-    let text =
-        std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    let mut text = String::new();
+    // A device has no size and no end; what is read is bounded all the same.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(refuse(format!("{shown} holds too much for a secret")));
+    }
     let value = text.trim_end_matches(['\r', '\n']);
     if value.is_empty() {
         Err(refuse(format!("{shown} is empty")))
@@ -202,13 +212,26 @@ fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
     let Some(section) = section.section("grants")? else {
         return Ok(Grants::default());
     };
-    section.only(&["http", "allow-private", "kv", "sql", "smtp", "filesystem"])?;
+    section.only(&[
+        "http",
+        "allow-private",
+        "tls-ca",
+        "kv",
+        "sql",
+        "smtp",
+        "filesystem",
+    ])?;
     let flag = |name| section.get(name).map_or(Ok(false), |item| item.bool());
     Ok(Grants {
         http: section
             .get("http")
             .map_or(Ok(Vec::new()), |item| item.texts())?,
         allow_private: flag("allow-private")?,
+        tls_ca: section
+            .get("tls-ca")
+            .filter(|_| enabled)
+            .map(|item| authorities(&item))
+            .transpose()?,
         kv: flag("kv")?,
         sql: section
             .section("sql")?
@@ -227,6 +250,21 @@ fn grants(section: &Section<'_>, enabled: bool) -> Result<Grants, Error> {
             None => Vec::new(),
         },
     })
+}
+
+/// Reads the file; what is in it is checked when the connection is made.
+fn authorities(item: &Item<'_>) -> Result<String, Error> {
+    let path = item.document.path(item.text()?);
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(AUTHORITIES_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| {
+            item.refuse(
+                format!("cannot read {}: {error}", path.display()),
+                "name a readable file with certificates in PEM",
+            )
+        })?;
+    Ok(text)
 }
 
 fn sql_grant(section: &Section<'_>, enabled: bool) -> Result<SqlGrant, Error> {

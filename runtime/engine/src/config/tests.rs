@@ -512,6 +512,36 @@ fn a_file_that_is_not_there_is_told() {
 }
 
 #[test]
+fn authorities_are_read_from_the_file_that_is_named_unless_the_connection_is_off() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.pem"), "PEM").unwrap();
+    let config = |file: &str, rest: &str| {
+        let text = format!("[connections.a]\nplugin = \"p\"\n{rest}\ngrants.tls-ca = \"{file}\"\n");
+        Config::parse_in(&text, "c.toml", folder.path(), &env)
+    };
+    let read = config("ca.pem", "").unwrap();
+    assert_eq!(
+        read.connection("a").unwrap().grants.tls_ca.as_deref(),
+        Some("PEM")
+    );
+    let told = config("none.pem", "").err().unwrap().to_string();
+    assert!(
+        told.contains("c.toml:4:") && told.contains("none.pem"),
+        "{told}"
+    );
+    assert!(told.contains("certificates in PEM"), "{told}");
+    assert!(config("none.pem", "enabled = false").is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_is_not_read_from_a_device_without_end() {
+    let text = "[connections.a]\nplugin = \"p\"\nsecrets.T = { file = \"/dev/zero\" }\n";
+    let told = parse(text).err().unwrap().to_string();
+    assert!(told.contains("too much for a secret"), "{told}");
+}
+
+#[test]
 fn a_secret_is_read_from_a_file_without_its_line_end() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("token"), format!("{SECRET}\n")).unwrap();

@@ -3,11 +3,7 @@
 //! The SMTP commands are sent one by one, so that a failure can say whether the server may have
 //! taken the message: only from the first byte of the message on is that unknown.
 
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use cofferdam_core::failure::{Class, EffectState, Failure};
@@ -15,15 +11,10 @@ use cofferdam_core::manifest::Manifest;
 use lettre::Address;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use parking_lot::Mutex;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use wasmtime::component::Linker;
 
 use super::{Capability, missing};
@@ -35,7 +26,9 @@ use crate::egress::{Egress, Named, dial};
 use crate::plugin::Plugin;
 use crate::scope::Scope;
 use crate::spec::{ConnectionSpec, SmtpGrant, SmtpTls};
-use crate::verdict::to_guest;
+use crate::verdict::{quoted_to_guest, to_guest};
+
+mod tls;
 
 /// Lines that are kept open between calls, and for how long: servers close them after minutes.
 const IDLE_MAX: usize = 4;
@@ -190,24 +183,21 @@ impl Mailer {
 
     async fn open(&self, scope: &Scope) -> Result<AsyncSmtpConnection, Failure> {
         // The operator wrote this host down, so it counts as named exactly.
-        let private = scope.settings.egress.allow_private;
-        let stream = dial::dial(&self.host, self.port, Named::Exactly, private, scope.left())
+        let egress = &scope.settings.egress;
+        let stream = dial::dial(egress, &self.host, self.port, Named::Exactly, scope.left())
             .await
             .map_err(|error| dial_failure("smtp", &error))?;
         let hello = ClientId::default();
-        let host = self.host.to_string();
+        let (tls, host) = (&egress.tls, &self.host);
         let mut line = match self.tls {
             SmtpTls::None => connect(Box::new(stream), &hello).await?,
             SmtpTls::StartTls => {
-                let mut line = connect(Box::new(stream), &hello).await?;
-                let parameters = TlsParameters::new(host).map_err(|error| failure(&error))?;
-                line.starttls(parameters, &hello)
-                    .await
-                    .map_err(|error| failure(&error))?;
-                line
+                let stream = tls::starttls(tls, host, stream, &hello).await?;
+                connect(Box::new(stream), &hello).await?
             }
             SmtpTls::Implicit => {
-                connect(Box::new(self.encrypt(scope, stream).await?), &hello).await?
+                let stream = tls::implicit(tls, host, stream).await?;
+                connect(Box::new(stream), &hello).await?
             }
         };
         if let Some(credentials) = &self.credentials {
@@ -217,26 +207,6 @@ impl Mailer {
                 .map_err(|error| failure(&error))?;
         }
         Ok(line)
-    }
-
-    async fn encrypt(&self, scope: &Scope, stream: TcpStream) -> Result<TlsLine, Failure> {
-        let name = match &self.host {
-            HostName::Name(name) => ServerName::try_from(name.clone())
-                .map_err(|error| Failure::new(Class::Internal, "smtp.tls", error.to_string()))?,
-            HostName::Address(address) => ServerName::from(*address),
-        };
-        let peer = stream.peer_addr();
-        let connector = TlsConnector::from(Arc::clone(&scope.settings.egress.tls));
-        let stream = connector.connect(name, stream).await.map_err(|error| {
-            let text = format!("no trusted TLS with the mail server: {error}");
-            Failure::new(Class::Unavailable, "smtp.tls", text)
-        })?;
-        let peer = peer
-            .map_err(|error| Failure::new(Class::Unavailable, "smtp.connect", error.to_string()))?;
-        Ok(TlsLine {
-            stream: Box::new(stream),
-            peer,
-        })
     }
 
     async fn take_idle(&self) -> Option<AsyncSmtpConnection> {
@@ -317,7 +287,10 @@ impl smtp::Host for State {
         };
         scope.take_request().map_err(to_guest)?;
         let letter = Letter::new(&envelope, message).map_err(to_guest)?;
-        mailer.send(scope, &letter).await.map_err(to_guest)
+        match mailer.send(scope, &letter).await {
+            Ok(reply) => Ok(scope.settings.scrubber.text(reply)),
+            Err(failure) => Err(quoted_to_guest(failure, scope)),
+        }
     }
 }
 
@@ -357,53 +330,6 @@ pub(super) fn dial_failure(prefix: &str, error: &dial::Error) -> Failure {
         dial::Error::Timeout { .. } => (Class::Timeout, "timeout"),
     };
     Failure::new(class, format!("{prefix}.{what}"), error.to_string())
-}
-
-/// An encrypted line, in the shape that the SMTP client takes.
-#[derive(Debug)]
-struct TlsLine {
-    stream: Box<TlsStream<TcpStream>>,
-    peer: SocketAddr,
-}
-
-impl AsyncTokioStream for TlsLine {
-    fn peer_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.peer)
-    }
-}
-
-impl AsyncRead for TlsLine {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for TlsLine {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! no arguments, no environment, no sockets, no directories but those granted. Standard output and
 //! error become log lines.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -84,6 +85,7 @@ impl Capability for Wasi {
 pub(crate) type Preopen = Directory;
 
 pub(crate) fn preopens(place: &str, directories: &[Directory]) -> Result<Vec<Preopen>, Error> {
+    let mut guests = HashSet::new();
     for directory in directories {
         let refuse = |value: String, reason: &str| {
             Err(Error::BadGrant {
@@ -93,10 +95,17 @@ pub(crate) fn preopens(place: &str, directories: &[Directory]) -> Result<Vec<Pre
                 reason: reason.to_owned(),
             })
         };
-        if !directory.guest_path.starts_with('/') {
+        let guest = directory.guest_path.trim_end_matches('/');
+        if !directory.guest_path.starts_with('/') || guest.split('/').any(|part| part == "..") {
             return refuse(
                 directory.guest_path.clone(),
-                "write an absolute path such as `/data`",
+                "write an absolute path such as `/data`, without `..`",
+            );
+        }
+        if !guests.insert(guest) {
+            return refuse(
+                directory.guest_path.clone(),
+                "it is granted twice; give each directory a path of its own",
             );
         }
         if !directory.host_path.is_dir() {

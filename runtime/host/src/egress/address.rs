@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Forbidden(&'static str),
 }
 
-/// The IPv4 address in an IPv4-mapped or IPv4-compatible IPv6 address; else the address itself.
+/// The IPv4 address in an IPv4-mapped IPv6 address; else the address itself.
 pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -42,9 +42,9 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
         (127, ..) => Kind::Forbidden("loopback"),
         (169, 254, _) => Kind::Forbidden("link-local, where cloud metadata is served"),
         (100, 64..=127, _) => Kind::Forbidden("shared (carrier-grade NAT)"),
-        (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) | (198, 18..=19, _) => {
-            Kind::Forbidden("reserved")
-        }
+        (192, 0, 0) => Kind::Forbidden("reserved for protocols"),
+        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Kind::Forbidden("documentation"),
+        (198, 18..=19, _) => Kind::Forbidden("benchmarking"),
         (192, 88, 99) => Kind::Forbidden("6to4 relay"),
         (168, 63, 129) => Kind::Forbidden("cloud platform"),
         (224..=239, ..) => Kind::Forbidden("multicast"),
@@ -64,13 +64,17 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         [0x64, 0xff9b, ..] => Kind::Forbidden("NAT64"),
         [0x2002, ..] => Kind::Forbidden("6to4"),
         [0x2001, 0, ..] => Kind::Forbidden("Teredo"),
+        [0x2001, 2, 0, ..] => Kind::Forbidden("benchmarking"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Kind::Forbidden("documentation"),
+        [0x2001, 1..=0x01ff, ..] => Kind::Forbidden("reserved for protocols"),
+        // The last half of an ISATAP address: an IPv4 address behind `0:5efe` or `200:5efe`.
+        [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] => Kind::Forbidden("ISATAP"),
         [0x100, 0, 0, 0, ..] => Kind::Forbidden("discard-only"),
         [0xfe80..=0xfebf, ..] => Kind::Forbidden("link-local"),
         [0xfec0..=0xfeff, ..] => Kind::Forbidden("site-local"),
         [0xff00..=0xffff, ..] => Kind::Forbidden("multicast"),
-        // The metadata service of one large cloud has a unique local address.
-        [0xfd00, 0xec2, ..] => Kind::Forbidden("cloud metadata"),
+        // Metadata services of three large clouds have unique local addresses.
+        [0xfd00, 0xec2 | 0xc1, ..] | [0xfd20, 0xce, ..] => Kind::Forbidden("cloud metadata"),
         [0xfc00..=0xfdff, ..] => Kind::Private,
         [0x2000..=0x3fff, ..] => Kind::Public,
         _ => Kind::Forbidden("not assigned"),

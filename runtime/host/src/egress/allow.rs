@@ -5,6 +5,12 @@ use std::net::IpAddr;
 use http::Uri;
 use url::{Host, Url};
 
+use super::address::canonical;
+
+/// Bytes of a name and of one label of it (RFC 1035, 2.3.4).
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
 /// Where a request goes, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -51,10 +57,31 @@ impl Scheme {
     }
 }
 
+/// Why a URL leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("its URL has no scheme; write `https://host`")]
+    NoScheme,
+    #[error("its scheme `{scheme}` cannot be granted; only http and https can")]
+    Scheme { scheme: String },
+    #[error("its URL names no host; write `https://host`")]
+    NoHost,
+    #[error(
+        "its URL has user info before the host, which hides where it leads; put credentials into a header"
+    )]
+    UserInfo,
+    #[error("its host `{host}` is neither a name nor an address")]
+    Host { host: String },
+}
+
 impl HostName {
     /// Reads a host as the WHATWG URL rules do, so that `0x7f.1` is seen for what it is.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(&format!("http://{}/", text.trim_end_matches('.'))).ok()?;
+        // The URL parser drops tabs and line breaks wherever they are.
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return None;
+        }
+        let url = Url::parse(&format!("http://{text}/")).ok()?;
         let plain = url.username().is_empty()
             && url.password().is_none()
             && url.port().is_none()
@@ -67,18 +94,22 @@ impl HostName {
     fn of(url: &Url) -> Option<Self> {
         match url.host()? {
             Host::Domain(name) => {
-                let name = name.trim_end_matches('.');
-                // The parser keeps stars and other oddities; a host that is dialled has none.
-                let fine = !name.is_empty()
-                    && name
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+                let name = name.strip_suffix('.').unwrap_or(name);
+                let fine = name.len() <= NAME_BYTES_MAX && name.split('.').all(is_label);
                 fine.then(|| Self::Name(name.to_ascii_lowercase()))
             }
             Host::Ipv4(address) => Some(Self::Address(address.into())),
-            Host::Ipv6(address) => Some(Self::Address(address.into())),
+            Host::Ipv6(address) => Some(Self::Address(canonical(address.into()))),
         }
     }
+}
+
+/// The URL parser keeps stars, empty labels and other oddities; a host that is dialled has none.
+fn is_label(label: &str) -> bool {
+    (1..=LABEL_BYTES_MAX).contains(&label.len())
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 impl std::fmt::Display for HostName {
@@ -92,16 +123,27 @@ impl std::fmt::Display for HostName {
 }
 
 impl Destination {
-    /// Reads the destination of a request; `None` if it has none, or hides one in user info.
-    pub(crate) fn of(uri: &Uri) -> Option<Self> {
-        let scheme = Scheme::parse(uri.scheme_str()?)?;
-        let authority = uri.authority()?.as_str();
+    /// Reads the destination of a request; an error if it has none, or hides one in user info.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Malformed> {
+        let scheme = uri.scheme_str().ok_or(Malformed::NoScheme)?;
+        let scheme = Scheme::parse(scheme).ok_or_else(|| Malformed::Scheme {
+            scheme: scheme.to_owned(),
+        })?;
+        let authority = uri.authority().ok_or(Malformed::NoHost)?.as_str();
         if authority.contains('@') {
-            return None;
+            return Err(Malformed::UserInfo);
         }
-        let url = Url::parse(&format!("{}://{authority}/", scheme.as_str())).ok()?;
-        let host = HostName::of(&url)?;
-        Some(Self {
+        let malformed = || Malformed::Host {
+            host: authority.to_owned(),
+        };
+        let url = Url::parse(&format!("{}://{authority}/", scheme.as_str()));
+        let url = url.map_err(|_| malformed())?;
+        // Anything but a host in there, and two parsers would disagree about where it ends.
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(malformed());
+        }
+        let host = HostName::of(&url).ok_or_else(malformed)?;
+        Ok(Self {
             scheme,
             host,
             port: url.port().unwrap_or(scheme.default_port()),
@@ -209,7 +251,7 @@ impl Pattern {
             split_port(rest).ok_or_else(|| format!("the port is no port; {FORM}"))?;
         let hosts = Hosts::parse(host).ok_or_else(|| {
             format!(
-                "the host is not valid (a star may only stand for whole labels in front); {FORM}"
+                "the host is not valid (a star may only stand for whole labels in front, and never for a part of an address); {FORM}"
             )
         })?;
         Ok(Self::Hosts {

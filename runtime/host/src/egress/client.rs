@@ -1,30 +1,22 @@
 //! One HTTP request on behalf of a guest: allowed, revealed, dialled, sent, and its answer scrubbed.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Request, Response, Uri};
-use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody};
 
 use super::allow::{HostName, Scheme};
-use super::{Destination, dial};
+use super::{Destination, answer, dial, head};
 use crate::call::LogLevel;
 use crate::capabilities::secrets;
 use crate::scope::Scope;
-use crate::scrub::{Scrubber, StreamScrub};
 
 /// Header lines of an answer.
 const HEADERS_MAX: usize = 128;
@@ -46,22 +38,19 @@ pub(crate) async fn send(
     scope
         .take_request()
         .map_err(|_| HttpError::ConnectionLimitReached)?;
-    let Some(destination) = Destination::of(request.uri()) else {
-        return Err(deny(
-            "its URL has no plain `scheme://host[:port]`".to_owned(),
-        ));
-    };
+    let destination = Destination::of(request.uri()).map_err(|error| deny(error.to_string()))?;
     let egress = &scope.settings.egress;
     let named = egress
         .permit(&destination)
         .map_err(|error| deny(error.to_string()))?;
     let encoded = secrets::reveal(scope, &destination, request.headers_mut())
         .map_err(|error| deny(error.to_string()))?;
-    finish_head(&mut request, &destination)?;
+    head::finish(&mut request, &destination).map_err(|error| deny(error.to_string()))?;
+    let request = request.map(head::WithoutTrailers);
 
     let connect = within(scope, options.connect_timeout);
     let (host, port) = (&destination.host, destination.port);
-    let stream = dial::dial(host, port, named, egress.allow_private, connect)
+    let stream = dial::dial(egress, host, port, named, connect)
         .await
         .map_err(|error| not_dialled(scope, &error))?;
     let response = match destination.scheme {
@@ -73,7 +62,7 @@ pub(crate) async fn send(
     };
     let (response, driver) = response;
     let idle = within(scope, options.between_bytes_timeout);
-    let response = scrubbed(scope, encoded, idle, response);
+    let response = answer::clean(scope, encoded, idle, response);
     // The worker carries the answer's body; it ends with the answer or with the call.
     Ok((
         response,
@@ -88,21 +77,6 @@ pub(crate) async fn send(
 fn within(scope: &Scope, wish: Option<Duration>) -> Duration {
     let left = scope.left();
     wish.map_or(left, |wish| wish.min(left))
-}
-
-/// Writes the host that was checked, and the path alone as the target.
-fn finish_head(request: &mut Request<WasiBody>, to: &Destination) -> Result<(), HttpError> {
-    let host =
-        HeaderValue::from_str(&to.host_header()).map_err(|_| HttpError::HttpRequestUriInvalid)?;
-    request.headers_mut().insert(HOST, host);
-    request
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    let path = request.uri().path_and_query().cloned();
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = path.or_else(|| Some(http::uri::PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| HttpError::HttpRequestUriInvalid)?;
-    Ok(())
 }
 
 fn not_dialled(scope: &Scope, error: &dial::Error) -> HttpError {
@@ -145,7 +119,7 @@ async fn encrypt(
 async fn exchange(
     scope: &Scope,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<WasiBody>,
+    request: Request<head::WithoutTrailers>,
     options: RequestOptions,
 ) -> Result<(Response<Incoming>, AbortOnDropJoinHandle<()>), HttpError> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -165,119 +139,5 @@ async fn exchange(
         Ok(Ok(response)) => Ok((response, driver)),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(HttpError::ConnectionReadTimeout),
-    }
-}
-
-fn scrubbed(
-    scope: &Scope,
-    encoded: Scrubber,
-    idle: Duration,
-    response: Response<Incoming>,
-) -> Response<WasiBody> {
-    let scrubbers = [Arc::clone(&scope.settings.scrubber), Arc::new(encoded)];
-    let (mut parts, body) = response.into_parts();
-    for value in parts.headers.values_mut() {
-        let mut bytes = value.as_bytes().to_vec();
-        for scrubber in &scrubbers {
-            scrubber.bytes(&mut bytes);
-        }
-        if bytes != value.as_bytes()
-            && let Ok(clean) = HeaderValue::from_bytes(&bytes)
-        {
-            *value = clean;
-        }
-    }
-    let streams = scrubbers
-        .into_iter()
-        .filter(|scrubber| !scrubber.is_empty())
-        .map(|scrubber| (scrubber, StreamScrub::default()))
-        .collect();
-    let timer = Box::pin(tokio::time::sleep(idle));
-    let body = Answer {
-        body: Some(body),
-        streams,
-        idle,
-        timer,
-    };
-    Response::from_parts(parts, body.boxed_unsync())
-}
-
-/// An answer's body: ends when it idles too long, and never holds a secret.
-struct Answer {
-    body: Option<Incoming>,
-    streams: Vec<(Arc<Scrubber>, StreamScrub)>,
-    idle: Duration,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Answer {
-    fn clean(&mut self, piece: Bytes) -> Bytes {
-        let mut piece = piece;
-        for (scrubber, stream) in &mut self.streams {
-            piece = stream.push(scrubber, &piece).into();
-        }
-        piece
-    }
-
-    /// What the scrubbers held back, once the body has ended.
-    fn rest(&mut self) -> Bytes {
-        let mut rest = Vec::new();
-        for (scrubber, stream) in &mut self.streams {
-            let mut piece = stream.push(scrubber, &rest);
-            piece.extend(stream.finish());
-            rest = piece;
-        }
-        rest.into()
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        loop {
-            let Some(body) = self.body.as_mut() else {
-                return Poll::Ready(None);
-            };
-            match Pin::new(body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    let next = Instant::now() + self.idle;
-                    self.timer.as_mut().reset(next);
-                    match frame.into_data() {
-                        Ok(piece) => {
-                            let piece = self.clean(piece);
-                            if !piece.is_empty() {
-                                return Poll::Ready(Some(Ok(Frame::data(piece))));
-                            }
-                        }
-                        // Trailers are rare and not needed by any connector; they end the body.
-                        Err(_trailers) => {}
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.body = None;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => {
-                    self.body = None;
-                    let rest = self.rest();
-                    let last = (!rest.is_empty()).then(|| Ok(Frame::data(rest)));
-                    return Poll::Ready(last);
-                }
-                Poll::Pending => {
-                    return match self.timer.as_mut().poll(context) {
-                        Poll::Ready(()) => {
-                            self.body = None;
-                            Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)))
-                        }
-                        Poll::Pending => Poll::Pending,
-                    };
-                }
-            }
-        }
     }
 }

@@ -1,28 +1,58 @@
 //! From a host to an open line: resolve, judge every address, dial one that passed.
+//!
+//! A name is resolved once for each line, and the addresses that were judged are the ones that are
+//! dialled: a name server that answers otherwise the next time (DNS rebinding) is not asked again.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::Named;
 use super::address::{self, Kind};
 use super::allow::HostName;
+use super::{Egress, Named};
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
+/// Addresses of one name that are looked at.
+const ANSWERS_MAX: usize = 64;
+
+/// What is asked of the network; tests put another in its place.
+#[async_trait::async_trait]
+pub(crate) trait Network: Send + Sync {
+    /// The addresses of a name.
+    async fn lookup(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>>;
+
+    /// Opens a line to exactly this address.
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream>;
+}
+
+/// The system's resolver and sockets.
+pub(crate) struct System;
+
+#[async_trait::async_trait]
+impl Network for System {
+    async fn lookup(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((name, port)).await?;
+        Ok(found.take(ANSWERS_MAX).collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+}
 
 /// Why no line was opened. Nothing was sent in any of these cases.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("`{host}` resolves to {address}, which is {kind}; {remedy}")]
+    #[error("`{host}` leads to {address}, which is {kind}; {remedy}")]
     Forbidden {
         host: String,
         address: IpAddr,
         kind: &'static str,
         remedy: &'static str,
     },
-    #[error("`{host}` cannot be resolved: {reason}")]
+    #[error("`{host}` cannot be resolved: {reason}; check the spelling and the name server")]
     Unresolved { host: String, reason: String },
     #[error("`{host}` does not accept connections: {source}")]
     Refused {
@@ -40,8 +70,10 @@ pub(crate) fn vet(
     allow_private: bool,
     address: IpAddr,
 ) -> Result<(), Error> {
-    const PRIVATE: &str = "set allow_private = true in the connection's grants if it is meant";
-    const LITERAL: &str = "grant that address itself if it is meant";
+    const PRIVATE: &str =
+        "if it is meant, write `allow-private = true` into the connection's grants";
+    const LITERAL: &str =
+        "if it is meant, grant that very address in place of the name or the star";
     let (kind, remedy) = match address::kind(address) {
         Kind::Public => return Ok(()),
         Kind::Private if allow_private => return Ok(()),
@@ -72,26 +104,27 @@ pub(crate) fn vet(
 /// Resolves a host and returns the addresses that may be dialled, at least one. A name with one
 /// forbidden address among others is dialled at the others only.
 pub(crate) async fn resolve(
+    egress: &Egress,
     host: &HostName,
     port: u16,
     named: Named,
-    allow_private: bool,
 ) -> Result<Vec<SocketAddr>, Error> {
-    let found: Vec<SocketAddr> = match host {
+    let found = match host {
         HostName::Address(address) => vec![SocketAddr::new(*address, port)],
-        HostName::Name(name) => tokio::net::lookup_host((name.as_str(), port))
-            .await
-            .map_err(|error| Error::Unresolved {
+        HostName::Name(name) => {
+            let found = egress.network.lookup(name, port).await;
+            found.map_err(|error| Error::Unresolved {
                 host: name.clone(),
                 reason: error.to_string(),
             })?
-            .collect(),
+        }
     };
     let mut vetted = Vec::new();
     let mut denied = None;
     for candidate in found {
-        match vet(host, named, allow_private, candidate.ip()) {
-            Ok(()) => vetted.push(candidate),
+        match vet(host, named, egress.allow_private, candidate.ip()) {
+            // The port that was granted, whatever a resolver makes of it.
+            Ok(()) => vetted.push(SocketAddr::new(candidate.ip(), port)),
             Err(error) => denied = Some(error),
         }
     }
@@ -107,16 +140,16 @@ pub(crate) async fn resolve(
 
 /// Opens a line to a host, at an address that passed, within `limit`.
 pub(crate) async fn dial(
+    egress: &Egress,
     host: &HostName,
     port: u16,
     named: Named,
-    allow_private: bool,
     limit: Duration,
 ) -> Result<TcpStream, Error> {
     let open = async {
         let mut failed = None;
-        for address in resolve(host, port, named, allow_private).await? {
-            match TcpStream::connect(address).await {
+        for address in resolve(egress, host, port, named).await? {
+            match egress.network.connect(address).await {
                 Ok(stream) => {
                     // Small requests must not wait for a full packet.
                     let _ = stream.set_nodelay(true);

@@ -12,10 +12,13 @@ use crate::spec::Grants;
 
 pub(crate) mod address;
 pub(crate) mod allow;
+mod answer;
 pub(crate) mod client;
 pub(crate) mod dial;
+mod head;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod tls;
 
 pub(crate) use allow::{Audience, Destination};
 
@@ -28,6 +31,7 @@ pub(crate) struct Egress {
     /// What the manifest asks for; `None` for a bare component, whose grants alone decide.
     asked: Option<Vec<Pattern>>,
     pub(crate) allow_private: bool,
+    pub(crate) network: Arc<dyn dial::Network>,
     /// Of this connection alone, so that not even session tickets are shared.
     pub(crate) tls: Arc<rustls::ClientConfig>,
 }
@@ -53,11 +57,12 @@ impl Egress {
         let asked = manifest
             .map(|m| patterns("plugin.toml", "capabilities.http", &m.capabilities.http))
             .transpose()?;
-        let tls = tls_config()?;
+        let tls = tls::config(place, grants.tls_ca.as_deref())?;
         Ok(Self {
             granted,
             asked,
             allow_private: grants.allow_private,
+            network: Arc::new(dial::System),
             tls,
         })
     }
@@ -68,7 +73,8 @@ impl Egress {
             granted: Vec::new(),
             asked: None,
             allow_private: false,
-            tls: tls_config()?,
+            network: Arc::new(dial::System),
+            tls: tls::config("nothing", None)?,
         })
     }
 
@@ -126,19 +132,4 @@ fn patterns(place: &str, key: &'static str, texts: &[String]) -> Result<Vec<Patt
         })
     };
     texts.iter().map(parse).collect()
-}
-
-fn tls_config() -> Result<Arc<rustls::ClientConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.into(),
-    };
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Engine {
-            reason: error.to_string(),
-        })?;
-    Ok(Arc::new(
-        builder.with_root_certificates(roots).with_no_client_auth(),
-    ))
 }

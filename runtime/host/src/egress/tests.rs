@@ -9,6 +9,12 @@ use super::allow::{HostName, Pattern};
 use super::{Audience, Destination, Egress, Named, dial};
 use crate::spec::Grants;
 
+pub(crate) mod authority;
+mod network;
+mod pipeline;
+mod table;
+mod tls;
+
 /// Pattern, URL, whether it is allowed.
 const MATCHES: &[(&str, &str, bool)] = &[
     (
@@ -109,6 +115,11 @@ const MATCHES: &[(&str, &str, bool)] = &[
         false,
     ),
     (
+        "http://127.0.0.1:8080",
+        "http://[::ffff:7f00:1]:8080/",
+        true,
+    ),
+    (
         "https://bücher.example",
         "https://xn--bcher-kva.example/",
         true,
@@ -121,7 +132,7 @@ fn the_allow_list_matches_what_it_says_and_nothing_else() {
     for (pattern, url, allowed) in MATCHES {
         let pattern = Pattern::parse(pattern).unwrap();
         let uri: Uri = url.parse().unwrap_or_default();
-        let matched = Destination::of(&uri).is_some_and(|to| pattern.matches(&to));
+        let matched = Destination::of(&uri).is_ok_and(|to| pattern.matches(&to));
         assert_eq!(matched, *allowed, "{pattern:?} and {url}");
     }
 }
@@ -144,6 +155,13 @@ fn entries_that_make_no_sense_are_refused_with_what_to_write() {
         "https://*.",
         "https://*.10.0.0.1",
         "https://a b",
+        "https://api.example.com..",
+        "https://a..example.com",
+        "https://api\t.example.com",
+        "https://api\n.example.com",
+        "https://api.example.com\\@evil",
+        "https://*.*.example.com",
+        "https://0x7f.1.2.3.4",
     ] {
         let reason = Pattern::parse(text).unwrap_err();
         assert!(reason.contains("write `https://host`"), "{text}: {reason}");

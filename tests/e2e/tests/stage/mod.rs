@@ -153,13 +153,19 @@ pub(crate) fn with_plugins(config: Config) -> Config {
     if std::env::var_os("COFFERDAM_PLUGINS").is_some() {
         return config;
     }
-    let dir = target().join("plugins");
+    config.with_plugins_dir(plugins())
+}
+
+/// The folder with the plugins.
+pub(crate) fn plugins() -> PathBuf {
+    let named = std::env::var_os("COFFERDAM_PLUGINS").map(PathBuf::from);
+    let dir = named.unwrap_or_else(|| target().join("plugins"));
     assert!(
         dir.is_dir(),
         "{} is not there: run `cargo xtask guests`, or the tests with `cargo xtask test`",
         dir.display()
     );
-    config.with_plugins_dir(dir)
+    dir
 }
 
 /// The command line that `cargo xtask test` builds.

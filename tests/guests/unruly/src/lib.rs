@@ -5,11 +5,14 @@
 //! Settings: `health` is what `check` answers: `healthy` (default), `degraded`, `unhealthy`,
 //! `fail` (a failure of class `unavailable`) or `panic`.
 
+mod ambient;
+mod files;
 #[cfg(target_arch = "wasm32")]
 mod linger;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,7 +20,10 @@ use std::time::Duration;
 use cofferdam_sdk::prelude::*;
 use cofferdam_sdk::{Connector, Descriptor, error, info};
 
+pub use ambient::{Ambient, SocketDeed, SocketSeen, SocketUse};
+pub use files::{FileDeed, FileSeen, FileUse};
 pub use shapes::*;
+pub use vault::{SecretRequest, SignUse, Signed, Then};
 
 /// The connector, and what its `check` is to answer.
 #[derive(Debug, Deserialize)]
@@ -236,6 +242,36 @@ impl Unruly {
         Ok(Remembered {
             before: before.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         })
+    }
+
+    /// Tries something with a file.
+    #[action(effect = read, example = r#"{"what": "read", "path": "../x"}"#)]
+    fn use_file(&self, input: FileUse) -> Result<FileSeen, Failure> {
+        Ok(files::try_it(&input))
+    }
+
+    /// Looks around for what nobody gave it.
+    #[action(effect = read)]
+    fn look_around(&self) -> Result<Ambient, Failure> {
+        Ok(ambient::look())
+    }
+
+    /// Tries to reach something past the host's HTTP.
+    #[action(effect = read, example = r#"{"what": "resolve", "name": "example.com"}"#)]
+    fn use_socket(&self, input: SocketUse) -> Result<SocketSeen, Failure> {
+        Ok(ambient::dial(&input))
+    }
+
+    /// Signs with a secret.
+    #[action(effect = read, example = r#"{"name": "A", "algorithm": "hmac-sha1", "data": ""}"#)]
+    fn sign(&self, input: SignUse) -> Result<Signed, Failure> {
+        vault::sign(&input)
+    }
+
+    /// Sends placeholders wherever it is told, and does with the answer what it must not.
+    #[action(effect = idempotent, example = r#"{"url": "http://127.0.0.1:1/"}"#)]
+    fn send_secret(&self, input: SecretRequest) -> Result<Answer, Failure> {
+        vault::send(input)
     }
 
     fn check(&self) -> Result<Health, Failure> {

@@ -13,7 +13,7 @@ use crate::egress::Egress;
 use crate::plugin::Plugin;
 use crate::scope::Scope;
 use crate::spec::{ConnectionSpec, SqlGrant};
-use crate::verdict::to_guest;
+use crate::verdict::{quoted_to_guest, to_guest};
 
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -130,6 +130,16 @@ impl Database {
     }
 }
 
+impl Database {
+    /// The password that it is opened with, wherever it was written.
+    pub(crate) fn password(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(postgres) => postgres.password(),
+            Self::Sqlite(_) => None,
+        }
+    }
+}
+
 impl State {
     fn sql(&self) -> Result<(&Scope, &Database), Failure> {
         let denied = || {
@@ -194,9 +204,9 @@ impl sql::Host for State {
         let (scope, database) = self.sql().map_err(to_guest)?;
         let rows = query(scope, database, statement, max_rows, false)
             .await
-            .map_err(to_guest)?;
+            .map_err(|failure| quoted_to_guest(failure, scope))?;
         Ok(sql::Rows {
-            rows: rows.json,
+            rows: scope.settings.scrubber.json(rows.json),
             truncated: rows.truncated,
         })
     }
@@ -206,7 +216,9 @@ impl sql::Host for State {
         statements: Vec<sql::Statement>,
     ) -> Result<Vec<u32>, protocol::Failure> {
         let (scope, database) = self.sql().map_err(to_guest)?;
-        execute(scope, database, statements).await.map_err(to_guest)
+        execute(scope, database, statements)
+            .await
+            .map_err(|failure| quoted_to_guest(failure, scope))
     }
 
     async fn execute_returning(
@@ -217,9 +229,9 @@ impl sql::Host for State {
         let (scope, database) = self.sql().map_err(to_guest)?;
         let rows = query(scope, database, statement, max_rows, true)
             .await
-            .map_err(to_guest)?;
+            .map_err(|failure| quoted_to_guest(failure, scope))?;
         Ok(sql::Rows {
-            rows: rows.json,
+            rows: scope.settings.scrubber.json(rows.json),
             truncated: rows.truncated,
         })
     }

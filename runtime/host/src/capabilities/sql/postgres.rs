@@ -72,6 +72,10 @@ impl Postgres {
         })
     }
 
+    pub(super) fn password(&self) -> Option<&str> {
+        std::str::from_utf8(self.config.get_password()?).ok()
+    }
+
     pub(super) async fn query(
         &self,
         scope: &Scope,
@@ -136,8 +140,8 @@ impl Postgres {
 
     async fn open(&self, scope: &Scope) -> Result<Client, Failure> {
         // The operator wrote this host down, so it counts as named exactly.
-        let private = scope.settings.egress.allow_private;
-        let stream = dial::dial(&self.host, self.port, Named::Exactly, private, scope.left())
+        let egress = &scope.settings.egress;
+        let stream = dial::dial(egress, &self.host, self.port, Named::Exactly, scope.left())
             .await
             .map_err(|error| dial_failure("sql", &error))?;
         let failed = |error: tokio_postgres::Error| failure(&error);

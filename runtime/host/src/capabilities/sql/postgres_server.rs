@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::egress::tests::authority::Vouched;
+
 /// A server; one that was started is stopped when this is dropped.
 pub(super) struct Server {
     url: String,
@@ -20,14 +22,20 @@ impl Server {
             eprintln!("PostgreSQL is not installed: only SQLite is tested");
             return None;
         };
-        Some(Self::start(&programs))
+        Some(Self::start(&programs, None))
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    fn start(programs: &Path) -> Self {
+    /// One of the test's own that speaks TLS and nothing else; none where PostgreSQL is not
+    /// installed.
+    pub(super) fn with_tls(vouched: &Vouched) -> Option<Self> {
+        Some(Self::start(&programs()?, Some(vouched)))
+    }
+
+    fn start(programs: &Path, vouched: Option<&Vouched>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data");
         if is_root() {
@@ -46,7 +54,11 @@ impl Server {
             .arg(&data);
         run(&mut initdb);
         let port = free_port();
-        let options = format!("-p {port} -h 127.0.0.1 -k {}", folder.path().display());
+        let mut options = format!("-p {port} -h 127.0.0.1 -k {}", folder.path().display());
+        if let Some(vouched) = vouched {
+            encrypt(&data, vouched);
+            options += " -c ssl=on";
+        }
         let mut start = program(programs, "pg_ctl");
         start.args(["start", "--wait", "--silent", "-o", &options, "-l"]);
         run(start.arg(folder.path().join("log")).arg("-D").arg(&data));
@@ -66,6 +78,27 @@ impl Drop for Server {
                 .arg(folder.path().join("data"))
                 .status();
         }
+    }
+}
+
+/// Puts a certificate where the server looks for it, and takes no line without it.
+fn encrypt(data: &Path, vouched: &Vouched) {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let owner = std::fs::metadata(data).expect("a folder");
+    for (name, text) in [
+        ("server.crt", vouched.certificate_pem()),
+        ("server.key", vouched.key_pem()),
+        (
+            "pg_hba.conf",
+            "hostssl all all 127.0.0.1/32 trust\n".to_owned(),
+        ),
+    ] {
+        let file = data.join(name);
+        std::fs::write(&file, text).expect("writable");
+        let (user, group) = (Some(owner.uid()), Some(owner.gid()));
+        std::os::unix::fs::chown(&file, user, group).expect("the owner");
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&file, private).expect("permissions");
     }
 }
 

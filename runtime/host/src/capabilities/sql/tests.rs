@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::connection::Settings;
+use crate::egress::tests::authority::Authority;
 use crate::spec::Grants;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -255,6 +256,42 @@ async fn postgresql_behaves() {
     let sneaky = "with gone as (delete from people returning id) select * from gone";
     let failed = ask(&database, sneaky, json!([])).await.unwrap_err();
     assert_eq!(failed.code, "sql.read-only", "{failed}");
+}
+
+#[tokio::test]
+async fn postgresql_is_spoken_to_encrypted_and_only_if_it_is_vouched_for() {
+    let (own, foreign) = (Authority::new(), Authority::new());
+    let Some(server) = postgres_server::Server::with_tls(&own.vouch("127.0.0.1")) else {
+        eprintln!("PostgreSQL is not installed: TLS toward it is not tested");
+        return;
+    };
+    let select = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    for (name, mode, authorities, works) in [
+        ("127.0.0.1", "require", Some(own.pem()), true),
+        ("127.0.0.1", "require", None, false),
+        ("127.0.0.1", "require", Some(foreign.pem()), false),
+        ("localhost", "require", Some(own.pem()), false),
+        ("127.0.0.1", "disable", Some(own.pem()), false),
+        ("127.0.0.1", "prefer", Some(own.pem()), false),
+    ] {
+        let url = server.url().replace("127.0.0.1", name);
+        let grants = Grants {
+            tls_ca: authorities,
+            ..Grants::default()
+        };
+        let egress = Egress::new("test", &grants, None).unwrap();
+        let grant = SqlGrant {
+            url: format!("{url}?sslmode={mode}"),
+            password: None,
+            pool_max: 1,
+        };
+        let database = Database::new("test", &grant, &egress).unwrap();
+        let found = ask(&database, select, json!([])).await;
+        assert_eq!(found.is_ok(), works, "{name} {mode}: {found:?}");
+        if works {
+            assert_eq!(found.unwrap(), json!([{"ssl": true}]));
+        }
+    }
 }
 
 #[tokio::test]
