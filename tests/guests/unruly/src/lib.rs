@@ -94,28 +94,6 @@ impl Unruly {
         Err(Failure::internal("unruly", input.authority))
     }
 
-    /// Looks for what it was not given, and returns the names of what it found.
-    #[action(effect = read, example = r#"{"address": "127.0.0.1:1"}"#)]
-    fn ambient(&self, input: Ambient) -> Result<Reached, Failure> {
-        use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
-        let udp =
-            UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(b"x", &input.address));
-        let found = [
-            ("tcp-connect", TcpStream::connect(&input.address).is_ok()),
-            ("tcp-listen", TcpListener::bind("127.0.0.1:0").is_ok()),
-            ("udp", udp.is_ok()),
-            ("name-lookup", ("localhost", 1).to_socket_addrs().is_ok()),
-            ("environment", std::env::vars().next().is_some()),
-            ("arguments", std::env::args().next().is_some()),
-            ("root", std::fs::read_dir("/").is_ok()),
-            ("file", std::fs::read("/etc/passwd").is_ok()),
-        ];
-        let reached = found.iter().filter(|(_, is)| *is);
-        Ok(Reached {
-            reached: reached.map(|(name, _)| (*name).to_owned()).collect(),
-        })
-    }
-
     /// Recurses until the stack is used up.
     #[action(effect = read)]
     fn overflow(&self) -> Result<Count, Failure> {

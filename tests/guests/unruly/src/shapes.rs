@@ -81,21 +81,6 @@ pub struct Linger {
     pub upload: bool,
 }
 
-/// Where to look beside.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Ambient {
-    /// `address:port` of a server that listens.
-    pub address: String,
-}
-
-/// What was found.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Reached {
-    /// The names.
-    pub reached: Vec<String>,
-}
-
 /// What came back.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answer {
