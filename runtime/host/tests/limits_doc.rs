@@ -11,7 +11,7 @@ const HEAD: &str = "\
 # Limits
 
 What one call, one connection and one component may use. Every limit is enforced by the host, whatever the plugin
-does, and each has a hostile guest in `tests/hostile` that tries to get past it. No plugin raises one: what its
+does; most have a hostile guest in `tests/hostile` that tries to get past them. No plugin raises one: what its
 manifest asks for can only lower what the operator left at the default.
 
 A key is written under `[connections.NAME]`, or under `[limits]` for all connections. Values out of bounds are refused

@@ -31,6 +31,7 @@ const CONFIG: &str = r#"
 path = "store"
 durability = "every-task"
 [plugins]
+allow-unsigned = true
 cache = "code"
 
 [connections.api]
