@@ -67,9 +67,10 @@ async fn every_cell_of_the_matrix_is_as_the_table_says() {
         trials.spawn(async move {
             let definition = define(&runtime, &cell);
             // Those that wait for a timeout do little else.
-            let _place = match cell.is_slow() {
-                true => None,
-                false => Some(places.acquire().await.unwrap()),
+            let _place = if cell.is_slow() {
+                None
+            } else {
+                Some(places.acquire().await.unwrap())
             };
             let seen = cell.observe(&runtime, &store, &definition).await;
             let corrected = cell.row.corrected(&seen);

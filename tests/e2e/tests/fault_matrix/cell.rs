@@ -1,12 +1,14 @@
 //! One cell of the matrix: a connection and a service of its own, and what was seen there.
 
-use cofferdam::{AttemptReport, Decision, Definition, RunView, Runtime, Status, WaitsFor};
+use cofferdam::{
+    AttemptReport, Decision, Definition, EffectState, RunView, Runtime, Status, WaitsFor,
+};
 use cofferdam_standins::{Options, Standins};
 use cofferdam_store::{JournalStore, MemoryStore};
 use serde_json::{Value, json};
 
 use super::services::Service;
-use super::stage::{ended, eventually};
+use super::stage::{LOOK_EVERY, WAIT_MAX};
 use super::table::{NOTHING, Row, Seen};
 
 /// No backoff is longer. They are drawn evenly from nothing to this.
@@ -102,9 +104,10 @@ impl Cell {
         let view = self.settled(runtime, &run).await;
         let ends = disposition(runtime, &view);
         if ends == "parked" {
-            // Probes that fail count like calls that fail.
-            eventually("open", || self.breaker(runtime) == "Open").await;
+            // Probes that fail count like calls that fail. If it stays closed, the row will say so.
+            within(|| self.breaker(runtime).1 == "Open").await;
         }
+        let (counted, breaker) = self.breaker(runtime);
         let (applied, duplicates) = self.service.applied(&self.standins);
         let attempts = &view.tasks[0].attempts;
         let failures = || {
@@ -117,10 +120,11 @@ impl Cell {
                 .map(|failure| failure.class.to_string())
                 .collect(),
             code: failures().map(|failure| failure.code.clone()).collect(),
-            left_behind: failures().map(|failure| word(&failure.effect)).collect(),
+            left_behind: failures().map(|failure| word(failure.effect)).collect(),
             attempts: attempts.len(),
             waits: waits(attempts, &draws(store, &run)),
-            breaker: self.breaker(runtime).to_owned(),
+            counted: counted.to_owned(),
+            breaker: breaker.to_owned(),
             applied,
             duplicates,
             ends,
@@ -133,8 +137,7 @@ impl Cell {
     /// Waits until nothing more happens while the fault lasts.
     async fn settled(&self, runtime: &Runtime, run: &str) -> RunView {
         let mut view = runtime.run(run).unwrap();
-        let what = format!("{} settles", self.row);
-        eventually(&what, || {
+        within(|| {
             view = runtime.run(run).unwrap();
             let waits_for = view.tasks.first().and_then(|task| task.waits_for);
             let waits = matches!(waits_for, Some(WaitsFor::Connection | WaitsFor::Person));
@@ -144,14 +147,18 @@ impl Cell {
         view
     }
 
-    fn breaker(&self, runtime: &Runtime) -> &'static str {
+    /// Whether anything was counted against the connection, and whether calls go through.
+    fn breaker(&self, runtime: &Runtime) -> (&'static str, &'static str) {
         let states = runtime.connections();
         let state = states.iter().find(|state| state.name == self.connection);
-        match state.unwrap().breaker.as_str() {
+        let state = state.unwrap();
+        let counted = if state.failures > 0 { "yes" } else { "no" };
+        let breaker = match state.breaker.as_str() {
             "Closed" => "Closed",
             // Half-open is an open one that tries.
             _ => "Open",
-        }
+        };
+        (counted, breaker)
     }
 
     /// What happens when the service is well again. A person, where one is asked, does what the
@@ -164,8 +171,9 @@ impl Cell {
         let told = match (seen.ends.as_str(), self.row.afterwards()) {
             ("completed" | "dead letter" | "faulted", _) => return NOTHING.to_owned(),
             ("review", told @ "approve") => {
-                let what = format!("{} has happened", self.row);
-                eventually(&what, || self.service.applied(&self.standins).0 > 0).await;
+                if !within(|| self.service.applied(&self.standins).0 > 0).await {
+                    return "retry".to_owned();
+                }
                 let output = self.service.output();
                 let decision = Decision::Approve { output };
                 runtime.decide(run, TASK, decision).await.unwrap();
@@ -178,7 +186,9 @@ impl Cell {
             ("review", _) => return "approve or retry".to_owned(),
             _ => "goes on",
         };
-        let view = ended(runtime, run).await;
+        let is_over = || runtime.run(run).unwrap().status.is_final();
+        within(is_over).await;
+        let view = runtime.run(run).unwrap();
         let (applied, duplicates) = self.service.applied(&self.standins);
         let once = u64::from(self.service.changes_something());
         if (view.status, applied, duplicates) == (Status::Completed, once, 0) {
@@ -188,6 +198,16 @@ impl Cell {
             format!("{told}: {status}, applied {applied} times, {duplicates} duplicates")
         }
     }
+}
+
+/// Waits until something holds; false if it never does.
+async fn within(mut holds: impl FnMut() -> bool) -> bool {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, looking).await.is_ok()
 }
 
 fn disposition(runtime: &Runtime, view: &RunView) -> String {
@@ -231,7 +251,11 @@ fn draws(store: &MemoryStore, run: &str) -> Vec<u64> {
         .collect()
 }
 
-fn word(value: &impl serde::Serialize) -> String {
-    let json = serde_json::to_value(value).unwrap();
-    json.as_str().unwrap().to_owned()
+fn word(left_behind: EffectState) -> String {
+    let word = match left_behind {
+        EffectState::None => "none",
+        EffectState::Unknown => "unknown",
+        EffectState::Applied => "applied",
+    };
+    word.to_owned()
 }

@@ -28,7 +28,7 @@ pub(crate) const FAULTS: [&str; 16] = [
 pub(crate) const EFFECTS: [&str; 3] = ["read", "idempotent", "once"];
 
 /// The columns, as the table's head has them.
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "fault",
     "strikes",
     "effect",
@@ -37,6 +37,7 @@ const COLUMNS: [&str; 13] = [
     "left behind",
     "attempts",
     "waits",
+    "counted",
     "breaker",
     "applied",
     "duplicates",
@@ -65,6 +66,7 @@ pub(crate) struct Seen {
     pub(crate) attempts: usize,
     /// Between one attempt and the next.
     pub(crate) waits: Vec<String>,
+    pub(crate) counted: String,
     pub(crate) breaker: String,
     pub(crate) applied: u64,
     pub(crate) duplicates: usize,
@@ -86,7 +88,7 @@ impl Row {
     }
 
     pub(crate) fn afterwards(&self) -> &str {
-        &self.0[12]
+        &self.0[13]
     }
 
     /// The row as it should read; the same if everything was seen as it says.
@@ -98,6 +100,7 @@ impl Row {
             seen.left_behind.clone(),
             one(&seen.attempts),
             seen.waits.clone(),
+            one(&seen.counted),
             one(&seen.breaker),
             one(&seen.applied),
             one(&seen.duplicates),
@@ -208,12 +211,19 @@ mod tests {
     use super::*;
 
     fn table(rows: &[String]) -> String {
-        let head = format!("| {} |\n|{}\n", COLUMNS.join(" | "), "---|".repeat(13));
+        let head = format!(
+            "| {} |\n|{}\n",
+            COLUMNS.join(" | "),
+            "---|".repeat(COLUMNS.len())
+        );
         format!("# Title\n\n{head}{}\nAfter it.\n", rows.join("\n"))
     }
 
     fn row(fault: &str, effect: &str) -> String {
-        format!("| `{fault}` | every | {effect} |{}", " 1 |".repeat(10))
+        format!(
+            "| `{fault}` | every | {effect} |{}",
+            " 1 |".repeat(COLUMNS.len() - 3)
+        )
     }
 
     fn every_row() -> Vec<String> {
@@ -243,7 +253,7 @@ mod tests {
             "(\"400\", \"read\") has no row",
             "(\"418\", \"once\") is no cell of the matrix",
             "(\"401\", \"once\") has no row",
-            "line 12: 3 cells instead of 13",
+            "line 12: 3 cells instead of 14",
             "(\"403\", \"once\") strikes `every` or `first` call",
         ] {
             assert!(complaints.contains(complaint), "{complaint}\n{complaints}");
