@@ -96,14 +96,14 @@ impl Service {
         }
     }
 
-    /// How often something was changed, and how many changes were made more than once.
-    pub(crate) fn applied(self, standins: &Standins) -> (u64, usize) {
-        let (effects, duplicates) = match self {
-            Self::HubSpot => (standins.hubspot.effects(), standins.hubspot.duplicates()),
-            Self::Stripe => (standins.stripe.effects(), standins.stripe.duplicates()),
-            Self::Slack => (standins.slack.effects(), standins.slack.duplicates()),
+    /// How often something was changed.
+    pub(crate) fn applied(self, standins: &Standins) -> u64 {
+        let effects = match self {
+            Self::HubSpot => standins.hubspot.effects(),
+            Self::Stripe => standins.stripe.effects(),
+            Self::Slack => standins.slack.effects(),
         };
-        (effects.values().sum(), duplicates.len())
+        effects.values().sum()
     }
 
     /// A field that the connector needs of the action's answer, as a JSON pointer.

@@ -69,7 +69,7 @@ pub(crate) struct Seen {
     pub(crate) counted: String,
     pub(crate) breaker: String,
     pub(crate) applied: u64,
-    pub(crate) duplicates: usize,
+    pub(crate) duplicates: u64,
     pub(crate) ends: String,
     pub(crate) afterwards: String,
 }
