@@ -103,11 +103,12 @@ impl Cell {
         let run = runtime.start(definition, json!({})).await.unwrap();
         let view = self.settled(runtime, &run).await;
         let ends = disposition(runtime, &view);
+        let (counted, _) = self.breaker(runtime);
         if ends == "parked" {
             // Probes that fail count like calls that fail. If it stays closed, the row will say so.
             within(|| self.breaker(runtime).1 == "Open").await;
         }
-        let (counted, breaker) = self.breaker(runtime);
+        let (_, breaker) = self.breaker(runtime);
         let applied = self.service.applied(&self.standins);
         let attempts = &view.tasks[0].attempts;
         let failures = || {
