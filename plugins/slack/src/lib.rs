@@ -130,25 +130,25 @@ fn send(request: http::Request) -> Result<http::Response, Failure> {
 }
 
 fn refusal(error: &str, response: &http::Response) -> Failure {
-    let class = class(error);
-    let effect = match class {
+    let code = format!("slack.{error}");
+    let message = format!("Slack refused the call: {error}");
+    let mut failure = match class(error) {
         // Slack may fail after it has posted.
-        Class::Unavailable | Class::Other => EffectState::Unknown,
-        _ => EffectState::None,
+        Some(Class::Unavailable) => {
+            Failure::new(Class::Unavailable, code, message).effect(EffectState::Unknown)
+        }
+        Some(class) => Failure::new(class, code, message),
+        // Slack adds words without notice. A status that says no says more than they do.
+        None if !response.is_success() => response.failure().reworded(code, message),
+        None => Failure::new(Class::Other, code, message).effect(EffectState::Unknown),
     };
-    let mut failure = Failure::new(
-        class,
-        format!("slack.{error}"),
-        format!("Slack refused the call: {error}"),
-    )
-    .effect(effect);
     failure.retry_after_ms = response.retry_after_ms();
     failure
 }
 
-/// The class of Slack's error words.
-fn class(error: &str) -> Class {
-    match error {
+/// The class of Slack's error words; none for those that nobody here has heard of.
+fn class(error: &str) -> Option<Class> {
+    let class = match error {
         "invalid_auth" | "not_authed" | "account_inactive" => Class::Unauthenticated,
         "channel_not_found" | "thread_not_found" | "message_not_found" | "user_not_found" => {
             Class::NotFound
@@ -179,6 +179,7 @@ fn class(error: &str) -> Class {
         | "team_added_to_org" => Class::Unavailable,
         "unknown_method" | "method_deprecated" => Class::Unsupported,
         token if token.starts_with("token_") => Class::Unauthenticated,
-        _ => Class::Other,
-    }
+        _ => return None,
+    };
+    Some(class)
 }

@@ -85,6 +85,21 @@ fn a_refusal_in_a_200_has_the_class_of_its_word() {
 }
 
 #[test]
+fn a_word_that_nobody_knows_has_the_class_of_its_status() {
+    for (status, class, effect) in [
+        (400, Class::InvalidInput, EffectState::None),
+        (409, Class::Conflict, EffectState::None),
+        (500, Class::Unavailable, EffectState::Unknown),
+    ] {
+        let refused = json!({"ok": false, "error": "something_new"});
+        let host = host().exchange(Exchange::post(POST).reply(status, &refused));
+        let failure = post(&host).unwrap_err();
+        assert_eq!((failure.class, failure.effect), (class, effect), "{status}");
+        assert_eq!(failure.code, "slack.something_new");
+    }
+}
+
+#[test]
 fn a_rate_limit_tells_the_wait() {
     let host = host().exchange(
         Exchange::post(POST)

@@ -58,6 +58,22 @@ pub enum FaultKind {
     Truncated,
     /// The request takes effect and is counted; the connection is closed without any answer.
     AcceptThenDrop,
+    /// The request is held until the faults are replaced. Then it takes effect, even if the caller
+    /// hung up meanwhile.
+    Hang,
+    /// The request takes effect; the answer lacks what stands at this place. An answer that does
+    /// not have it, or is no JSON, is sent as it is.
+    MissingField {
+        /// JSON pointer into the answer, for instance `/results`.
+        pointer: String,
+    },
+    /// The request takes effect; what stands at this place of the answer is of another type: text
+    /// instead of a list or an object, else an empty list. An answer that does not have it, or is
+    /// no JSON, is sent as it is.
+    WrongType {
+        /// JSON pointer into the answer, for instance `/results`.
+        pointer: String,
+    },
     /// The request takes effect; the answer arrives a few bytes at a time.
     SlowDrip {
         /// Bytes sent at a time, at least 1.
@@ -84,8 +100,8 @@ pub(crate) enum Protocol {
     Smtp,
 }
 
-const KINDS: &str =
-    "latency, refuse, reset, status, malformed, truncated, accept-then-drop, slow-drip";
+const KINDS: &str = "latency, refuse, reset, status, malformed, truncated, accept-then-drop, \
+    hang, missing-field, wrong-type, slow-drip";
 
 impl Fault {
     /// A fault of this kind that strikes every request until cleared.
@@ -144,6 +160,23 @@ impl Fault {
         Self::new(FaultKind::AcceptThenDrop)
     }
 
+    /// Holds the request until the faults are replaced.
+    pub fn hang() -> Self {
+        Self::new(FaultKind::Hang)
+    }
+
+    /// Carries out the request and leaves out what stands at this place of the answer.
+    pub fn missing_field(pointer: impl Into<String>) -> Self {
+        let pointer = pointer.into();
+        Self::new(FaultKind::MissingField { pointer })
+    }
+
+    /// Carries out the request and answers with another type at this place.
+    pub fn wrong_type(pointer: impl Into<String>) -> Self {
+        let pointer = pointer.into();
+        Self::new(FaultKind::WrongType { pointer })
+    }
+
     /// Sends the answer `bytes` at a time, `every_ms` apart.
     pub fn slow_drip(bytes: usize, every_ms: u64) -> Self {
         Self::new(FaultKind::SlowDrip { bytes, every_ms })
@@ -195,6 +228,13 @@ impl Fault {
             "malformed" => FaultKind::Malformed,
             "truncated" => FaultKind::Truncated,
             "accept-then-drop" => FaultKind::AcceptThenDrop,
+            "hang" => FaultKind::Hang,
+            "missing-field" => FaultKind::MissingField {
+                pointer: fields.pointer()?,
+            },
+            "wrong-type" => FaultKind::WrongType {
+                pointer: fields.pointer()?,
+            },
             "slow-drip" => FaultKind::SlowDrip {
                 bytes: usize::try_from(fields.required("bytes")?)
                     .map_err(|_| wrong("bytes", "is too large"))?,
@@ -257,7 +297,12 @@ impl Fault {
                 }
                 Protocol::Http | Protocol::Smtp => {}
             },
-            FaultKind::Malformed | FaultKind::Truncated | FaultKind::SlowDrip { .. }
+            FaultKind::Malformed
+            | FaultKind::Truncated
+            | FaultKind::Hang
+            | FaultKind::MissingField { .. }
+            | FaultKind::WrongType { .. }
+            | FaultKind::SlowDrip { .. }
                 if protocol == Protocol::Smtp =>
             {
                 return Err(wrong(
@@ -266,11 +311,19 @@ impl Fault {
                 ));
             }
             FaultKind::SlowDrip { bytes: 0, .. } => return Err(wrong("bytes", "is at least 1")),
+            FaultKind::MissingField { pointer } | FaultKind::WrongType { pointer }
+                if !pointer.starts_with('/') =>
+            {
+                return Err(wrong("pointer", "is a JSON pointer, such as `/results`"));
+            }
             FaultKind::Latency { .. }
             | FaultKind::Reset
             | FaultKind::Malformed
             | FaultKind::Truncated
             | FaultKind::AcceptThenDrop
+            | FaultKind::Hang
+            | FaultKind::MissingField { .. }
+            | FaultKind::WrongType { .. }
             | FaultKind::SlowDrip { .. } => {}
         }
         if protocol == Protocol::Smtp && self.path.is_some() {
@@ -340,6 +393,11 @@ impl Fields {
         }
     }
 
+    fn pointer(&mut self) -> Result<String, Error> {
+        let pointer = self.text("pointer")?;
+        pointer.ok_or_else(|| wrong("pointer", "is missing"))
+    }
+
     fn number(&mut self, name: &str) -> Result<Option<u64>, Error> {
         match self.0.shift_remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -381,6 +439,9 @@ mod tests {
             Fault::rate_limited(3).on_body("ada"),
             Fault::slow_drip(4, 1),
             Fault::accept_then_drop(),
+            Fault::hang(),
+            Fault::missing_field("/results"),
+            Fault::wrong_type("/results/0/id").times(1),
         ] {
             let written = serde_json::to_value(&fault).unwrap();
             assert_eq!(serde_json::from_value::<Fault>(written).unwrap(), fault);
@@ -397,6 +458,7 @@ mod tests {
         assert!(said(json!([{"kind": "latency"}])).contains("faults[0].ms: is missing"));
         assert!(said(json!([{"kind": "lateness"}])).contains("accept-then-drop"));
         assert!(said(json!([{"kind": "reset", "ms": 5}])).starts_with("faults[0].ms: "));
+        assert!(said(json!([{"kind": "wrong-type"}])).contains("faults[0].pointer: is missing"));
         assert!(said(json!([7])).starts_with("faults[0]: "));
         assert!(said(json!({})).starts_with("faults: "));
     }
@@ -414,6 +476,11 @@ mod tests {
         assert_eq!(
             said(Fault::latency(1).on_path("/"), Protocol::Smtp),
             "faults[0].path"
+        );
+        assert_eq!(said(Fault::hang(), Protocol::Smtp), "faults[0].kind");
+        assert_eq!(
+            said(Fault::missing_field("results"), Protocol::Http),
+            "faults[0].pointer"
         );
         assert_eq!(
             said(Fault::reset().times(0), Protocol::Http),

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::fault::{Fault, FaultKind};
 
 /// The ordered list of faults of one service.
 #[derive(Debug, Default)]
-pub(crate) struct FaultPlan(Mutex<Vec<Fault>>);
+pub(crate) struct FaultPlan {
+    faults: Mutex<Vec<Fault>>,
+    replaced: watch::Sender<()>,
+}
 
 /// What the faults do to one request.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,16 +25,22 @@ pub(crate) struct Strike {
 
 impl FaultPlan {
     pub(crate) fn replace(&self, faults: Vec<Fault>) {
-        *self.0.lock() = faults;
+        *self.faults.lock() = faults;
+        self.replaced.send_replace(());
+    }
+
+    /// Told when the list is replaced from here on.
+    pub(crate) fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     pub(crate) fn list(&self) -> Vec<Fault> {
-        self.0.lock().clone()
+        self.faults.lock().clone()
     }
 
     /// Walks the list in order and charges every fault that takes part to its `times`.
     pub(crate) fn strike(&self, path: &str, body: &[u8]) -> Strike {
-        let mut faults = self.0.lock();
+        let mut faults = self.faults.lock();
         let mut strike = Strike {
             latency: Duration::ZERO,
             ending: None,
@@ -72,7 +82,9 @@ mod tests {
     use super::*;
 
     fn plan(faults: Vec<Fault>) -> FaultPlan {
-        FaultPlan(Mutex::new(faults))
+        let plan = FaultPlan::default();
+        plan.replace(faults);
+        plan
     }
 
     #[test]

@@ -289,6 +289,8 @@ async fn answer<B: HttpBackend>(
         Ok(ticket) => ticket,
         Err(response) => return (response, None),
     };
+    // Asked for before the fault strikes: a list that is replaced in between lets go as well.
+    let mut replaced = core.plan.replaced();
     let strike = core.strike(&request.path, &request.body);
     if !strike.latency.is_zero() {
         tokio::time::sleep(strike.latency).await;
@@ -298,6 +300,11 @@ async fn answer<B: HttpBackend>(
             code,
             retry_after_s,
         }) => (backend.refusal(code, retry_after_s), None),
+        Some(FaultKind::Hang) => {
+            // An error means that the service ends, and this request with it.
+            let _ = replaced.changed().await;
+            (backend.handle(request), None)
+        }
         ending => (backend.handle(request), ending),
     }
 }

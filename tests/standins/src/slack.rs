@@ -209,6 +209,12 @@ impl HttpBackend for Slack {
 
     fn refusal(&self, status: u16, retry_after_s: Option<u64>) -> Response {
         let error = match status {
+            400 => "invalid_arguments",
+            401 => "invalid_auth",
+            403 => "access_denied",
+            404 => "channel_not_found",
+            // A word that is in no list: Slack adds some without notice.
+            402..=428 => "request_refused",
             429 => "ratelimited",
             503 => "service_unavailable",
             _ => "internal_error",

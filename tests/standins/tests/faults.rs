@@ -223,6 +223,40 @@ async fn a_payment_whose_answer_was_dropped_is_charged_once_when_it_is_retried()
 }
 
 #[tokio::test]
+async fn what_hangs_takes_effect_when_the_faults_are_replaced() {
+    let standins = standins().await;
+    standins
+        .generic
+        .set_faults(vec![Fault::hang().times(1)])
+        .await
+        .unwrap();
+    let patient = tokio::spawn(put(&standins, "a").attempt());
+    while !standins.generic.faults().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(put(&standins, "b").send().await.status, 200, "others go on");
+    assert_eq!((effects(&standins), patient.is_finished()), (1, false));
+    standins.generic.clear_faults().await.unwrap();
+    assert_eq!(patient.await.unwrap().unwrap().status, 200);
+    assert_eq!(effects(&standins), 2);
+}
+
+#[tokio::test]
+async fn an_answer_lacks_a_field_or_has_one_of_another_type() {
+    let standins = standins().await;
+    let (object, text) = ("/value", "/value/value");
+    let answer = under(&standins, Fault::missing_field(text)).await.unwrap();
+    assert_eq!(answer.json(), json!({"key": "a", "value": {}}));
+    let answer = under(&standins, Fault::wrong_type(text)).await.unwrap();
+    assert_eq!(answer.json()["value"], json!({"value": []}));
+    let answer = under(&standins, Fault::wrong_type(object)).await.unwrap();
+    assert!(answer.json()["value"].is_string());
+    let answer = under(&standins, Fault::missing_field("/x")).await.unwrap();
+    assert_eq!(answer.json()["key"], "a", "sent as it is");
+    assert_eq!(effects(&standins), 4);
+}
+
+#[tokio::test]
 async fn slow_drip_sends_everything_a_little_at_a_time() {
     let standins = standins().await;
     let start = Instant::now();

@@ -30,8 +30,8 @@ const FILES: [&str; 6] = [
 ];
 
 /// Nothing that these tests wait for takes longer, even on a machine that is busy.
-const WAIT_MAX: Duration = Duration::from_mins(1);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Services, and a folder with the example.
 pub(crate) struct Stage {

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Connection, Request, Response};
@@ -20,6 +21,9 @@ pub(super) async fn deliver(
 ) -> io::Result<bool> {
     if fault == Some(FaultKind::Malformed) {
         response = Response::bytes(200, "application/json", BROKEN_JSON.to_vec());
+    }
+    if let Some(body) = fault.as_ref().and_then(|fault| altered(&response, fault)) {
+        response.body = body;
     }
     let head = head(&response, request.keep_alive);
     let body = if request.method == "HEAD" {
@@ -58,14 +62,41 @@ pub(super) async fn deliver(
         None
         | Some(
             FaultKind::Malformed
+            | FaultKind::MissingField { .. }
+            | FaultKind::WrongType { .. }
             | FaultKind::Status { .. }
             | FaultKind::Latency { .. }
+            | FaultKind::Hang
             | FaultKind::Refuse,
         ) => {
             stream.write_all(&whole).await?;
         }
     }
     Ok(request.keep_alive)
+}
+
+/// The body without a field, or with one of another type; none if it has no such field.
+fn altered(response: &Response, fault: &FaultKind) -> Option<Vec<u8>> {
+    let (FaultKind::MissingField { pointer } | FaultKind::WrongType { pointer }) = fault else {
+        return None;
+    };
+    let mut body: Value = serde_json::from_slice(&response.body).ok()?;
+    let found = body.pointer_mut(pointer)?;
+    if matches!(fault, FaultKind::WrongType { .. }) {
+        *found = match found {
+            Value::Array(_) | Value::Object(_) => json!("not what was promised"),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => json!([]),
+        };
+    } else {
+        let (parent, name) = pointer.rsplit_once('/')?;
+        let name = name.replace("~1", "/").replace("~0", "~");
+        match body.pointer_mut(parent)? {
+            Value::Object(fields) => drop(fields.shift_remove(&name)),
+            Value::Array(items) => drop(items.remove(name.parse().ok()?)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
+        }
+    }
+    Some(body.to_string().into_bytes())
 }
 
 /// Sends an answer to something that was no request.
