@@ -98,6 +98,20 @@ impl Stage {
         })
     }
 
+    /// What is resident after the first swaps of a runtime and after all. Nobody calls meanwhile,
+    /// since the store caches runs.
+    async fn grows(&self, swaps: u64) -> Result<(u64, u64)> {
+        let folder = tempfile::tempdir()?;
+        let runtime = Runtime::open(self.config(folder.path())).await?;
+        self.swap_all(&runtime, SWAPS_FIRST, Duration::ZERO).await?;
+        let first_kb = resident_kb()?;
+        let more = swaps - SWAPS_FIRST;
+        self.swap_all(&runtime, more, Duration::ZERO).await?;
+        let last_kb = resident_kb()?;
+        runtime.shutdown().await;
+        Ok((first_kb, last_kb))
+    }
+
     fn config(&self, folder: &Path) -> Config {
         let connection = |n: usize| {
             let plugin = self.good[0].display().to_string();

@@ -15,7 +15,8 @@ pub struct Config {
     pub share_percent: u8,
     /// How long the trial takes, in milliseconds; longer if the sample is too small by then.
     pub duration_ms: u64,
-    /// No verdict is taken from fewer calls of the new generation; at least 1.
+    /// It is neither condemned on fewer calls of the new generation nor promoted on fewer that worked;
+    /// at least 1.
     pub calls_min: u32,
     /// The error rate may be higher than that of the stable generation by this much, as a ratio.
     pub error_margin_ratio: f64,
@@ -231,7 +232,9 @@ impl Canary {
             ));
         }
         let over = now_ms >= self.began_ms.saturating_add(self.config.duration_ms);
-        if !(sampled && over) {
+        // What only failed beside a stable generation that failed as well has proved nothing.
+        let worked = self.trial.calls - self.trial.failures;
+        if !over || worked < u64::from(self.config.calls_min) {
             return Verdict::None;
         }
         match (self.trial.p95_ms(), self.stable.p95_ms()) {
@@ -365,6 +368,14 @@ mod tests {
         feed(&mut c, Side::Stable, 200, 120, 30);
         assert_eq!(feed(&mut c, Side::Trial, 40, 24, 30), Verdict::None);
         assert_eq!(c.step(Event::Tripped, 2), Verdict::None);
+    }
+
+    #[test]
+    fn a_trial_that_never_worked_is_not_promoted() {
+        let mut c = canary(10);
+        feed(&mut c, Side::Stable, 200, 200, 30);
+        feed(&mut c, Side::Trial, 40, 40, 30);
+        assert_eq!(c.step(Event::Looked, 60 * MINUTE_MS), Verdict::None);
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! → commit the row → publish. Whatever fails, the old generation stays and the reason is told and
 //! kept. A crash before the commit leaves the old generation in service, one after it the new one.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cofferdam_core::canary::{self, Canary, Verdict};
 use cofferdam_core::compatibility::{self, Change};
 use cofferdam_core::failure::{Class, Failure};
-use cofferdam_host::{Artifact, HealthStatus, Host, Plugin, Services, Trust};
+use cofferdam_host::{Artifact, HealthStatus, Host, Plugin, Services, Shared, Trust};
 use cofferdam_store::{Batch, JournalStore};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub(crate) struct Workshop {
     pub services: Services,
     pub shelf: Shelf,
     pub unsigned: Mutex<Unsigned>,
+    /// What the generations of each connection have in common.
+    pub shared: Mutex<HashMap<String, Shared>>,
 }
 
 impl Workshop {
@@ -91,7 +94,9 @@ impl Workshop {
                 connection.name()
             );
         }
-        let spec = connection.spec_for(plugin.manifest());
+        let mut spec = connection.spec_for(plugin.manifest());
+        let name = connection.name().to_owned();
+        spec.shared = self.shared.lock().entry(name).or_default().clone();
         let joined = plugin.connect(spec, self.services.clone())?;
         let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
         Ok(Generation::new(row, joined, policy, strikes))
@@ -129,7 +134,7 @@ impl Workshop {
             },
         };
         let number = state.map_or(1, |state| state.next);
-        let row = row_of(configured, number, path, false);
+        let row = row_of(configured, number, path);
         let active = self.join(connection, configured, row.clone())?;
         if let Some(why) = why {
             let state = StateRow::begin(fingerprint, row.clone(), number + 1);
@@ -148,26 +153,36 @@ impl Workshop {
         state: &StateRow,
     ) -> Result<Lineup, Error> {
         let load = |row: &GenerationRow| -> Result<Arc<Generation>, Error> {
-            let plugin = if row.kept {
-                let kept = self.shelf.find(connection.name(), row.number);
-                let kept = kept.ok_or_else(|| Error::Kept {
+            let plugin = match self.shelf.find(connection.name(), row.number) {
+                Some(kept) => self.load(trust, &kept)?,
+                None => configured.clone(),
+            };
+            if plugin.digest() != row.digest {
+                return Err(Error::Kept {
                     connection: connection.name().to_owned(),
                     number: row.number,
-                })?;
-                self.load(trust, &kept)?
-            } else {
-                configured.clone()
-            };
+                });
+            }
             Ok(Arc::new(self.join(connection, &plugin, row.clone())?))
         };
-        let trial = state.trial.as_ref().map(|trial| {
-            let generation = load(&trial.generation)?;
-            Ok::<_, Error>(Arc::new(Trial::new(generation, trial.canary.clone())))
+        // Only the one that serves is needed: without the others it serves all the same.
+        let optional = |row: &GenerationRow| match load(row) {
+            Ok(generation) => Some(generation),
+            Err(error) => {
+                let (connection, generation) = (connection.name(), row.number);
+                tracing::error!(connection, generation, %error, "a generation that does not serve cannot be loaded");
+                None
+            }
+        };
+        let trial = state.trial.as_ref().and_then(|trial| {
+            let generation = optional(&trial.generation)?;
+            Some(Arc::new(Trial::new(generation, trial.canary.clone())))
         });
         Ok(Lineup {
             active: load(&state.active)?,
-            previous: state.previous.as_ref().map(&load).transpose()?,
-            trial: trial.transpose()?,
+            since_ms: state.active.since_ms,
+            previous: state.previous.as_ref().and_then(optional),
+            trial,
         })
     }
 }
@@ -177,7 +192,7 @@ fn slot(connection: &config::Connection, lineup: Lineup) -> Slot {
     Slot::new(name, enabled, lineup, connection.breaker())
 }
 
-fn row_of(plugin: &Plugin, number: u64, path: &Path, kept: bool) -> GenerationRow {
+fn row_of(plugin: &Plugin, number: u64, path: &Path) -> GenerationRow {
     let version = plugin.descriptor().map(|d| d.version.clone());
     GenerationRow {
         number,
@@ -186,27 +201,28 @@ fn row_of(plugin: &Plugin, number: u64, path: &Path, kept: bool) -> GenerationRo
         digest: plugin.digest().to_owned(),
         artifact: path.display().to_string(),
         since_ms: now_ms(),
-        kept,
     }
 }
 
-/// Brings a new generation into service, or on trial.
+/// Brings a new generation into service, or on trial. `by_config` says that it is what the
+/// configuration names.
 pub(crate) async fn swap(
     inner: Arc<Inner>,
     slot: Arc<Slot>,
     swap: Swap,
     by_config: bool,
 ) -> Result<Swapped, Error> {
-    let _turn = slot.changing.lock().await;
-    let result = try_swap(&inner, &slot, &swap, by_config).await;
+    let result = tokio::select! {
+        result = try_swap(&inner, &slot, &swap, by_config) => result,
+        () = inner.closing.cancelled() => Err(Error::ShuttingDown),
+    };
     if let Err(error) = &result
-        && !matches!(error, Error::Same { .. })
+        && !matches!(error, Error::Same { .. } | Error::ShuttingDown)
     {
         tracing::warn!(connection = slot.name, %error, "a swap was refused");
-        let lineup = slot.lineup.load_full();
         let row = GenerationRow {
             artifact: swap.artifact.display().to_string(),
-            ..lineup.active.row.clone()
+            ..slot.lineup.load().active.row.clone()
         };
         let why = error.to_string();
         note_alone(&inner, &slot, Happening::Refused, &row, &why).await;
@@ -220,17 +236,15 @@ async fn try_swap(
     swap: &Swap,
     by_config: bool,
 ) -> Result<Swapped, Error> {
+    // One swap after another; a rollback does not wait for the slow part.
+    let _swapping = slot.swapping.lock().await;
     let lineup = slot.lineup.load_full();
-    if let Some(trial) = &lineup.trial {
-        return Err(Error::OnTrial {
-            connection: slot.name.clone(),
-            number: trial.generation.row.number,
-        });
-    }
-    let mut state = current_state(inner, slot, &lineup)?;
-    let number = state.next;
-    let candidate = candidate(inner, slot, &swap.artifact, number).await?;
-    if candidate.row.digest == lineup.active.row.digest {
+    no_trial(slot, &lineup)?;
+    let number = current_state(inner, slot, &lineup)?.next;
+    let candidate = Arc::new(candidate(inner, slot, &swap.artifact, number).await?);
+    let plugin = candidate.connection.plugin();
+    let fingerprint = history::fingerprint(plugin);
+    if fingerprint == history::fingerprint(lineup.active.connection.plugin()) {
         return Err(Error::Same {
             connection: slot.name.clone(),
             digest: candidate.row.digest.clone(),
@@ -240,29 +254,36 @@ async fn try_swap(
     if !swap.force {
         check(slot, &lineup, &candidate).await?;
     }
-    let candidate = keep(inner, slot, &swap.artifact, candidate).await?;
-    let candidate = Arc::new(candidate);
-    let next = match swap.canary {
-        None => Lineup {
-            active: Arc::clone(&candidate),
-            previous: Some(Arc::clone(&lineup.active)),
-            trial: None,
-        },
-        Some(config) => {
-            let trial = Trial::new(Arc::clone(&candidate), Canary::new(config, now_ms()));
-            Lineup {
-                trial: Some(Arc::new(trial)),
-                ..(*lineup).clone()
-            }
-        }
-    };
+    let _turn = slot.changing.lock().await;
+    let now = slot.lineup.load_full();
+    if !Arc::ptr_eq(&now.active, &lineup.active) {
+        // Taken back meanwhile: what it was compared with serves no more.
+        compare(slot, &now, &candidate, swap.force)?;
+    }
+    settle(inner).await?;
+    let mut state = current_state(inner, slot, &now)?;
+    keep(
+        inner,
+        slot,
+        &[
+            (number, plugin),
+            (now.active.row.number, now.active.connection.plugin()),
+        ],
+    )
+    .await?;
     state.next = number + 1;
     if by_config {
-        state.configured = history::fingerprint(candidate.connection.plugin());
+        state.configured = fingerprint;
     }
-    let what = match swap.canary {
-        None => Happening::Activated,
-        Some(_) => Happening::Tried,
+    let (what, next) = match swap.canary {
+        None => (
+            Happening::Activated,
+            now.replaced_by(Arc::clone(&candidate), now_ms()),
+        ),
+        Some(config) => {
+            let trial = Trial::new(Arc::clone(&candidate), Canary::new(config, now_ms()));
+            (Happening::Tried, now.with_trial(Some(Arc::new(trial))))
+        }
     };
     publish(inner, slot, next, state, what, &candidate.row, None).await?;
     Ok(Swapped {
@@ -271,9 +292,31 @@ async fn try_swap(
     })
 }
 
+fn no_trial(slot: &Slot, lineup: &Lineup) -> Result<(), Error> {
+    let Some(trial) = &lineup.trial else {
+        return Ok(());
+    };
+    Err(Error::OnTrial {
+        connection: slot.name.clone(),
+        number: trial.generation.row.number,
+    })
+}
+
+/// Writes what the start found out, before anything else is written about the generations. A
+/// runtime that is only asked something never gets here, and leaves the store as it is.
+pub(crate) async fn settle(inner: &Inner) -> Result<(), Error> {
+    let found = std::mem::take(&mut *inner.found.lock());
+    if found.is_empty() {
+        return Ok(());
+    }
+    Ok(inner.store.commit(found).await?)
+}
+
 /// What the store says of a connection, or what the start made of it.
 fn current_state(inner: &Inner, slot: &Slot, lineup: &Lineup) -> Result<StateRow, Error> {
-    if let Some(state) = history::state(&*inner.store, &slot.name)? {
+    if let Some(state) = history::state(&*inner.store, &slot.name)?
+        && state.active.number == lineup.active.row.number
+    {
         return Ok(state);
     }
     let active = &lineup.active;
@@ -294,7 +337,7 @@ async fn candidate(
         let connection = configured(&inner.config, &name)?;
         let trust = inner.config.trust(connection);
         let plugin = inner.workshop.load(&trust, &path)?;
-        let row = row_of(&plugin, number, &path, false);
+        let row = row_of(&plugin, number, &path);
         inner.workshop.join(connection, &plugin, row)
     })
     .await
@@ -363,27 +406,22 @@ async fn healthy(connection: &cofferdam_host::Connection) -> Result<(), Failure>
     }
 }
 
-/// Keeps a copy, and makes sure that it is of what was checked.
-async fn keep(
-    inner: &Arc<Inner>,
-    slot: &Slot,
-    path: &Path,
-    mut candidate: Generation,
-) -> Result<Generation, Error> {
-    let (inner, name, path) = (Arc::clone(inner), slot.name.clone(), path.to_owned());
+/// Keeps copies of these plugins under their numbers.
+async fn keep(inner: &Arc<Inner>, slot: &Slot, plugins: &[(u64, &Plugin)]) -> Result<(), Error> {
+    let (inner, name) = (Arc::clone(inner), slot.name.clone());
+    let plugins: Vec<_> = plugins
+        .iter()
+        .map(|(n, plugin)| (*n, (*plugin).clone()))
+        .collect();
     off_thread(move || {
-        let Some(kept) = (inner.workshop.shelf).keep(&name, candidate.row.number, &path)? else {
-            return Ok(candidate);
-        };
-        let trust = inner.config.trust(configured(&inner.config, &name)?);
-        let copy = inner.workshop.load(&trust, &kept)?;
-        let original = candidate.connection.plugin();
-        if history::fingerprint(&copy) != history::fingerprint(original) {
-            let path = path.display().to_string();
-            return Err(Error::Moved { path });
+        let shelf = &inner.workshop.shelf;
+        // What lies under the new number is of a swap that did not come to its end.
+        if let Some((new, _)) = plugins.first() {
+            shelf.clear(&name, *new);
         }
-        candidate.row.kept = true;
-        Ok(candidate)
+        plugins
+            .iter()
+            .try_for_each(|(number, plugin)| shelf.keep(&name, *number, plugin.artifact()))
     })
     .await
 }
@@ -398,7 +436,10 @@ async fn publish(
     about: &GenerationRow,
     why: Option<&str>,
 ) -> Result<(), Error> {
-    state.active = next.active.row.clone();
+    state.active = GenerationRow {
+        since_ms: next.since_ms,
+        ..next.active.row.clone()
+    };
     state.previous = next.previous.as_ref().map(|g| g.row.clone());
     state.trial = next.trial.as_ref().map(|trial| TrialRow {
         generation: trial.generation.row.clone(),
@@ -450,11 +491,8 @@ pub(crate) async fn promote(
             connection: slot.name.clone(),
         });
     };
-    let next = Lineup {
-        active: Arc::clone(&trial.generation),
-        previous: Some(Arc::clone(&lineup.active)),
-        trial: None,
-    };
+    settle(&inner).await?;
+    let next = lineup.replaced_by(Arc::clone(&trial.generation), now_ms());
     let state = current_state(&inner, &slot, &lineup)?;
     let about = &trial.generation.row;
     let what = Happening::Promoted;
@@ -473,17 +511,12 @@ pub(crate) async fn roll_back(
     let _turn = slot.changing.lock().await;
     let lineup = slot.lineup.load_full();
     let (about, next) = match (&lineup.trial, &lineup.previous) {
-        (Some(trial), _) => (
-            &trial.generation.row,
-            Lineup {
-                trial: None,
-                ..(*lineup).clone()
-            },
-        ),
+        (Some(trial), _) => (&trial.generation.row, lineup.with_trial(None)),
         (None, Some(previous)) => (
             &lineup.active.row,
             Lineup {
                 active: Arc::clone(previous),
+                since_ms: now_ms(),
                 previous: None,
                 trial: None,
             },
@@ -498,6 +531,7 @@ pub(crate) async fn roll_back(
         // Somebody was faster.
         return Ok(slot.generations());
     }
+    settle(&inner).await?;
     let state = current_state(&inner, &slot, &lineup)?;
     let what = Happening::RolledBack;
     publish(&inner, &slot, next, state, what, about, Some(&why)).await?;
@@ -547,6 +581,7 @@ pub(crate) async fn note_alone(
     about: &GenerationRow,
     why: &str,
 ) {
+    let _turn = slot.changing.lock().await;
     let store = &*inner.store;
     let noted = history::note(store, Batch::new(), &slot.name, what, about, Some(why));
     let written = match noted {

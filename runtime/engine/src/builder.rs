@@ -47,7 +47,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Leaves runs where they are: for maintenance, such as a swap while nothing else is open.
+    /// Leaves runs where they are, and writes nothing by itself: for maintenance, such as a swap
+    /// while nothing else is open.
     pub fn idle(mut self) -> Self {
         self.idle = true;
         self
@@ -115,6 +116,7 @@ impl RuntimeBuilder {
             services,
             shelf: Shelf::new(config.store_path()),
             unsigned: Mutex::default(),
+            shared: Mutex::default(),
         };
         let opened = Arc::clone(&store);
         let named = config.connections().map(|c| c.name().to_owned());
@@ -126,13 +128,12 @@ impl RuntimeBuilder {
             Ok((config, workshop, connections, batch))
         })
         .await?;
-        if !batch.is_empty() {
-            store.commit(batch).await?;
-        }
         let inner = Arc::new(Inner::new(store, connections, config, workshop));
+        *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });
         }
+        crate::activation::settle(&inner).await?;
         inner.begin_all(&stamps)?;
         Ok(Runtime { inner })
     }

@@ -28,6 +28,8 @@ pub(crate) struct Slot {
     pub lineup: ArcSwap<Lineup>,
     /// Held while the line-up is being changed, so that changes come one after another.
     pub changing: tokio::sync::Mutex<()>,
+    /// Held while a swap is prepared and made, so that swaps come one after another.
+    pub swapping: tokio::sync::Mutex<()>,
     /// Told when something is to be done about the generations.
     pub judged: Notify,
     judgements: Mutex<Vec<Judgement>>,
@@ -107,6 +109,7 @@ impl Slot {
             last_failure: Mutex::new(None),
             lineup: ArcSwap::from_pointee(lineup),
             changing: tokio::sync::Mutex::new(()),
+            swapping: tokio::sync::Mutex::new(()),
             judged: Notify::new(),
             judgements: Mutex::default(),
         }

@@ -143,9 +143,11 @@ impl Runtime {
                 () = closing.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                break;
+            let place = tokio::select! {
+                () = closing.cancelled() => break,
+                place = Arc::clone(&places).acquire_owned() => place,
             };
+            let Ok(place) = place else { break };
             match accepted {
                 Ok((stream, _)) if is_same_user(&stream, path) => {
                     let runtime = self.clone();
@@ -187,7 +189,8 @@ impl Runtime {
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        write.write_all(&text).await
+        // Nor does one that does not listen.
+        tokio::time::timeout(REQUEST_TIMEOUT, write.write_all(&text)).await?
     }
 }
 

@@ -219,17 +219,10 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// An artifact was written to while it was read.
-    #[error(
-        "CD0271: `{path}` changed while it was read; the old generation stays. Try again when it is complete"
-    )]
-    Moved {
-        /// The artifact.
-        path: String,
-    },
     /// A copy of an artifact is gone.
     #[error(
-        "CD0272: the copy of generation {number} of connection `{connection}` is not in the store's folder any more"
+        "CD0272: generation {number} of connection `{connection}` is not in the store's folder any more, and the \
+         configuration names another plugin"
     )]
     Kept {
         /// The connection.
@@ -288,8 +281,7 @@ impl Error {
             | Self::OnTrial { .. }
             | Self::NoTrial { .. }
             | Self::NothingBefore { .. }
-            | Self::Same { .. }
-            | Self::Moved { .. } => Class::Conflict,
+            | Self::Same { .. } => Class::Conflict,
             Self::CheckFailed { .. } => Class::Refused,
             Self::Remote { class, .. } => *class,
 

@@ -32,8 +32,6 @@ pub struct GenerationRow {
     pub artifact: String,
     /// Since when it serves or is on trial, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Whether the runtime keeps a copy of it; if not, it is what the configuration names.
-    pub kept: bool,
 }
 
 /// One generation, ready to be called.
@@ -58,6 +56,8 @@ pub(crate) struct Trial {
 #[derive(Clone)]
 pub(crate) struct Lineup {
     pub active: Arc<Generation>,
+    /// Since when that one serves.
+    pub since_ms: u64,
     /// Resident, so that going back to it takes no time.
     pub previous: Option<Arc<Generation>>,
     pub trial: Option<Arc<Trial>>,
@@ -191,9 +191,28 @@ pub(crate) enum Judgement {
 impl Lineup {
     pub fn of(active: Generation) -> Self {
         Self {
+            since_ms: active.row.since_ms,
             active: Arc::new(active),
             previous: None,
             trial: None,
+        }
+    }
+
+    /// The line-up after this generation has taken over.
+    pub fn replaced_by(&self, generation: Arc<Generation>, now_ms: u64) -> Self {
+        Self {
+            active: generation,
+            since_ms: now_ms,
+            previous: Some(Arc::clone(&self.active)),
+            trial: None,
+        }
+    }
+
+    /// The line-up with this trial, or without one.
+    pub fn with_trial(&self, trial: Option<Arc<Trial>>) -> Self {
+        Self {
+            trial,
+            ..self.clone()
         }
     }
 
@@ -219,9 +238,11 @@ impl Lineup {
     }
 
     pub fn state(&self, connection: &str) -> Generations {
+        let mut active = self.active.state();
+        active.row.since_ms = self.since_ms;
         Generations {
             connection: connection.to_owned(),
-            active: self.active.state(),
+            active,
             previous: self.previous.as_ref().map(|g| g.state()),
             trial: self.trial.as_ref().map(|trial| TrialState {
                 generation: trial.generation.state(),

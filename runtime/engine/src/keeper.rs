@@ -69,7 +69,7 @@ async fn held(inner: &Arc<Inner>, slot: &Arc<Slot>, number: u64) {
     );
     let why = "it crashed too often";
     activation::note_alone(inner, slot, Happening::Quarantined, &active.row, why).await;
-    let is_new = now_ms().saturating_sub(active.row.since_ms) < ROLLBACK_WINDOW_MS;
+    let is_new = now_ms().saturating_sub(lineup.since_ms) < ROLLBACK_WINDOW_MS;
     if is_new && lineup.previous.is_some() && lineup.trial.is_none() {
         let reason = why.to_owned();
         activation::obey(inner, slot, number, Verdict::RollBack { reason }).await;

@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
+    /// What opening found out about generations, until it is written.
+    pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     definitions: Mutex<HashMap<String, Definition>>,
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
@@ -363,6 +365,7 @@ impl Inner {
             timers_changed: Notify::new(),
             config,
             workshop,
+            found: Mutex::default(),
             active: Mutex::default(),
             definitions: Mutex::default(),
             waiters: Mutex::default(),

@@ -1,30 +1,28 @@
-//! Copies of the artifacts that were swapped in, so that a restart finds them as they were
-//! whatever became of the files that were named.
+//! Copies of the plugins that serve, served before, or are on trial, so that a restart finds them as
+//! they were whatever became of the files that were named.
 //!
 //! ```text
-//! DATA/plugins/CONNECTION/NUMBER/…   the artifact, as it was read
+//! DATA/plugins/CONNECTION/NUMBER/plugin.wasm   the component that was judged and loaded
+//!                               /plugin.toml   its manifest, if it has one
+//!                               /plugin.sig    who vouches for it, if somebody does
 //! ```
 //!
-//! A copy is complete when its folder has its name: it is written under another one, synced and
-//! renamed. What no row names any more is removed; a crash in between leaves a folder that the
-//! next swap removes.
+//! A copy is written from memory, under another name, synced and renamed: it is complete when its
+//! folder has its name, and never of other bytes than those that serve. What no row names any more
+//! is removed; a crash in between leaves a folder that the next swap removes.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+use cofferdam_host::Artifact;
 
 use crate::Error;
 
 const FOLDER: &str = "plugins";
-/// What may lie beside a component and belongs to it: its manifest, and its signature under the
-/// component's own name.
+const COMPONENT: &str = "plugin.wasm";
 const MANIFEST: &str = "plugin.toml";
-const SIGNATURE: &str = "sig";
-/// More than an artifact of any form has.
-const FILES_MAX: usize = 64;
-const DEPTH_MAX: usize = 4;
-const BYTES_MAX: u64 = 2 * cofferdam_host::COMPONENT_BYTES_MAX;
+const SIGNATURE: &str = "plugin.sig";
 
 /// The shelf of one runtime; none if its store has no folder.
 #[derive(Debug, Clone)]
@@ -39,28 +37,31 @@ impl Shelf {
         }
     }
 
-    /// Copies an artifact durably and returns where the copy is; none without a folder. Blocks.
-    pub fn keep(
-        &self,
-        connection: &str,
-        number: u64,
-        source: &Path,
-    ) -> Result<Option<PathBuf>, Error> {
+    /// Keeps a plugin durably, unless it is kept already or there is no folder. Blocks.
+    pub fn keep(&self, connection: &str, number: u64, plugin: &Artifact) -> Result<(), Error> {
         let Some(place) = self.place(connection, number) else {
-            return Ok(None);
+            return Ok(());
         };
-        let copied = copy_artifact(source, &place);
-        copied.map_err(|source| Error::Shelf {
+        if place.is_dir() {
+            return Ok(());
+        }
+        write(plugin, &place).map_err(|source| Error::Shelf {
             path: place.display().to_string(),
             source,
-        })?;
-        Ok(Some(only_entry(&place)))
+        })
     }
 
     /// Where the copy of a generation is.
     pub fn find(&self, connection: &str, number: u64) -> Option<PathBuf> {
         let place = self.place(connection, number)?;
-        place.is_dir().then(|| only_entry(&place))
+        place.is_dir().then_some(place)
+    }
+
+    /// Removes what an earlier runtime left under a number that is to be used again.
+    pub fn clear(&self, connection: &str, number: u64) {
+        if let Some(place) = self.place(connection, number) {
+            remove(&place);
+        }
     }
 
     /// Removes the copies of a connection but these. A copy that cannot be removed takes up room
@@ -71,10 +72,8 @@ impl Shelf {
         for entry in entries.into_iter().flatten().flatten() {
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
-            if !number.is_some_and(|number| numbers.contains(&number))
-                && let Err(error) = fs::remove_dir_all(entry.path())
-            {
-                tracing::warn!(path = %entry.path().display(), %error, "an old plugin could not be removed");
+            if !number.is_some_and(|number| numbers.contains(&number)) {
+                remove(&entry.path());
             }
         }
     }
@@ -85,48 +84,29 @@ impl Shelf {
     }
 }
 
-/// The artifact in the folder of a copy: the component among its companions, or the only entry.
-fn only_entry(place: &Path) -> PathBuf {
-    let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    let is_companion = |path: &PathBuf| {
-        path.file_name() == Some(OsStr::new(MANIFEST))
-            || path.extension() == Some(OsStr::new(SIGNATURE))
-    };
-    entries
-        .map(|entry| entry.path())
-        .find(|path| !is_companion(path))
-        .unwrap_or_else(|| place.to_owned())
+fn remove(place: &Path) {
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %place.display(), %error, "an old plugin could not be removed");
+        }
+        _ => {}
+    }
 }
 
-fn copy_artifact(source: &Path, place: &Path) -> io::Result<()> {
+fn write(plugin: &Artifact, place: &Path) -> io::Result<()> {
     let unfinished = place.with_extension("new");
-    for old in [place, &unfinished] {
-        match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
     fs::create_dir_all(&unfinished)?;
-    let mut budget = Budget {
-        files: FILES_MAX,
-        bytes: BYTES_MAX,
-    };
-    let name = source
-        .file_name()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
-    if source.is_dir() {
-        budget.copy_dir(source, &unfinished.join(name), 0)?;
-    } else {
-        budget.copy_file(source, &unfinished.join(name))?;
-        let beside = [
-            source.with_file_name(MANIFEST),
-            source.with_extension(SIGNATURE),
-        ];
-        for companion in beside.iter().filter(|path| path.is_file()) {
-            if let Some(name) = companion.file_name() {
-                budget.copy_file(companion, &unfinished.join(name))?;
-            }
-        }
+    write_synced(&unfinished.join(COMPONENT), plugin.component())?;
+    if let Some(manifest) = plugin.manifest_text() {
+        write_synced(&unfinished.join(MANIFEST), manifest.as_bytes())?;
+    }
+    if !plugin.signatures().is_empty() {
+        let text = plugin.signature_text();
+        write_synced(&unfinished.join(SIGNATURE), text.as_bytes())?;
     }
     sync_dir(&unfinished)?;
     fs::rename(&unfinished, place)?;
@@ -136,48 +116,10 @@ fn copy_artifact(source: &Path, place: &Path) -> io::Result<()> {
         .try_for_each(sync_dir)
 }
 
-/// How much one copy may still take.
-struct Budget {
-    files: usize,
-    bytes: u64,
-}
-
-impl Budget {
-    fn copy_dir(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
-        if depth > DEPTH_MAX {
-            return Err(too_large("has too many folders inside each other"));
-        }
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name() else {
-                continue;
-            };
-            if path.is_dir() {
-                self.copy_dir(&path, &to.join(name), depth + 1)?;
-            } else {
-                self.copy_file(&path, &to.join(name))?;
-            }
-        }
-        sync_dir(to)
-    }
-
-    fn copy_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let left = self.files.checked_sub(1);
-        self.files = left.ok_or_else(|| too_large("has too many files"))?;
-        let size = fs::metadata(from)?.len();
-        let left = self.bytes.checked_sub(size);
-        self.bytes = left.ok_or_else(|| too_large("is too large"))?;
-        fs::copy(from, to)?;
-        File::open(to)?.sync_all()
-    }
-}
-
-fn too_large(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("the folder {what} for a plugin; name the plugin's own folder"),
-    )
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -188,43 +130,31 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn plugin() -> Artifact {
+        let manifest = "name = \"crm\"\nversion = \"1.0.0\"\nwit = \"1.0\"\n";
+        Artifact::new(b"component".to_vec(), Some(manifest), "crm.wasm").unwrap()
+    }
+
     #[test]
-    fn a_component_is_kept_with_its_manifest_and_nothing_else() {
+    fn what_is_kept_is_what_was_in_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("build");
-        fs::create_dir(&source).unwrap();
-        for name in [
-            "crm.wasm",
-            "crm.sig",
-            "mail.sig",
-            "plugin.toml",
-            "notes.txt",
-        ] {
-            fs::write(source.join(name), name).unwrap();
-        }
-        let shelf = Shelf::new(Some(&dir.path().join("data")));
-        let kept = shelf.keep("crm", 2, &source.join("crm.wasm")).unwrap();
-        let kept = kept.unwrap();
-        assert_eq!(kept.file_name().unwrap(), "crm.wasm");
-        assert!(kept.with_file_name("plugin.toml").is_file());
-        assert!(kept.with_file_name("crm.sig").is_file());
-        assert!(!kept.with_file_name("mail.sig").exists());
-        assert!(!kept.with_file_name("notes.txt").exists());
-        assert_eq!(shelf.find("crm", 2), Some(kept));
+        let shelf = Shelf::new(Some(dir.path()));
+        shelf.keep("crm", 2, &plugin()).unwrap();
+        let kept = Artifact::read(&shelf.find("crm", 2).unwrap()).unwrap();
+        assert_eq!(kept.component(), plugin().component());
+        assert_eq!(kept.manifest_text(), plugin().manifest_text());
         assert_eq!(shelf.find("crm", 3), None);
+        assert_eq!(Shelf::new(None).find("crm", 2), None);
     }
 
     #[test]
     fn what_is_not_named_any_more_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("crm");
-        fs::create_dir(&source).unwrap();
-        fs::write(source.join("plugin.wasm"), "x").unwrap();
         let shelf = Shelf::new(Some(dir.path()));
         for number in 2..6 {
-            shelf.keep("crm", number, &source).unwrap();
+            shelf.keep("crm", number, &plugin()).unwrap();
         }
-        shelf.keep("mail", 2, &source).unwrap();
+        shelf.keep("mail", 2, &plugin()).unwrap();
         shelf.retain("crm", &[4, 5]);
         let left: Vec<bool> = (2..6).map(|n| shelf.find("crm", n).is_some()).collect();
         assert_eq!(left, [false, false, true, true]);
@@ -232,16 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_no_plugin_is_not_copied_whole() {
+    fn a_copy_that_cannot_be_written_is_an_error_with_its_place() {
         let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("home");
-        fs::create_dir(&source).unwrap();
-        for n in 0..=FILES_MAX {
-            fs::write(source.join(n.to_string()), "x").unwrap();
-        }
+        fs::write(dir.path().join(FOLDER), "in the way").unwrap();
         let shelf = Shelf::new(Some(dir.path()));
-        let error = shelf.keep("crm", 2, &source).unwrap_err().to_string();
-        assert!(error.contains("too many files"), "{error}");
-        assert_eq!(shelf.find("crm", 2), None);
+        let error = shelf.keep("crm", 2, &plugin()).unwrap_err().to_string();
+        assert!(
+            error.contains("CD0270") && error.contains("crm/2"),
+            "{error}"
+        );
     }
 }

@@ -18,7 +18,7 @@ use cofferdam::{
 };
 use cofferdam_host::Limits;
 use plugins::Plugins;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Longer than anything here takes on the busiest machine.
 const LONG: Duration = Duration::from_mins(1);
@@ -45,9 +45,14 @@ async fn open(config: Config) -> Runtime {
 }
 
 fn definition(runtime: &Runtime) -> Definition {
+    calls_to(runtime, "crm")
+}
+
+/// A workflow of one call on this connection.
+fn calls_to(runtime: &Runtime, connection: &str) -> Definition {
     let document = json!({
         "document": {"dsl": "1.0.3", "namespace": "tests", "name": "go", "version": "1.0.0"},
-        "do": [{"act": {"call": "crm.go", "with": {}}}],
+        "do": [{"act": {"call": format!("{connection}.go"), "with": {}}}],
     });
     let main = Source {
         origin: "go.json".into(),
@@ -369,6 +374,108 @@ async fn what_serves_and_what_is_on_trial_survive_a_restart_without_the_files() 
 }
 
 #[tokio::test]
+async fn a_rollback_after_a_restart_brings_back_the_bytes_and_not_only_the_number() {
+    let plugins = Plugins::new();
+    let file = plugins.good(1001);
+    let config = config(&file)
+        .with_store(plugins.path("data"))
+        .with_plugins_watched();
+    let runtime = open(config.clone()).await;
+    // What the configuration names is written over: no file holds the first one any more.
+    std::fs::copy(plugins.good(1002), &file).unwrap();
+    until(|| serving(&runtime) == 2).await;
+    runtime.shutdown().await;
+    let runtime = open(config.clone()).await;
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1002));
+    assert_eq!(runtime.rollback("crm").await.unwrap().active.row.number, 1);
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1001));
+    runtime.shutdown().await;
+    let runtime = open(config).await;
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1001));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_serves_goes_on_although_what_served_before_cannot_be_loaded() {
+    let plugins = Plugins::new();
+    let data = plugins.path("data");
+    let config = config(&plugins.good(1001)).with_store(&data);
+    let runtime = open(config.clone()).await;
+    runtime.swap("crm", swap(plugins.good(1002))).await.unwrap();
+    runtime.swap("crm", swap(plugins.good(1003))).await.unwrap();
+    runtime.shutdown().await;
+    std::fs::remove_dir_all(data.join("plugins/crm/2")).unwrap();
+    let runtime = open(config).await;
+    let generations = runtime.generations("crm").unwrap();
+    assert_eq!(generations.active.row.number, 3);
+    assert!(generations.previous.is_none());
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1003));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn asking_a_store_writes_nothing_into_it() {
+    let plugins = Plugins::new();
+    let data = plugins.path("data");
+    let asked = config(&plugins.good(1001)).with_store(&data);
+    let runtime = open(asked.clone()).await;
+    runtime.swap("crm", swap(plugins.good(1002))).await.unwrap();
+    runtime.shutdown().await;
+    let other = config(&plugins.good(1003)).with_store(&data);
+    let idle = Runtime::builder(other).idle().open().await.unwrap();
+    assert_eq!(serving(&idle), 3);
+    assert_eq!(happened(&idle), [Happening::Activated]);
+    idle.shutdown().await;
+    let runtime = open(asked).await;
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1002));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_swap_gives_nobody_a_fresh_rate() {
+    let plugins = Plugins::new();
+    let rate = cofferdam_core::rate::Rate::new(2, Duration::from_hours(1), 2).unwrap();
+    let limits = Limits {
+        rate: Some(rate),
+        ..Limits::default()
+    };
+    let connection = Connection::new("crm", &plugins.good(1001).display().to_string());
+    let connection = connection
+        .with_limits(limits)
+        .with_retry(1, cofferdam_core::retry::Backoff::default())
+        .with_on_outage(cofferdam::OnOutage::Fail);
+    let runtime = open(unsigned().with_connection(connection)).await;
+    let go = definition(&runtime);
+    for _ in 0..2 {
+        assert_eq!(call(&runtime, &go).await, Ok(1001));
+    }
+    runtime.swap("crm", swap(plugins.good(1002))).await.unwrap();
+    let run = runtime.start(&go, json!({})).await.unwrap();
+    let refused = || {
+        let view = runtime.run(&run).unwrap();
+        format!("{view:?}").contains("limit.rate")
+    };
+    until(refused).await;
+    assert!(runtime.run(&run).unwrap().output.is_none());
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_manifest_alone_makes_another_generation() {
+    let plugins = Plugins::new();
+    let first = plugins.good(1001);
+    let runtime = open(config(&first)).await;
+    let folder = plugins.path("same");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(&first, folder.join("plugin.wasm")).unwrap();
+    let manifest = "name = \"crm\"\nversion = \"1.0.1001\"\nwit = \"1.0\"\n";
+    std::fs::write(folder.join("plugin.toml"), manifest).unwrap();
+    runtime.swap("crm", swap(&folder)).await.unwrap();
+    assert_eq!(serving(&runtime), 2);
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_configuration_that_names_another_plugin_wins_over_what_was_swapped_in() {
     let plugins = Plugins::new();
     let data = plugins.path("data");
@@ -427,61 +534,122 @@ async fn a_watched_plugin_is_swapped_when_its_file_is_written_and_junk_is_not() 
     runtime.shutdown().await;
 }
 
-/// How often the plugin is swapped under load.
-const SWAPS: u64 = 1_000;
+/// How often plugins are swapped under load, and on how many connections.
+const SWAPS: usize = 1_000;
+const CONNECTIONS: usize = 4;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_swaps_under_load_lose_no_call_and_a_quarter_of_them_are_bad() {
-    let plugins = Plugins::new();
-    let first = plugins.good(1000);
-    let second = Connection::new("crm", &first.display().to_string());
-    let config = unsigned().with_connection(second.with_on_outage(cofferdam::OnOutage::Fail));
-    let runtime = open(config).await;
-    let go = definition(&runtime);
-    let swapping = Arc::new(AtomicBool::new(true));
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let (runtime, go, swapping) = (runtime.clone(), go.clone(), Arc::clone(&swapping));
+fn name(n: usize) -> String {
+    format!("c{}", n % CONNECTIONS)
+}
+
+/// Calls on every connection until it is told to stop; every answer, by connection.
+struct Callers {
+    calling: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<Result<u64, String>>>>,
+}
+
+impl Callers {
+    fn start(runtime: &Runtime) -> Self {
+        let calling = Arc::new(AtomicBool::new(true));
+        let caller = |n| {
+            let go = calls_to(runtime, &name(n));
+            let (runtime, calling) = (runtime.clone(), Arc::clone(&calling));
             tokio::spawn(async move {
                 let mut answers = Vec::new();
-                while swapping.load(Ordering::Relaxed) {
+                while calling.load(Ordering::Relaxed) {
                     answers.push(call(&runtime, &go).await);
                 }
                 answers
             })
-        })
-        .collect();
+        };
+        let tasks = (0..2 * CONNECTIONS).map(caller).collect();
+        Self { calling, tasks }
+    }
+
+    async fn stop(self) -> Vec<Result<u64, String>> {
+        self.calling.store(false, Ordering::Relaxed);
+        let mut answers = Vec::new();
+        for task in self.tasks {
+            let more = task.await.unwrap();
+            assert!(!more.is_empty(), "nobody was kept from calling");
+            answers.extend(more);
+        }
+        answers
+    }
+}
+
+fn many(first: &Path) -> Config {
+    (0..CONNECTIONS).fold(unsigned(), |config, n| {
+        let connection = Connection::new(name(n), &first.display().to_string());
+        config.with_connection(connection.with_on_outage(cofferdam::OnOutage::Fail))
+    })
+}
+
+fn at_rest(runtime: &Runtime) -> bool {
+    (0..CONNECTIONS).all(|n| {
+        let generations = runtime.generations(&name(n)).unwrap();
+        let before = generations.previous.map_or(0, |before| before.in_flight);
+        generations.active.in_flight + before == 0
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_swaps_under_load_lose_no_call_and_a_quarter_of_them_are_bad() {
+    let plugins = Plugins::new();
+    let runtime = open(many(&plugins.good(1000))).await;
+    let callers = Callers::start(&runtime);
     let good: Vec<_> = (1000..1008).map(|tag| plugins.good(tag)).collect();
+    let world = wat::parse_str("(component)").unwrap();
     let bad = [
         plugins.traps_at_check(2000),
         plugins.without_actions(2001),
+        plugins.needs_more_input(2002),
+        plugins.write("world.wasm", &world),
         plugins.write("junk.wasm", b"not wasm at all"),
     ];
     let (mut taken, mut refused) = (0, 0);
     for n in 0..SWAPS {
         let artifact = match n % 4 {
-            3 => &bad[usize::try_from(n / 4).unwrap() % bad.len()],
-            _ => &good[usize::try_from(n - n / 4).unwrap() % good.len()],
+            3 => &bad[(n / 4) % bad.len()],
+            _ => &good[(n - n / 4) % good.len()],
         };
-        match runtime.swap("crm", swap(artifact)).await {
+        // Each connection meets good and bad ones in turn.
+        match runtime.swap(&name(n + n / 4), swap(artifact)).await {
             Ok(_) => taken += 1,
             Err(Error::Same { .. }) => {}
             Err(_) => refused += 1,
         }
     }
-    swapping.store(false, Ordering::Relaxed);
-    let mut answered = 0;
-    for caller in callers {
-        for answer in caller.await.unwrap() {
-            let tag: Value = answer.unwrap().into();
-            assert!((1000..1008).contains(&tag.as_u64().unwrap()), "{tag}");
-            answered += 1;
-        }
+    for answer in callers.stop().await {
+        let tag = answer.unwrap();
+        assert!((1000..1008).contains(&tag), "{tag}");
     }
     assert_eq!((taken >= SWAPS / 2, refused), (true, SWAPS / 4));
-    assert!(answered > 0);
-    let generations = runtime.generations("crm").unwrap();
-    assert_eq!(generations.active.in_flight, 0);
-    assert_eq!(generations.previous.unwrap().in_flight, 0);
+    assert!(at_rest(&runtime));
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plugins_that_trap_under_load_are_taken_back_each_time_and_every_call_is_answered() {
+    let plugins = Plugins::new();
+    let runtime = open(many(&plugins.good(1000))).await;
+    let callers = Callers::start(&runtime);
+    for n in 0..5 * CONNECTIONS {
+        let tag = 2000 + u32::try_from(n).unwrap();
+        let trapping = swap(plugins.traps(tag));
+        runtime.swap(&name(n), trapping).await.unwrap();
+        let serves = || runtime.generations(&name(n)).unwrap().active.row.number;
+        until(|| serves() == 1).await;
+    }
+    for answer in callers.stop().await {
+        match answer {
+            Ok(tag) => assert_eq!(tag, 1000),
+            Err(code) => assert!(
+                ["plugin.trap", "plugin.quarantined", "breaker.open"].contains(&&*code),
+                "{code}"
+            ),
+        }
+    }
+    assert!(at_rest(&runtime));
     runtime.shutdown().await;
 }

@@ -80,7 +80,7 @@ impl Plugin {
         }
         let size = Size::for_memory(spec.limits.memory_bytes);
         let loaded = self.loaded(size)?;
-        let gate = Gate::new(&spec.limits);
+        let gate = Gate::new(&spec.limits, spec.shared.clone());
         let settings = Arc::new(Settings::new(self, spec, services)?);
         let plugin = self.clone();
         let inner = Inner {

@@ -17,9 +17,25 @@ pub(crate) struct Gate {
     calls: Arc<Places>,
     waiting_max: u32,
     rate: Option<Rate>,
+    shared: Shared,
+}
+
+/// What all generations of one connection have in common: a swap gives nobody a fresh bucket. Cheap
+/// to clone; the clones are one.
+#[derive(Clone)]
+pub struct Shared {
     /// What [`Bucket::to_bits`] gave; nanoseconds since `opened`.
-    bucket: AtomicU64,
+    bucket: Arc<AtomicU64>,
     opened: Instant,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            bucket: Arc::new(AtomicU64::new(Bucket::default().to_bits())),
+            opened: Instant::now(),
+        }
+    }
 }
 
 /// A place at the connection and a slot of the pool; both are given back when this is dropped.
@@ -29,13 +45,12 @@ pub(crate) struct Entered {
 }
 
 impl Gate {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, shared: Shared) -> Self {
         Self {
             calls: Places::new(limits.concurrency_max),
             waiting_max: limits.queue_max,
             rate: limits.rate,
-            bucket: AtomicU64::new(Bucket::default().to_bits()),
-            opened: Instant::now(),
+            shared,
         }
     }
 
@@ -80,9 +95,10 @@ impl Gate {
         let Some(rate) = &self.rate else {
             return Ok(());
         };
-        let now_ns = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now_ns = u64::try_from(self.shared.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut wait_ns = 0;
         let taken = self
+            .shared
             .bucket
             .fetch_update(
                 Ordering::Relaxed,

@@ -50,6 +50,7 @@ pub use capabilities::kv::{KeyValue, MemoryKv};
 pub use compiler::{ChildCompiler, ChildExit, Compiler, compile_child};
 pub use connection::{Connection, Services};
 pub use error::Error;
+pub use gate::Shared;
 pub use host::{Host, HostOptions};
 pub use inspect::Inspected;
 pub use limits::{Limits, MEMORY_BYTES_MAX};

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::egress::{Destination, Egress};
+use crate::gate::Shared;
 use crate::limits::Limits;
 
 /// A connection as configured. Nothing in it is checked before `Plugin::connect`.
@@ -21,6 +22,8 @@ pub struct ConnectionSpec {
     pub grants: Grants,
     /// What its calls may use.
     pub limits: Limits,
+    /// What this generation of the connection has in common with others of it.
+    pub shared: Shared,
 }
 
 impl ConnectionSpec {
@@ -32,6 +35,7 @@ impl ConnectionSpec {
             secrets: Vec::new(),
             grants: Grants::default(),
             limits: Limits::default(),
+            shared: Shared::default(),
         }
     }
 }

@@ -80,6 +80,9 @@ impl Text {
 }
 
 /// A component without a manifest, as what a host loads.
+///
+/// # Panics
+/// If a manifest that cannot be read travels in it.
 pub fn artifact(component: Vec<u8>) -> Artifact {
     Artifact::new(component, None, "hostile.wasm").expect("no manifest travels in it")
 }

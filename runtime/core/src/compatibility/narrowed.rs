@@ -77,6 +77,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn schemas(&mut self, wide: &'a Value, narrow: &'a Value, at: &mut String, depth: usize) {
+        if wide != narrow && has_more_beside_its_reference(narrow) {
+            return self.note(at, "a reference with more beside it is different");
+        }
         let wide = resolve(self.wide_root, wide);
         let narrow = resolve(self.narrow_root, narrow);
         self.steps_left = self.steps_left.saturating_sub(1);
@@ -267,6 +270,11 @@ impl<'a> Comparison<'a> {
             if wide.get(key) == narrow.get(key) {
                 continue;
             }
+            if key == "oneOf" {
+                // One more alternative may make a value fit two, which `oneOf` refuses.
+                self.note(at, "`oneOf` is different");
+                continue;
+            }
             let Some(before) = wide.get(key).and_then(Value::as_array) else {
                 self.note(at, &format!("`{key}` is required now"));
                 continue;
@@ -289,6 +297,14 @@ impl<'a> Comparison<'a> {
             }
         }
     }
+}
+
+/// A reference and what stands beside it count both.
+fn has_more_beside_its_reference(schema: &Value) -> bool {
+    let is_more = |key: &String| key != "$ref" && !ANNOTATIONS.contains(&key.as_str());
+    schema
+        .as_object()
+        .is_some_and(|schema| schema.contains_key("$ref") && schema.keys().any(is_more))
 }
 
 static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -458,6 +474,14 @@ mod tests {
                 json!({"anyOf": [{"type": "string"}]}),
             ),
             (json!({}), json!({"not": {"type": "string"}})),
+            (
+                json!({"$ref": "#/$defs/a", "$defs": {"a": {}}}),
+                json!({"$ref": "#/$defs/a", "required": ["t"], "$defs": {"a": {}}}),
+            ),
+            (
+                json!({"oneOf": [{"type": "integer"}]}),
+                json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}),
+            ),
             (
                 json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}),
                 json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}}),

@@ -259,6 +259,7 @@ impl Connection {
             secrets: self.secrets.clone(),
             grants: self.grants.clone(),
             limits: self.limits.with_wishes(manifest),
+            shared: cofferdam_host::Shared::default(),
         }
     }
 
