@@ -17,10 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let again = Artifact::new(stamped.clone(), None, "stamped.wasm").expect("its own manifest");
-    assert_eq!(
-        again.manifest.as_ref().map(|manifest| &*manifest.name),
-        Some("fuzzed")
-    );
+    let name = again.manifest().map(|manifest| &*manifest.name);
+    assert_eq!(name, Some("fuzzed"));
     if let Ok(inspected) = again.inspect() {
         assert_eq!(
             inspected.descriptor.map(|it| it.name).as_deref(),

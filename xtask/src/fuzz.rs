@@ -36,7 +36,14 @@ first build takes as long as wasmtime takes to compile.",
 
 /// Built when none is installed.
 const VERSION: &str = "0.13.2";
-const TARGETS: [&str; 5] = ["manifest", "descriptor", "config", "component", "egress"];
+const TARGETS: [&str; 6] = [
+    "manifest",
+    "descriptor",
+    "config",
+    "component",
+    "package",
+    "egress",
+];
 const SECONDS_DEFAULT: u64 = 60;
 /// Larger inputs are slower and seldom reach other code.
 const INPUT_BYTES_MAX: u64 = 16 << 10;
