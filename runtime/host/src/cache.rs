@@ -3,11 +3,15 @@
 //! Compiled code runs outside any sandbox, so a file is used only if its keyed hash is that of this
 //! cache's own key, which only this user can read. Anything else, whatever is wrong with it, is
 //! compiled again and overwritten. Code never comes from outside.
+//!
+//! The folder is bounded: what was not used for the longest time goes first.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -16,6 +20,8 @@ use crate::Error;
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
+/// What all entries together may take on disk: a hundred of the largest kind, thousands of the usual.
+const CACHE_BYTES_MAX: u64 = 2 << 30;
 /// Read at a time while the hash is computed.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -24,6 +30,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(crate) struct CodeCache {
     folder: PathBuf,
     key: [u8; KEY_BYTES],
+    bytes_max: u64,
+}
+
+/// All files of one entry, those of an interrupted writer included.
+struct Entry {
+    files: Vec<PathBuf>,
+    bytes: u64,
+    used: SystemTime,
 }
 
 impl CodeCache {
@@ -39,6 +53,7 @@ impl CodeCache {
         Ok(Self {
             folder: folder.to_owned(),
             key,
+            bytes_max: CACHE_BYTES_MAX,
         })
     }
 
@@ -47,7 +62,8 @@ impl CodeCache {
         let name = entry_name(engine, digest);
         let path = self.folder.join(&name);
         let mut file = File::open(&path).ok()?;
-        let expected = fs::read(path.with_extension("mac")).ok()?;
+        let mac_path = path.with_extension("mac");
+        let expected = fs::read(&mac_path).ok()?;
         let expected = blake3::Hash::from_slice(&expected).ok()?;
         // `blake3::Hash` compares in constant time.
         if self.mac(&name, &mut file).ok()? != expected {
@@ -55,6 +71,10 @@ impl CodeCache {
             return None;
         }
         drop(file);
+        // The time of the code is that of its making; that of the hash tells of its last use.
+        if let Err(error) = touch(&mac_path) {
+            tracing::debug!(%error, file = %mac_path.display(), "the use of compiled code is not noted");
+        }
         deserialize(engine, &path)
     }
 
@@ -70,6 +90,69 @@ impl CodeCache {
         if let Err(error) = kept {
             tracing::warn!(%error, file = name, "compiled code could not be kept");
         }
+        self.evict(stem(&name));
+    }
+
+    /// Removes the entries that were not used for the longest time until the rest is within bounds.
+    /// The key and the entry named `newest` stay. Code that another process has mapped goes on there.
+    /// A failure is told in the log, and the folder stays larger than it should be.
+    fn evict(&self, newest: &str) {
+        let mut entries = match self.entries() {
+            Ok(entries) => entries,
+            Err(error) => {
+                let folder = self.folder.display();
+                tracing::warn!(%error, %folder, "the code cache cannot be kept within bounds");
+                return;
+            }
+        };
+        let mut bytes: u64 = entries.values().map(|entry| entry.bytes).sum();
+        entries.remove(newest);
+        let mut oldest_first: Vec<Entry> = entries.into_values().collect();
+        oldest_first.sort_by_key(|entry| entry.used);
+        for entry in oldest_first {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_sub(entry.bytes);
+            for file in entry.files {
+                match fs::remove_file(&file) {
+                    Ok(()) => {}
+                    // Another process that shares the folder was faster.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let file = file.display();
+                        tracing::warn!(%error, %file, "compiled code could not be removed");
+                    }
+                }
+            }
+        }
+    }
+
+    fn entries(&self) -> std::io::Result<HashMap<String, Entry>> {
+        let mut entries = HashMap::new();
+        for file in fs::read_dir(&self.folder)? {
+            let file = file?;
+            let name = file.file_name();
+            // Nothing of a name that this cache does not give is ever removed; nor is the key.
+            let Some(name) = name.to_str().filter(|name| is_of_entry(name)) else {
+                continue;
+            };
+            let metadata = match file.metadata() {
+                Ok(metadata) => metadata,
+                // Another process has renamed or removed it meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let entry = entries.entry(stem(name).to_owned()).or_insert(Entry {
+                files: Vec::new(),
+                bytes: 0,
+                used: SystemTime::UNIX_EPOCH,
+            });
+            entry.files.push(file.path());
+            entry.bytes = entry.bytes.saturating_add(metadata.len());
+            entry.used = entry.used.max(metadata.modified()?);
+        }
+        Ok(entries)
     }
 
     /// The name is part of the hash, so that one entry cannot be passed off as another.
@@ -122,6 +205,23 @@ fn entry_name(engine: &Engine, digest: &str) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let compatibility = hasher.0.finalize().to_hex();
     format!("{digest}-{}.cwasm", &compatibility[..16])
+}
+
+/// What the files of one entry have in common.
+fn stem(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// `….cwasm`, `….mac`, and either of them followed by what a file has while it is written.
+fn is_of_entry(name: &str) -> bool {
+    matches!(name.split('.').nth(1), Some("cwasm" | "mac"))
+}
+
+fn touch(path: &Path) -> std::io::Result<()> {
+    File::options()
+        .write(true)
+        .open(path)?
+        .set_modified(SystemTime::now())
 }
 
 /// Feeds what an engine says of its compatibility into a hash that is the same in every process.
@@ -207,3 +307,7 @@ fn refuse_shared_folder(_folder: &Path) -> std::io::Result<()> {
 fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;
