@@ -117,7 +117,11 @@ pub(crate) async fn run(
     let call = Box::pin(chamber.serve(Arc::clone(loaded), Arc::clone(&scope), work, timeout));
     let result = match in_time(host, call, &ledger, &scope).await {
         Some(result) => result,
-        None => Err(verdict::timed_out(&scope)),
+        None => {
+            // It may still be running in the lane: from here on it changes nothing any more.
+            scope.close();
+            Err(verdict::timed_out(&scope))
+        }
     };
     let usage = Usage {
         fuel: ledger.fuel.load(Ordering::Acquire),
@@ -130,7 +134,7 @@ pub(crate) async fn run(
     let (logs, log_bytes) = scope.take_log();
     Ran {
         result,
-        effect: scope.effect(),
+        effect: scope.close(),
         usage: Usage { log_bytes, ..usage },
         logs,
     }
@@ -229,6 +233,8 @@ impl Chamber {
         let refused = self.store.data().meter.refused;
         // Ends the call's requests, and lets go of its output streams, whose last line may be open.
         drop(self);
+        // A request that is being polled elsewhere outlives its abortion by that one poll.
+        scope.close();
         match ended {
             Ok(Ok(answer)) => answer.map_err(|failure| verdict::of_guest(failure, &scope)),
             Ok(Err(error)) => Err(verdict::stopped(&error, &scope, refused)),

@@ -1,7 +1,7 @@
 //! What one call has in common with the work done on its behalf: deadline, budgets, log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cofferdam_core::failure::{Class, EffectState, Failure};
@@ -21,16 +21,33 @@ pub(crate) struct Scope {
     pub(crate) placeholders: Mutex<Vec<(String, usize)>>,
     requests: AtomicU32,
     requests_refused: AtomicBool,
-    sent: Arc<AtomicBool>,
+    effects: Marker,
     log: Mutex<Log>,
 }
 
-/// See [`Scope::mark_sent`].
-pub(crate) struct Marker(Arc<AtomicBool>);
+/// Whether the other side may have been changed, and whether it still may be. Both in one word, so
+/// that of work about to change it and a caller about to tell that nothing happened, one comes first.
+#[derive(Clone)]
+pub(crate) struct Marker {
+    state: Arc<AtomicU8>,
+    deadline: Instant,
+}
+
+/// The other side may have been changed.
+const SENT: u8 = 1;
+/// The verdict was read; nothing may begin any more.
+const CLOSED: u8 = 2;
 
 impl Marker {
-    pub(crate) fn mark(&self) {
-        self.0.store(true, Ordering::Release);
+    /// See [`Scope::mark_sent`].
+    #[must_use = "what is refused must not be done"]
+    pub(crate) fn mark(&self) -> bool {
+        let marked = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                (state & CLOSED == 0 && Instant::now() < self.deadline).then_some(state | SENT)
+            });
+        marked.is_ok()
     }
 }
 
@@ -49,15 +66,19 @@ const SECRET_BYTES_MAX: usize = 256 << 10;
 impl Scope {
     pub(crate) fn new(settings: Arc<Settings>, tenant: String, timeout: Duration) -> Self {
         let began = Instant::now();
+        let deadline = began + timeout;
         Self {
             settings,
             tenant,
             began,
-            deadline: began + timeout,
+            deadline,
             placeholders: Mutex::default(),
             requests: AtomicU32::new(0),
             requests_refused: AtomicBool::new(false),
-            sent: Arc::default(),
+            effects: Marker {
+                state: Arc::default(),
+                deadline,
+            },
             log: Mutex::default(),
         }
     }
@@ -102,23 +123,29 @@ impl Scope {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Notes that from here on the other side may have been changed.
-    pub(crate) fn mark_sent(&self) {
-        self.sent.store(true, Ordering::Release);
+    /// Notes that from here on the other side may have been changed. Asked right before each change;
+    /// if it says no, the deadline has passed or the caller was told already, and the change must
+    /// not be made.
+    #[must_use = "what is refused must not be done"]
+    pub(crate) fn mark_sent(&self) -> bool {
+        self.effects.mark()
     }
 
     /// The same for work on another thread.
     pub(crate) fn marker(&self) -> Marker {
-        Marker(Arc::clone(&self.sent))
+        self.effects.clone()
     }
 
-    /// What a call that ends now without an answer may have left behind.
+    /// What a call that ended now without an answer might leave behind. Holds for good only after
+    /// [`Scope::close`].
     pub(crate) fn effect(&self) -> EffectState {
-        if self.sent.load(Ordering::Acquire) {
-            EffectState::Unknown
-        } else {
-            EffectState::None
-        }
+        effect_of(self.effects.state.load(Ordering::Acquire))
+    }
+
+    /// Ends the call: whatever still runs for it changes nothing any more that this answer, which is
+    /// for the caller, does not tell of.
+    pub(crate) fn close(&self) -> EffectState {
+        effect_of(self.effects.state.fetch_or(CLOSED, Ordering::AcqRel))
     }
 
     /// Keeps a line of the host's own.
@@ -190,6 +217,14 @@ impl Scope {
     }
 }
 
+fn effect_of(state: u8) -> EffectState {
+    if state & SENT == 0 {
+        EffectState::None
+    } else {
+        EffectState::Unknown
+    }
+}
+
 fn requests_text(requests_max: u32) -> String {
     format!(
         "the call tried more than {requests_max} outbound requests; send fewer, or raise `limits.requests` of the connection"
@@ -217,4 +252,61 @@ pub(crate) fn floor_char_boundary(text: &str, index: usize) -> usize {
         index -= 1;
     }
     index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(timeout: Duration) -> Scope {
+        let settings = Arc::new(Settings::nothing("test").unwrap());
+        Scope::new(settings, String::new(), timeout)
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn after_the_verdict_nothing_is_sent() {
+        let scope = scope(LONG);
+        let elsewhere = scope.marker();
+        assert_eq!(scope.close(), EffectState::None);
+        assert!(!scope.mark_sent());
+        assert!(!elsewhere.mark());
+        assert_eq!(scope.effect(), EffectState::None);
+        assert_eq!(scope.close(), EffectState::None);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_verdict_is_told() {
+        let scope = scope(LONG);
+        assert_eq!(scope.effect(), EffectState::None);
+        assert!(scope.marker().mark());
+        assert_eq!(scope.effect(), EffectState::Unknown);
+        assert!(scope.mark_sent(), "a second change");
+        assert_eq!(scope.close(), EffectState::Unknown);
+        assert!(!scope.mark_sent(), "none after the verdict");
+        assert_eq!(scope.effect(), EffectState::Unknown);
+    }
+
+    #[test]
+    fn after_the_deadline_nothing_is_sent() {
+        let scope = scope(Duration::ZERO);
+        assert!(!scope.mark_sent());
+        assert!(!scope.marker().mark());
+        assert_eq!(scope.effect(), EffectState::None);
+    }
+
+    #[test]
+    fn of_a_sender_and_a_caller_that_gives_up_exactly_one_comes_first() {
+        for _ in 0..1_000 {
+            let scope = scope(LONG);
+            let marker = scope.marker();
+            let (marked, effect) = std::thread::scope(|threads| {
+                let sender = threads.spawn(move || marker.mark());
+                let effect = scope.close();
+                (sender.join().unwrap(), effect)
+            });
+            assert_eq!(marked, effect == EffectState::Unknown);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::bindings::cofferdam::connector::{kv, protocol};
 use crate::chamber::{Data, State};
 use crate::plugin::Plugin;
+use crate::scope::Scope;
 use crate::spec::ConnectionSpec;
 use crate::verdict::to_guest;
 
@@ -139,6 +140,18 @@ impl State {
     }
 }
 
+/// Begins a change, unless the call is over.
+async fn change(
+    scope: &Scope,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    if scope.mark_sent() {
+        return work.await;
+    }
+    let text = "the call's time is over; nothing was changed";
+    Err(Failure::new(Class::Timeout, "kv.timeout", text))
+}
+
 impl kv::Host for State {
     async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, protocol::Failure> {
         let kv = self.kv(&key).map_err(to_guest)?;
@@ -162,18 +175,49 @@ impl kv::Host for State {
             )));
         }
         let scope = &self.scope;
-        scope.mark_sent();
-        kv.set(&scope.settings.name, &scope.tenant, &key, value)
-            .await
-            .map_err(to_guest)
+        let set = kv.set(&scope.settings.name, &scope.tenant, &key, value);
+        change(scope, set).await.map_err(to_guest)
     }
 
     async fn delete(&mut self, key: String) -> Result<(), protocol::Failure> {
         let kv = self.kv(&key).map_err(to_guest)?;
         let scope = &self.scope;
-        scope.mark_sent();
-        kv.delete(&scope.settings.name, &scope.tenant, &key)
+        let delete = kv.delete(&scope.settings.name, &scope.tenant, &key);
+        change(scope, delete).await.map_err(to_guest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use cofferdam_core::failure::EffectState;
+
+    use super::*;
+    use crate::connection::Settings;
+
+    #[tokio::test]
+    async fn after_the_verdict_the_store_is_left_alone() {
+        let settings = Arc::new(Settings::nothing("crm").unwrap());
+        let scope = Scope::new(settings, String::new(), Duration::from_secs(600));
+        let kv = MemoryKv::default();
+        change(&scope, kv.set("crm", "", "kept", vec![1]))
             .await
-            .map_err(to_guest)
+            .unwrap();
+        assert_eq!(scope.close(), EffectState::Unknown);
+
+        let late = [
+            change(&scope, kv.set("crm", "", "kept", vec![2])).await,
+            change(&scope, kv.delete("crm", "", "kept")).await,
+        ];
+        for failed in late.map(Result::unwrap_err) {
+            assert_eq!(
+                (failed.class, failed.code.as_str()),
+                (Class::Timeout, "kv.timeout")
+            );
+            assert_eq!(failed.effect, EffectState::None);
+        }
+        assert_eq!(kv.get("crm", "", "kept").await.unwrap(), Some(vec![1]));
     }
 }

@@ -137,8 +137,12 @@ impl Mailer {
             None => self.open(scope).await?,
         };
         self.offer(&mut line, letter).await?;
+        if !scope.mark_sent() {
+            // Without the message's end the server drops what it was offered.
+            let text = "the call's time was over before the message was sent";
+            return Err(Failure::new(Class::Timeout, "smtp.timeout", text));
+        }
         begun.store(true, Ordering::Relaxed);
-        scope.mark_sent();
         let response = line.message(&letter.message).await.map_err(|error| {
             // A reply is an answer; without one the server may have taken the message or not.
             let effect = if error.status().is_some() {

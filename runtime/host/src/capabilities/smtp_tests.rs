@@ -103,17 +103,36 @@ fn mailer(host: &str, port: u16) -> Mailer {
 async fn send_to(mailer: &Mailer, timeout: Duration) -> Result<String, Failure> {
     let settings = Arc::new(Settings::nothing("test").unwrap());
     let scope = Scope::new(settings, String::new(), timeout);
+    mailer.send(&scope, &letter()).await
+}
+
+fn letter() -> Letter {
     let envelope = smtp::Envelope {
         sender: "a@example.com".to_owned(),
         recipients: vec!["b@example.com".to_owned(), "c@example.com".to_owned()],
     };
     let message = b"Subject: hi\r\n\r\n.dot\r\n".to_vec();
-    mailer
-        .send(&scope, &Letter::new(&envelope, message).unwrap())
-        .await
+    Letter::new(&envelope, message).unwrap()
 }
 
 const LONG: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn after_the_verdict_no_message_is_sent() {
+    let server = Server::start(FINE).await;
+    let mailer = mailer("localhost", server.port);
+    let settings = Arc::new(Settings::nothing("test").unwrap());
+    let scope = Scope::new(settings, String::new(), LONG);
+    assert_eq!(scope.close(), EffectState::None);
+    let failed = mailer.send(&scope, &letter()).await.unwrap_err();
+    assert_eq!(
+        (failed.class, failed.code.as_str(), failed.effect),
+        (Class::Timeout, "smtp.timeout", EffectState::None)
+    );
+    // The line was dropped; the server takes the next message as the first.
+    send_to(&mailer, LONG).await.unwrap();
+    assert_eq!(server.received.lock().len(), 1);
+}
 
 #[tokio::test]
 async fn a_message_arrives_and_the_line_is_used_again() {

@@ -133,7 +133,9 @@ async fn exchange(
         }
     });
     // From here on the other side may have got it.
-    scope.mark_sent();
+    if !scope.mark_sent() {
+        return Err(HttpError::ConnectionTimeout);
+    }
     let first_byte = within(scope, options.first_byte_timeout);
     match tokio::time::timeout(first_byte, sender.send_request(request)).await {
         Ok(Ok(response)) => Ok((response, driver)),

@@ -225,7 +225,9 @@ async fn begin<'a>(
 }
 
 async fn commit(transaction: Transaction<'_>, scope: &Scope) -> Result<(), Failure> {
-    scope.mark_sent();
+    if !scope.mark_sent() {
+        return Err(timeout_failure());
+    }
     transaction.commit().await.map_err(|error| {
         // The server's own refusal means that nothing was kept; a broken line means nothing.
         let effect = if error.code().is_some() {

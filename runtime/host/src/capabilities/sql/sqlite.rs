@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Rows, RowsBuilder, Statement, timeout_failure, values};
-use crate::scope::Scope;
+use crate::scope::{Marker, Scope};
 
 /// How many steps of the engine pass between looks at the clock.
 const STEPS_PER_LOOK: i32 = 1_000;
@@ -63,9 +63,9 @@ impl Sqlite {
         rows_max: u32,
         write: bool,
     ) -> Result<Rows, Failure> {
-        self.with_line(scope, move |line, sent, deadline| {
+        self.with_line(scope, move |line, sent| {
             if write {
-                line.transaction(sent, deadline, |line| line.rows(&statement, rows_max, true))
+                line.transaction(sent, |line| line.rows(&statement, rows_max, true))
             } else {
                 line.rows(&statement, rows_max, false)
             }
@@ -78,8 +78,8 @@ impl Sqlite {
         scope: &Scope,
         statements: Vec<Statement>,
     ) -> Result<Vec<u32>, Failure> {
-        self.with_line(scope, move |line, sent, deadline| {
-            line.transaction(sent, deadline, |line| {
+        self.with_line(scope, move |line, sent| {
+            line.transaction(sent, |line| {
                 statements
                     .iter()
                     .map(|statement| line.change(statement))
@@ -92,7 +92,7 @@ impl Sqlite {
     async fn with_line<T: Send + 'static>(
         &self,
         scope: &Scope,
-        work: impl FnOnce(&mut Line, &dyn Fn(), Instant) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&mut Line, &Marker) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let slots = Arc::clone(&self.slots);
         let permit = tokio::time::timeout(scope.left(), slots.acquire_owned())
@@ -104,7 +104,7 @@ impl Sqlite {
             let _permit: OwnedSemaphorePermit = permit;
             let mut line = inner.take()?;
             line.limit(deadline)?;
-            let result = work(&mut line, &|| marks.mark(), deadline);
+            let result = work(&mut line, &marks);
             inner.idle.lock().push(line);
             result
         });
@@ -156,15 +156,12 @@ impl Line {
     /// Runs work in one transaction. What was not committed leaves nothing behind.
     fn transaction<T>(
         &mut self,
-        sent: &dyn Fn(),
-        deadline: Instant,
+        sent: &Marker,
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.control("BEGIN IMMEDIATE")?;
         let result = work(self).and_then(|value| {
-            sent();
-            // Whoever waits has read the mark or gives up after this look at the clock.
-            if Instant::now() >= deadline {
+            if !sent.mark() {
                 return Err(timeout_failure());
             }
             self.control("COMMIT")

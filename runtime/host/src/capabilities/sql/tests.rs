@@ -168,6 +168,7 @@ async fn sqlite_behaves() {
     let url = format!("sqlite:{}", folder.path().join("test.db").display());
     let database = open(&url);
     behaves(&database).await;
+    keeps_to_the_verdict(&database).await;
 
     let rows = ask(
         &database,
@@ -216,6 +217,7 @@ async fn postgresql_behaves() {
     };
     let database = open(server.url());
     behaves(&database).await;
+    keeps_to_the_verdict(&database).await;
 
     let rows = ask(
         &database,
@@ -292,6 +294,32 @@ async fn postgresql_is_spoken_to_encrypted_and_only_if_it_is_vouched_for() {
             assert_eq!(found.unwrap(), json!([{"ssl": true}]));
         }
     }
+}
+
+/// A transaction whose caller was told already that nothing happened is not committed.
+async fn keeps_to_the_verdict(database: &Database) {
+    let texts = [
+        "drop table if exists told",
+        "create table told (id integer primary key)",
+        "insert into told values (1)",
+    ];
+    run(database, &texts.map(|text| (text, json!([]))))
+        .await
+        .unwrap();
+    let late = scope(LONG);
+    assert_eq!(late.close(), cofferdam_core::failure::EffectState::None);
+    let insert = statement("insert into told values (2)", &json!([]));
+    let failed = execute(&late, database, vec![insert]).await.unwrap_err();
+    assert_eq!(
+        (failed.class, failed.code.as_str(), failed.effect),
+        (
+            Class::Timeout,
+            "sql.timeout",
+            cofferdam_core::failure::EffectState::None
+        )
+    );
+    let rows = ask(database, "select id from told", json!([])).await;
+    assert_eq!(rows.unwrap(), json!([{"id": 1}]));
 }
 
 #[tokio::test]

@@ -185,6 +185,24 @@ async fn each_request_has_a_line_of_its_own() {
 }
 
 #[tokio::test]
+async fn after_the_verdict_no_request_is_sent() {
+    let server = Server::start(PLAIN).await;
+    let (grants, network) = toward(&server);
+    let over = scope(&grants, &network);
+    assert_eq!(over.close(), cofferdam_core::failure::EffectState::None);
+    let request = Request::builder().uri("http://api.example.com/late");
+    assert!(send(&over, request.body("").unwrap()).await.is_err());
+    let scope = scope(&grants, &network);
+    let request = Request::builder().uri("http://api.example.com/next");
+    send(&scope, request.body("").unwrap()).await.unwrap();
+    let received = server.received();
+    assert!(
+        received.iter().all(|it| !it.contains("/late")),
+        "{received:?}"
+    );
+}
+
+#[tokio::test]
 async fn requests_that_make_a_server_a_relay_are_not_sent() {
     let server = Server::start(PLAIN).await;
     let (grants, network) = toward(&server);
