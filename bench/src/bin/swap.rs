@@ -44,14 +44,7 @@ async fn main() -> Result<()> {
     let (mut took, refused) = stage.swap_all(&runtime, swaps, PAUSE).await?;
     let mut swapped = callers.stop().await?;
 
-    // Without callers, whose runs the store caches.
-    stage
-        .swap_all(&runtime, SWAPS_FIRST, Duration::ZERO)
-        .await?;
-    let first_kb = resident_kb()?;
-    let more = swaps - SWAPS_FIRST;
-    stage.swap_all(&runtime, more, Duration::ZERO).await?;
-    let last_kb = resident_kb()?;
+    let (first_kb, last_kb) = stage.grows(swaps).await?;
 
     let steady_p99_us = percentile_us(&mut steady, 0.99);
     let swapped_p99_us = percentile_us(&mut swapped, 0.99);

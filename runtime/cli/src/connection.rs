@@ -51,7 +51,7 @@ fn status(context: &Context) -> Result<ExitCode> {
     let answer = block_on(async { Ok(cofferdam::control::ask(&store, &request).await?) })?;
     let Some(answer) = answer else {
         eprintln!(
-            "no process has the store `{}` open\nhelp: start one with: {}",
+            "no process that can be asked has the store `{}` open\nhelp: start one with: {}",
             store.display(),
             context.command("serve")
         );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use cofferdam::config::Connection;
-use cofferdam::{Archive, Config, StoreReport};
+use cofferdam::{Archive, Config, ConnectionState, QuarantineState, StoreReport};
 use cofferdam_host::{Artifact, Health, HealthStatus, Host, MemoryKv, Services, Signer};
 use serde::Serialize;
 
@@ -291,7 +291,36 @@ fn store(path: &Path) -> Finding {
                 remedy,
             )
         }
-        Err(error) => Finding::fail(what, &error.to_string()),
+        Err(error) => match served(path) {
+            Some(states) => serving(what, &states),
+            None => Finding::fail(what, &error.to_string()),
+        },
+    }
+}
+
+/// How the connections are in the process that has the store open, if one answers.
+fn served(path: &Path) -> Option<Vec<ConnectionState>> {
+    let request = cofferdam::control::Request::Connections;
+    let answer = block_on(async { Ok(cofferdam::control::ask(path, &request).await?) });
+    serde_json::from_value(answer.ok()??).ok()
+}
+
+/// A store that is in use is well if its process answers; what is held there is told.
+fn serving(what: String, states: &[ConnectionState]) -> Finding {
+    let held = states
+        .iter()
+        .find(|state| matches!(state.quarantine, QuarantineState::Held { .. }));
+    match held {
+        None => Finding::ok(what, "is in use by a process that answers"),
+        Some(state) => Finding::new(
+            Verdict::Warn,
+            what,
+            format!(
+                "is in use; the plugin of connection `{}` is held for its crashes",
+                state.name
+            ),
+            "`cofferdam plugin history` says since when; swap in one that works",
+        ),
     }
 }
 

@@ -35,15 +35,19 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> anyhow::R
     if rows.is_empty() {
         return Ok(());
     }
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|c| cell(c)))
+        .collect();
     let mut widths = head.map(|title| title.chars().count());
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut lines = String::new();
     let head = head.map(str::to_owned);
-    for row in std::iter::once(&head).chain(rows) {
+    for row in std::iter::once(&head).chain(&rows) {
         let cells: Vec<String> = row
             .iter()
             .zip(widths)
@@ -53,4 +57,21 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> anyhow::R
         lines.push('\n');
     }
     text(&lines)
+}
+
+/// One line that steers no terminal, whoever chose the name or wrote the message.
+fn cell(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ").replace(char::is_control, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_without_control_characters() {
+        assert_eq!(cell("two\n  lines"), "two lines");
+        assert_eq!(cell("\u{1b}[31mred"), "\u{fffd}[31mred");
+    }
 }

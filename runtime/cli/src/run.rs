@@ -93,7 +93,7 @@ async fn start(
 /// Lets `plugin swap` and its like reach this process. That it cannot be reached stops no run.
 pub fn listen(runtime: &Runtime) {
     if let Err(error) = runtime.listen() {
-        tracing::warn!(%error, "this process cannot be asked by others");
+        eprintln!("warning: this process cannot be asked by others: {error}");
     }
 }
 

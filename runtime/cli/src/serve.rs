@@ -22,7 +22,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
         let stop = interrupt::asked();
         let config = context.config()?;
         let runtime = crate::context::open(config).await?;
-        runtime.listen()?;
+        crate::run::listen(&runtime);
         eprintln!(
             "ready: {} connections, {} runs under way; stop with Ctrl-C",
             runtime.connections().len(),

@@ -95,6 +95,12 @@ fn a_plugin_is_swapped_and_brought_back_without_a_process() {
 fn a_process_that_serves_is_asked_and_a_restart_goes_on_with_what_it_did() {
     let stage = Stage::new();
     let serving = Serving::start(&stage.sandbox);
+    let doctor = stage.sandbox.run(&["doctor", "--offline"]);
+    assert!(
+        doctor.stdout.contains("in use by a process that answers"),
+        "{}",
+        doctor.stdout
+    );
     stage.swap(&["--canary", "10%", "--for", "1h"]).exits(0);
     let status = stage.sandbox.run(&["connection", "status"]).exits(0);
     assert!(status.stdout.contains("1 (trial: 2)"), "{}", status.stdout);
@@ -164,4 +170,16 @@ fn a_socket_that_speaks_nonsense_is_answered_and_goes_on() {
         assert!(answer.is_empty() || answer.contains("CD0274"), "{answer}");
     }
     assert_eq!(stage.history()["generations"]["active"]["number"], 1);
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_stops_nothing_but_the_verbs_that_need_it() {
+    let stage = Stage::new();
+    let long = "x".repeat(120);
+    let data = ["--data", long.as_str()];
+    let run = |args: &[&str]| stage.sandbox.run(&[args, &data].concat());
+    let next = stage.next.display().to_string();
+    run(&["plugin", "swap", "phones", &next]).exits(0);
+    run(&["plugin", "history", "phones"]).exits(0);
+    run(&["runs", "resume"]).exits(0);
 }

@@ -36,7 +36,11 @@ impl Default for Config {
 
 /// The state. Times are milliseconds of the caller's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
+#[serde(
+    tag = "state",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum State {
     /// In service.
     Clear {

@@ -117,30 +117,28 @@ impl Workshop {
         let name = connection.name();
         let state = history::state(store, name)?;
         let fingerprint = history::fingerprint(configured);
-        let why = match &state {
-            None => None,
-            // Who changes the configuration's plugin means it.
-            Some(state) if state.configured != fingerprint => {
-                Some("the configuration names another plugin than before".to_owned())
-            }
-            Some(state) => match self.resume(connection, trust, configured, state) {
-                Ok(lineup) => return Ok((slot(connection, lineup), batch)),
-                Err(error) => {
-                    tracing::error!(connection = name, %error, "the generation that served cannot be loaded; serving what is configured");
-                    Some(format!(
-                        "the generation that served cannot be loaded: {error}"
-                    ))
-                }
-            },
-        };
-        let number = state.map_or(1, |state| state.next);
+        let number = state.as_ref().map_or(1, |state| state.next);
         let row = row_of(configured, number, path);
-        let active = self.join(connection, configured, row.clone())?;
-        if let Some(why) = why {
-            let state = StateRow::begin(fingerprint, row.clone(), number + 1);
-            batch = history::write(batch, name, &state)?;
+        if let Some(state) = &state {
+            let is_named = state.configured == fingerprint;
+            let resumed = is_named.then(|| self.resume(connection, trust, configured, state));
+            let why = match resumed {
+                Some(Ok(lineup)) => return Ok((slot(connection, lineup), batch)),
+                // The row stays: when the copy is put back, the next start serves it again.
+                Some(Err(error)) => {
+                    tracing::error!(connection = name, %error, "the generation that served cannot be loaded; serving what is configured");
+                    format!("what served cannot be loaded: {error}")
+                }
+                // Who changes the configuration's plugin means it.
+                None => {
+                    let state = StateRow::begin(fingerprint, row.clone(), number + 1);
+                    batch = history::write(batch, name, &state)?;
+                    "the configuration names another plugin than before".to_owned()
+                }
+            };
             batch = history::note(store, batch, name, Happening::Activated, &row, Some(&why))?;
         }
+        let active = self.join(connection, configured, row)?;
         Ok((slot(connection, Lineup::of(active)), batch))
     }
 

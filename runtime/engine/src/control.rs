@@ -29,6 +29,11 @@ const REQUESTS_MAX: usize = 8;
 /// A peer that connects and says nothing does not hold a place for longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a process may take to answer what it knows, and to swap a plugin: it compiles it and
+/// asks its `check`.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const SWAP_TIMEOUT: Duration = Duration::from_mins(15);
+
 /// What can be asked of a runtime that is open in another process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -198,8 +203,8 @@ impl Runtime {
 /// one that does not [`Runtime::listen`].
 ///
 /// # Errors
-/// [`Error::Remote`] with what the other process refused, [`Error::Control`] if it went away
-/// without an answer: what was asked for may have happened.
+/// [`Error::Remote`] with what the other process refused, [`Error::Unanswered`] if it went away
+/// or takes too long: what was asked for may have happened.
 pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error> {
     let path = socket_path(store);
     let stream = match UnixStream::connect(&path).await {
@@ -212,12 +217,16 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
             });
         }
     };
-    let answer = exchange(stream, request)
-        .await
-        .map_err(|source| Error::Control {
-            path: path.display().to_string(),
-            source,
-        })?;
+    let limit = match request {
+        Request::Swap { .. } => SWAP_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    };
+    let answered = tokio::time::timeout(limit, exchange(stream, request)).await;
+    let answer = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let answer = answer.map_err(|source| Error::Unanswered {
+        path: path.display().to_string(),
+        source,
+    })?;
     match answer {
         Answer::Ok(value) => Ok(Some(value)),
         Answer::Err {
@@ -249,7 +258,11 @@ async fn exchange(stream: UnixStream, request: &Request) -> io::Result<Answer> {
 fn is_nobody(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+        // A path that is too long for a socket is invalid: nobody can listen there.
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
     )
 }
 

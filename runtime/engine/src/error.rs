@@ -240,6 +240,17 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Another process did not answer.
+    #[error(
+        "CD0276: the process behind `{path}` did not answer: {source}; what was asked for may have happened: \
+         `cofferdam plugin history CONNECTION` tells, once that process answers or is gone"
+    )]
+    Unanswered {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Another process refused.
     #[error("{message}")]
     Remote {
@@ -296,7 +307,9 @@ impl Error {
             Self::NoRun { .. } | Self::NoReview { .. } | Self::UnknownConnection { .. } => {
                 Class::NotFound
             }
-            Self::Stopped { .. } | Self::ShuttingDown => Class::Unavailable,
+            Self::Stopped { .. } | Self::Unanswered { .. } | Self::ShuttingDown => {
+                Class::Unavailable
+            }
         }
     }
 

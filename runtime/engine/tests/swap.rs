@@ -498,11 +498,17 @@ async fn a_copy_that_is_gone_leaves_what_is_configured_and_says_so() {
     let runtime = open(config.clone()).await;
     runtime.swap("crm", swap(plugins.good(1002))).await.unwrap();
     runtime.shutdown().await;
-    std::fs::remove_dir_all(data.join("plugins")).unwrap();
-    let runtime = open(config).await;
+    let (kept, away) = (data.join("plugins"), plugins.path("away"));
+    std::fs::rename(&kept, &away).unwrap();
+    let runtime = open(config.clone()).await;
     assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1001));
     let row = runtime.history("crm").unwrap().remove(0);
     assert!(row.why.unwrap().contains("cannot be loaded"));
+    runtime.shutdown().await;
+    // Put back, it serves again.
+    std::fs::rename(&away, &kept).unwrap();
+    let runtime = open(config).await;
+    assert_eq!(call(&runtime, &definition(&runtime)).await, Ok(1002));
     runtime.shutdown().await;
 }
 
