@@ -30,6 +30,9 @@ enum Manner {
     Injecting,
 }
 
+/// What TLS begins with, and no command.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 type Received = Arc<Mutex<Vec<String>>>;
 
 /// A server; every line that it got, those that came encrypted behind `tls:`.
@@ -65,6 +68,10 @@ async fn plain(mut stream: TcpStream, manner: Manner, sink: &Received) -> Option
             tokio::io::AsyncReadExt::read_exact(&mut stream, &mut byte)
                 .await
                 .ok()?;
+            // No command but a TLS greeting, whose random bytes may end a line.
+            if line.is_empty() && byte[0] == TLS_HANDSHAKE {
+                return None;
+            }
             line.push(char::from(byte[0]));
         }
         sink.lock().push(line.trim().to_owned());
