@@ -83,7 +83,7 @@ fn what_was_just_written_and_the_key_stay_however_little_room_there_is() {
     store(&cache, "a");
     assert_eq!(left(&cache), ["a", "key"]);
     // Another host's clock was ahead.
-    let ahead = SystemTime::now() + Duration::from_secs(3_600);
+    let ahead = SystemTime::now() + Duration::from_hours(1);
     let code = cache.folder.join(entry_name(&Engine::default(), "a"));
     let file = File::options().write(true).open(code).unwrap();
     file.set_modified(ahead).unwrap();

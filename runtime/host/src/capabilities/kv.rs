@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn after_the_verdict_the_store_is_left_alone() {
         let settings = Arc::new(Settings::nothing("crm").unwrap());
-        let scope = Scope::new(settings, String::new(), Duration::from_secs(600));
+        let scope = Scope::new(settings, String::new(), Duration::from_mins(10));
         let kv = MemoryKv::default();
         change(&scope, kv.set("crm", "", "kept", vec![1]))
             .await
