@@ -115,13 +115,12 @@ pub(crate) async fn run(
         _host: host.clone(),
     };
     let call = Box::pin(chamber.serve(Arc::clone(loaded), Arc::clone(&scope), work, timeout));
-    let result = match in_time(host, call, &ledger, &scope).await {
-        Some(result) => result,
-        None => {
-            // It may still be running in the lane: from here on it changes nothing any more.
-            scope.close();
-            Err(verdict::timed_out(&scope))
-        }
+    let result = if let Some(result) = in_time(host, call, &ledger, &scope).await {
+        result
+    } else {
+        // It may still be running in the lane: from here on it changes nothing any more.
+        scope.close();
+        Err(verdict::timed_out(&scope))
     };
     let usage = Usage {
         fuel: ledger.fuel.load(Ordering::Acquire),
