@@ -1,5 +1,7 @@
 //! What a connector can try with secrets besides putting one into a header.
 
+use std::fmt::Write as _;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -75,18 +77,22 @@ pub(crate) fn sign(input: &SignUse) -> Result<Signed, Failure> {
         .filter_map(|at| u8::from_str_radix(&input.data[at * 2..at * 2 + 2], 16).ok())
         .collect();
     let signature = secrets::sign(&input.name, algorithm, &data)?;
-    let signature = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Signed { signature })
+    let mut digits = String::new();
+    for byte in signature {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    Ok(Signed { signature: digits })
 }
 
 pub(crate) fn send(input: SecretRequest) -> Result<Answer, Failure> {
-    let body = filled(input.body.unwrap_or_default())?;
-    let mut request = http::Request::post(filled(input.url)?).body(body);
+    let body = filled(&input.body.unwrap_or_default())?;
+    let mut request = http::Request::post(filled(&input.url)?).body(body);
     for (name, value) in input.headers {
-        request = request.header(name, filled(value)?);
+        request = request.header(name, filled(&value)?);
     }
     if let Some((user, password)) = input.basic {
-        let credentials = STANDARD.encode(format!("{}:{}", filled(user)?, filled(password)?));
+        let credentials = STANDARD.encode(format!("{}:{}", filled(&user)?, filled(&password)?));
         request = request.header("authorization", format!("Basic {credentials}"));
     }
     let response = request.send()?;
@@ -116,9 +122,9 @@ pub(crate) fn send(input: SecretRequest) -> Result<Answer, Failure> {
 }
 
 /// With each `{NAME}` replaced by the placeholder of that secret.
-fn filled(text: String) -> Result<String, Failure> {
+fn filled(text: &str) -> Result<String, Failure> {
     let mut filled = String::new();
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         let Some((name, after)) = after.split_once('}') else {
             break;
