@@ -1,8 +1,7 @@
 //! What a connector can try with secrets besides putting one into a header.
 
-use std::fmt::Write as _;
-
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
