@@ -1,9 +1,9 @@
 //! The one way by which a generation comes into service, whoever asks: the start, the command
 //! line, an embedding program, the file watch.
 //!
-//! Read → signature → static check of imports against the contract and the grants → compile → compare the
-//! descriptor with that of the generation that serves → ask the new one's `check` → keep a copy
-//! → commit the row → publish. Whatever fails, the old generation stays and the reason is told and
+//! Read → signature → static check of imports against the contract and the grants → compile →
+//! compare the descriptor with that of the generation that serves → ask the new one's `check` →
+//! keep copies → commit the row → publish. Whatever fails, the old generation stays and the reason is told and
 //! kept. A crash before the commit leaves the old generation in service, one after it the new one.
 
 use std::collections::HashMap;

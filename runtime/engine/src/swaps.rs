@@ -24,7 +24,8 @@ impl Runtime {
     /// # Errors
     /// Whatever is wrong, the old generation stays: [`Error::Host`] if the plugin is not admitted,
     /// [`Error::Incompatible`], [`Error::CheckFailed`], [`Error::OnTrial`], [`Error::Same`],
-    /// [`Error::Shelf`], [`Error::Store`].
+    /// [`Error::Shelf`], [`Error::Store`]. After [`Error::ShuttingDown`] the next start begins with the
+    /// old generation or with the new one; [`Runtime::history`] tells then.
     pub async fn swap(&self, connection: &str, swap: Swap) -> Result<Swapped, Error> {
         let (inner, slot) = (Arc::clone(&self.inner), self.slot(connection)?);
         self.to_its_end(activation::swap(inner, slot, swap, false))
