@@ -236,6 +236,29 @@ pub struct Illegal {
     event: &'static str,
 }
 
+impl Illegal {
+    /// Whether the task waits for a person, who decided what cannot be decided about it.
+    pub fn is_in_review(&self) -> bool {
+        self.phase == REVIEW
+    }
+}
+
+impl Decision {
+    /// One word for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Approve { .. } => "approve",
+            Self::Accept => "accept",
+            Self::Answer { .. } => "answer",
+            Self::Retry => "retry",
+            Self::Reject { .. } => "reject",
+        }
+    }
+}
+
+/// The name of the phase in which a person must decide.
+const REVIEW: &str = "in review";
+
 /// How often a connector is asked for an outcome before a person is.
 const LOOKUPS_MAX: u32 = 5;
 
@@ -608,7 +631,7 @@ impl Phase {
             Self::Backoff { .. } => "backing off",
             Self::Parked { .. } => "parked",
             Self::LookingUp { .. } => "looking up",
-            Self::Review { .. } => "in review",
+            Self::Review { .. } => REVIEW,
             Self::Succeeded { .. } => "succeeded",
             Self::Exhausted { .. } => "exhausted",
         }
@@ -626,9 +649,7 @@ impl Event {
             Self::Due => "due",
             Self::Recovered => "recovered",
             Self::LookedUp(..) => "looked up",
-            Self::Decided(Decision::Accept) => "accepted",
-            Self::Decided(Decision::Retry) => "retry",
-            Self::Decided(_) => "decided",
+            Self::Decided(decision) => decision.name(),
             Self::Hedge(_) => "an event of a second attempt",
         }
     }

@@ -80,6 +80,7 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Cache => "cache",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::hedge::Role;
 use super::ledger;
 use super::report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 use super::saga::Undo;
-use super::{Illegal, InFlight, Run, Step};
+use super::{Effect, Illegal, InFlight, Run, Step};
 use crate::call::{self, Phase};
 use crate::descriptor;
 use crate::error::WorkflowError;
@@ -387,9 +387,29 @@ impl Run {
     }
 
     pub(super) fn call_due(&mut self, key: &str, step: &mut Step) {
+        let was_review = self.is_in_review(key);
         // `due` is told only while the call waits for an instant: the pair is legal.
         if self.apply(key, &call::Event::Due, step).is_ok() {
+            if was_review && !self.is_in_review(key) {
+                let task = key.to_owned();
+                step.effects.push(Effect::ReviewClosed { task });
+            }
+            self.withdraw_unasked(key);
             self.follow_call(key, step);
+        }
+    }
+
+    fn is_in_review(&self, key: &str) -> bool {
+        let work = self.frames.get(key).map(|f| &f.work);
+        matches!(work, Some(Work::Call(work)) if matches!(work.state.phase, Phase::Review { .. }))
+    }
+
+    /// A call that gave up before it began does not wait for admission any more.
+    fn withdraw_unasked(&mut self, key: &str) {
+        if let Some(Work::Call(work)) = self.frames.get(key).map(|f| &f.work)
+            && matches!(work.state.phase, Phase::Exhausted { .. })
+        {
+            self.open.remove(&work.ticket);
         }
     }
 
