@@ -1,6 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod effects;
+mod patterns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,11 +81,19 @@ struct Play {
 
 impl Play {
     fn of(tasks: &str, input: Value) -> Self {
+        Self::bound(bindings(), tasks, input)
+    }
+
+    fn with(bindings: Bindings, tasks: &str) -> Self {
+        Self::bound(bindings, tasks, json!({}))
+    }
+
+    fn bound(bindings: Bindings, tasks: &str, input: Value) -> Self {
         let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
         let run = Run::new(
             "run-1",
             compile(&format!("{head}{tasks}")),
-            Arc::new(bindings()),
+            Arc::new(bindings),
         );
         let mut play = Self {
             run,
