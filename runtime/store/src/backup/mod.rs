@@ -20,7 +20,7 @@ mod reader;
 mod tests;
 mod writer;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Head, Table};
 
@@ -48,7 +48,7 @@ const PIECE: u8 = 5;
 const END: u8 = 6;
 
 /// What a backup, or a store, holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Rows, records of journals included.
