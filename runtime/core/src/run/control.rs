@@ -432,6 +432,11 @@ impl Run {
         self.control.origin.as_ref()
     }
 
+    /// Whether anything that it did was undone, or is being undone.
+    pub fn was_compensated(&self) -> bool {
+        self.was_undone()
+    }
+
     /// How often it was redriven.
     pub fn redriven_count(&self) -> u32 {
         self.control.redriven
