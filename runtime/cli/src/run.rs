@@ -79,6 +79,9 @@ async fn start(
 ) -> Result<ExitCode> {
     let interrupted = interrupt::asked();
     let workflow = runtime.load_workflow(&args.workflow)?;
+    for warning in workflow.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let options = StartOptions {
         id: args.id.clone(),
     };

@@ -12,6 +12,7 @@
 
 mod bindings;
 mod calls;
+mod detached;
 mod environment;
 mod flow;
 mod frame;
@@ -151,6 +152,17 @@ pub enum Effect {
         /// The task.
         task: String,
     },
+    /// Begin a run of its own, once: durably with the event that led here, or not at all.
+    Begin {
+        /// The task.
+        task: String,
+        /// The run's id: the same whenever this task of this run asks for it.
+        run: String,
+        /// The workflow, `namespace/name:version`; one of those that came with this one.
+        workflow: String,
+        /// Its input.
+        input: Value,
+    },
     /// Publish this CloudEvent.
     Emit {
         /// The task.
@@ -183,6 +195,8 @@ pub struct Attempt {
     pub effect: descriptor::Effect,
     /// How long the attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What stands for the workflow's secrets in the input, with the name of each.
+    pub secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// How a run ended.
@@ -303,6 +317,8 @@ pub struct Run {
     ledger: Ledger,
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step works with besides the run itself.
@@ -319,9 +335,12 @@ const OPERATIONS_MAX: usize = 200_000;
 impl Run {
     /// A run that has not begun.
     pub fn new(id: impl Into<String>, workflow: Arc<Workflow>, bindings: Arc<Bindings>) -> Self {
+        let id = id.into();
+        let secrets = Arc::new(workflow.secrets.placeholders(&id));
         Self {
-            id: id.into(),
+            id,
             workflow,
+            secrets,
             bindings,
             phase: Phase::New,
             begun_ms: 0,

@@ -88,6 +88,7 @@ impl Admitted {
             timeout: Duration::from_millis(attempt.timeout_ms),
             tenant,
             traceparent: String::new(),
+            secrets: (*attempt.secrets).clone(),
         };
         let begun = Instant::now();
         let outcome = self.served.generation.connection.invoke(call).await;

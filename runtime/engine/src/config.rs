@@ -33,6 +33,7 @@ pub struct Config {
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
@@ -110,8 +111,14 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir"])?;
+            workflows.only(&["dir", "catalogs"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
+            if let Some(catalogs) = workflows.section("catalogs")? {
+                for item in catalogs.items() {
+                    let path = item.document.path(item.text()?);
+                    config.catalogs.insert(item.name, path);
+                }
+            }
         }
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
@@ -176,6 +183,17 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Takes functions of a catalog from this folder.
+    pub fn with_catalog(mut self, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        self.catalogs.insert(name.into(), dir.into());
+        self
+    }
+
+    /// Catalogs by name, each a local folder.
+    pub fn catalogs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.catalogs
     }
 
     /// Looks workflows that others run up in this folder.

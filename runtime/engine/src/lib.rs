@@ -33,8 +33,10 @@ mod connections;
 #[cfg(unix)]
 pub mod control;
 mod definition;
+mod detached;
 mod drain;
 mod error;
+mod external;
 mod generations;
 mod history;
 mod keeper;

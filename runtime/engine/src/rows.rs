@@ -44,6 +44,9 @@ pub struct RunRow {
     /// When it goes on by itself, if it waits for an instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<u64>,
+    /// The input of a run that another run asked for, until it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Value>,
 }
 
 /// A run that is out of options, with everything needed to go on with it.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::detached;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
@@ -105,6 +106,8 @@ pub(crate) struct Runner {
     under_way: JoinSet<Done>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -139,6 +142,7 @@ impl Runner {
             under_way: JoinSet::new(),
             parked: Vec::new(),
             told: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -151,7 +155,15 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
         match self.begin.take() {
-            None => self.take_up(),
+            None => match self.row.pending.take() {
+                None => self.take_up(),
+                Some(input) => {
+                    self.feed(Event::Begun { input });
+                    // Its row goes into the batch, without the input.
+                    self.set_status(self.row.status);
+                    self.must_commit = true;
+                }
+            },
             Some(begin) => {
                 if !self.first_commit(begin).await {
                     return Ok(());
@@ -257,6 +269,9 @@ impl Runner {
                 slot.parked.notify_one();
             }
         }
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
+        }
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
@@ -297,6 +312,23 @@ impl Runner {
                     at_ms,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row.definition;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
             }
             Effect::Emit { task, event } => {
                 let row = EventRow {

@@ -115,8 +115,9 @@ impl Runtime {
     /// # Errors
     /// [`Error::Read`], [`Error::Workflow`] with every place that is wrong, [`Error::Binding`].
     pub fn load_workflow(&self, path: impl AsRef<Path>) -> Result<Definition, Error> {
-        let sources =
-            crate::definition::read_sources(path.as_ref(), self.inner.config.workflows_dir())?;
+        let config = &self.inner.config;
+        let mut sources = crate::definition::read_sources(path.as_ref(), config.workflows_dir())?;
+        crate::external::read(&mut sources, config.catalogs())?;
         self.define(&sources)
     }
 
@@ -421,7 +422,7 @@ impl Inner {
         changed
     }
 
-    fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
+    pub fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
         query::row(&*self.store, run)
     }
 
@@ -441,6 +442,7 @@ impl Inner {
             begun_ms: now_ms(),
             ended_ms: None,
             due_ms: None,
+            pending: None,
         };
         let mut rows = Batch::new();
         let hash = definition.hash().as_bytes();
@@ -579,7 +581,7 @@ impl Inner {
         Ok(Runner::new(Arc::clone(self), machine, row, head))
     }
 
-    fn definition(&self, hash: &str) -> Result<Definition, Error> {
+    pub fn definition(&self, hash: &str) -> Result<Definition, Error> {
         if let Some(definition) = self.definitions.lock().get(hash) {
             return Ok(definition.clone());
         }

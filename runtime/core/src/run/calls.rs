@@ -93,6 +93,7 @@ impl Run {
             ticket,
             effect,
             policy,
+            secrets: Arc::clone(&self.secrets),
         }
     }
 

@@ -95,6 +95,8 @@ pub(super) struct CallWork {
     /// Its effect in the ledger; none for reads.
     pub effect: Option<String>,
     pub policy: CallPolicy,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    pub secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// What is done with the end of a call.
@@ -222,6 +224,7 @@ impl CallWork {
                 attempt: self.state.attempts + 1,
                 effect: self.plan.effect,
                 timeout_ms: self.timeout_ms,
+                secrets: Arc::clone(&self.secrets),
             })),
             Phase::LookingUp { .. } => Some(Effect::Lookup {
                 ticket: self.ticket,

@@ -207,6 +207,7 @@ impl World {
                 Effect::Park { .. }
                 | Effect::ReviewClosed { .. }
                 | Effect::Emit { .. }
+                | Effect::Begin { .. }
                 | Effect::Finished => {}
             }
         } else if !self.under_way.is_empty() {

@@ -1,6 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod effects;
+mod language;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +54,15 @@ pub(super) fn bindings() -> Bindings {
     ];
     let connections = [
         ("crm", binding(&crm)),
+        (
+            "http",
+            binding(&[
+                ("get", Repeat::Read, false),
+                ("put", Repeat::Idempotent, false),
+                ("send", Repeat::Once, false),
+                ("operation", Repeat::Read, false),
+            ]),
+        ),
         ("crm-eu", binding(&crm)),
         ("mail", binding(&[("send", Repeat::Once, true)])),
         ("chat", binding(&[("post", Repeat::Once, false)])),
