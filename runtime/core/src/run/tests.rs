@@ -1,6 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod effects;
+mod examples;
 mod language;
 
 use std::collections::{BTreeMap, BTreeSet};
