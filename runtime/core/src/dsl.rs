@@ -19,6 +19,7 @@ mod flow;
 mod handling;
 mod mcp;
 mod openapi;
+mod options;
 mod policy;
 mod report;
 mod retry;

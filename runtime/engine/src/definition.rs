@@ -50,6 +50,7 @@ impl Definition {
         }
         check_lookups(&workflow, &bindings, origin)?;
         check_secrets(&workflow, connections)?;
+        crate::fits::check_hedges(&workflow, &bindings, origin)?;
         let pinned = encode(&Pinned {
             sources: sources.clone(),
             bindings: bindings.clone(),

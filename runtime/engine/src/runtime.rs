@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
-use cofferdam_store::{Batch, JournalStore, KeyRange, Table};
+use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,13 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activation::Workshop;
+use crate::ambient::{Clock, Ids, Rng};
+use crate::answers::{self, Answers};
 use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
 use crate::keeper::Stamp;
-use crate::rows::{RunRow, encode, review_key, status_prefix};
+use crate::rows::{RunRow, encode, review_key};
 use crate::runner::{Begin, Message, Runner};
+use crate::take_up::{TakeUp, take_up_all};
 use crate::view::RunView;
 use crate::{Error, drain, keeper, query, scheduler};
 
@@ -61,6 +63,8 @@ pub(crate) struct Inner {
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
+    /// Earlier answers.
+    pub answers: Answers,
     /// What opening found out about generations, until it is written.
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
@@ -68,8 +72,11 @@ pub(crate) struct Inner {
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
-    ids: Mutex<ulid::Generator>,
+    pub clock: Clock,
+    pub rng: Rng,
+    ids: Ids,
     pub tasks: TaskTracker,
+    pub take_up: TakeUp,
 }
 
 /// Why a run does not go on.
@@ -81,19 +88,9 @@ struct Stop {
 
 /// How often the row of a run that another caller begins is looked for.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
-/// How many runs are looked up in one go when the runtime is opened.
-const PAGE: usize = 1_000;
 const RUN_ID_LEN_MAX: usize = 100;
 /// Well below what a record of the store may have.
 const INPUT_BYTES_MAX: usize = 8 << 20;
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 impl Runtime {
     /// Opens a runtime as configured.
@@ -139,6 +136,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Store`]: then the run may or may not have begun; start it again under the same id.
+    /// If the disk is full it has not.
     pub async fn start(&self, definition: &Definition, input: Value) -> Result<String, Error> {
         self.start_with(definition, input, StartOptions::default())
             .await
@@ -157,6 +155,7 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        self.inner.check_room()?;
         let run = match options.id {
             Some(id) => checked(id)?,
             None => self.inner.next_id(),
@@ -215,6 +214,7 @@ impl Runtime {
                 return Err(Error::ShuttingDown);
             }
             tokio::select! {
+                biased;
                 _ = changed => {}
                 () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
             }
@@ -239,6 +239,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoReview`] if the task does not wait for one; [`Error::Store`].
     pub async fn decide(&self, run: &str, task: &str, decision: Decision) -> Result<(), Error> {
+        self.inner.check_room()?;
         let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
             run: run.to_owned(),
         })?;
@@ -262,7 +263,7 @@ impl Runtime {
     async fn acknowledge(&self, run: &str, task: &str, decision: &Decision) -> Result<(), Error> {
         let key = review_key(run, task);
         let waits = self.inner.store.get(Table::Review, &key)?.is_some();
-        if !waits || *decision == Decision::Retry {
+        if !waits || matches!(decision, Decision::Retry | Decision::Accept) {
             let (run, task) = (run.to_owned(), task.to_owned());
             return Err(Error::NoReview { run, task });
         }
@@ -357,13 +358,16 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
+        rng: Rng,
     ) -> Self {
         Self {
             store,
             connections,
             durability: config.durability(),
+            answers: Answers::new(config.answer_limits()),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
+            clock: workshop.clock,
             config,
             workshop,
             found: Mutex::default(),
@@ -371,15 +375,18 @@ impl Inner {
             definitions: Mutex::default(),
             waiters: Mutex::default(),
             stopped: Mutex::default(),
-            ids: Mutex::new(ulid::Generator::new()),
+            rng,
+            ids: Ids::default(),
             tasks: TaskTracker::new(),
+            take_up: TakeUp::default(),
         }
     }
 
     /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
-        self.take_up_all()?;
+        take_up_all(self)?;
+        self.tasks.spawn(answers::sweep(Arc::clone(self)));
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
@@ -393,12 +400,7 @@ impl Inner {
     }
 
     pub fn next_id(&self) -> String {
-        let mut ids = self.ids.lock();
-        match ids.generate() {
-            Ok(id) => id.to_string(),
-            // The generator ran out of numbers within one millisecond.
-            Err(_) => ulid::Ulid::generate().to_string(),
-        }
+        self.ids.next(&self.clock, &self.rng)
     }
 
     fn why_stopped(&self, run: &str) -> Error {
@@ -422,6 +424,15 @@ impl Inner {
         changed
     }
 
+    /// Refuses work, and the decisions that lead to some, while the disk has no room: what is
+    /// committed then waits, and nobody should wait for that unawares.
+    fn check_room(&self) -> Result<(), Error> {
+        match self.store.full() {
+            Some(full) => Err(full.into()),
+            None => Ok(()),
+        }
+    }
+
     pub fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
         query::row(&*self.store, run)
     }
@@ -439,7 +450,7 @@ impl Inner {
             definition: definition.hash().to_owned(),
             status: Status::Running,
             degraded: false,
-            begun_ms: now_ms(),
+            begun_ms: self.clock.now_ms(),
             ended_ms: None,
             due_ms: None,
             pending: None,
@@ -478,25 +489,6 @@ impl Inner {
             // The row appears while the run is held: look again soon, or when it is let go of.
             let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
         }
-    }
-
-    /// Takes up every run that was under way when the store was last closed.
-    fn take_up_all(self: &Arc<Self>) -> Result<(), Error> {
-        for status in [Status::Running, Status::Compensating] {
-            let prefix = status_prefix(status);
-            let mut range = KeyRange::prefix(prefix.clone());
-            loop {
-                let rows = self.store.scan(Table::RunByStatus, range, PAGE)?;
-                let Some((last, _)) = rows.last() else { break };
-                range = KeyRange::prefix(prefix.clone()).after(last);
-                for (key, _) in &rows {
-                    if let Ok(run) = std::str::from_utf8(&key[prefix.len()..]) {
-                        self.wake(run, Message::Resume);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Tells a run something, beginning it again from its journal if it is not held.
@@ -554,6 +546,7 @@ impl Inner {
                 continue;
             }
             active.remove(&run);
+            self.take_up.let_go(&run);
             break;
         }
         for waiter in self.waiters.lock().remove(&run).unwrap_or_default() {
