@@ -82,6 +82,15 @@ pub enum Phase {
         /// How often it asked.
         asked: u32,
     },
+    /// It wants its call to be kept in the connection's outbox.
+    Deferring {
+        /// Why.
+        failure: Failure,
+        /// For how long the outbox may try, in milliseconds.
+        deliver_within_ms: u64,
+    },
+    /// Its call is in the connection's outbox: the task has nothing more to do.
+    Deferred,
     /// It waits for a person.
     Review {
         /// Why.
@@ -134,6 +143,10 @@ pub enum Event {
     Recovered,
     /// The connector answered what became of the call.
     LookedUp(Lookup, u32),
+    /// The call is in the outbox.
+    Deferred,
+    /// The outbox has no room.
+    NotDeferred,
     /// A person decided.
     Decided(Decision),
 }
@@ -226,6 +239,8 @@ impl State {
             Phase::Ready
             | Phase::InFlight
             | Phase::LookingUp { .. }
+            | Phase::Deferring { .. }
+            | Phase::Deferred
             | Phase::Review { .. }
             | Phase::Succeeded { .. }
             | Phase::Exhausted { .. } => None,
@@ -284,6 +299,14 @@ impl State {
             (Phase::LookingUp { failure, asked }, Event::LookedUp(answer, draw)) => {
                 self.looked_up(answer, failure, asked + 1, draw, now_ms, plan)
             }
+            (Phase::Deferring { .. }, Event::Deferred) => Phase::Deferred,
+            (
+                Phase::Deferring {
+                    failure,
+                    deliver_within_ms,
+                },
+                Event::NotDeferred,
+            ) => self.park(failure, deliver_within_ms, now_ms, plan),
             (Phase::Review { failure }, Event::Decided(decision)) => {
                 self.decided(decision, failure, now_ms, plan)
             }
@@ -366,37 +389,49 @@ impl State {
                 failure,
                 fallback: false,
             },
-            OnOutage::Park { deadline_ms } => {
-                let since_ms = *self.parked_since_ms.get_or_insert(now_ms);
-                let deadline_ms = since_ms.saturating_add(deadline_ms);
-                if deadline_ms <= now_ms {
-                    return Phase::Exhausted {
-                        failure,
-                        fallback: true,
-                    };
-                }
-                if failure.class == Class::RateLimited {
-                    // The connection is well: it would be woken at once, and asked too soon.
-                    let delay_ms = plan.backoff.delay_after_ms(
-                        self.failed_here,
-                        u32::MAX,
-                        failure.retry_after_ms,
-                    );
-                    return Phase::Backoff {
-                        due_ms: now_ms.saturating_add(delay_ms).min(deadline_ms),
-                        then: Next::Attempt,
-                        failure,
-                    };
-                }
-                if !self.tainted {
-                    // It waits for the connection that the workflow names, not for a backup.
-                    self.connection = 0;
-                }
-                Phase::Parked {
-                    deadline_ms,
+            OnOutage::Park { deadline_ms } => self.park(failure, deadline_ms, now_ms, plan),
+            OnOutage::QueueAndForward { deliver_within_ms } => {
+                self.come_home();
+                Phase::Deferring {
                     failure,
+                    deliver_within_ms,
                 }
             }
+        }
+    }
+
+    fn park(&mut self, failure: Failure, wait_ms: u64, now_ms: u64, plan: &Plan) -> Phase {
+        let since_ms = *self.parked_since_ms.get_or_insert(now_ms);
+        let deadline_ms = since_ms.saturating_add(wait_ms);
+        if deadline_ms <= now_ms {
+            return Phase::Exhausted {
+                failure,
+                fallback: true,
+            };
+        }
+        if failure.class == Class::RateLimited {
+            // The connection is well: it would be woken at once, and asked too soon.
+            let delay_ms =
+                plan.backoff
+                    .delay_after_ms(self.failed_here, u32::MAX, failure.retry_after_ms);
+            return Phase::Backoff {
+                due_ms: now_ms.saturating_add(delay_ms).min(deadline_ms),
+                then: Next::Attempt,
+                failure,
+            };
+        }
+        self.come_home();
+        Phase::Parked {
+            deadline_ms,
+            failure,
+        }
+    }
+
+    /// It waits for the connection that the workflow names, not for a backup; unless it may have
+    /// had its effect at the backup.
+    fn come_home(&mut self) {
+        if !self.tainted {
+            self.connection = 0;
         }
     }
 
@@ -513,6 +548,8 @@ impl Phase {
             Self::Backoff { .. } => "backing off",
             Self::Parked { .. } => "parked",
             Self::LookingUp { .. } => "looking up",
+            Self::Deferring { .. } => "deferring",
+            Self::Deferred => "deferred",
             Self::Review { .. } => "in review",
             Self::Succeeded { .. } => "succeeded",
             Self::Exhausted { .. } => "exhausted",
@@ -531,6 +568,8 @@ impl Event {
             Self::Due => "due",
             Self::Recovered => "recovered",
             Self::LookedUp(..) => "looked up",
+            Self::Deferred => "deferred",
+            Self::NotDeferred => "not deferred",
             Self::Decided(_) => "decided",
         }
     }

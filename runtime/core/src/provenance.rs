@@ -15,6 +15,8 @@ pub enum Provenance {
     Backup(String),
     /// The value that the workflow names for this case.
     Default,
+    /// Nothing yet: the call is in its connection's outbox.
+    Deferred,
     /// Nothing: the task is not critical and was passed over.
     Skipped,
     /// A person decided.
@@ -26,7 +28,7 @@ impl Provenance {
     pub fn is_degraded(&self) -> bool {
         match self {
             Self::Live | Self::Manual => false,
-            Self::Backup(_) | Self::Default | Self::Skipped => true,
+            Self::Backup(_) | Self::Default | Self::Deferred | Self::Skipped => true,
         }
     }
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Provenance {
             Self::Live => f.write_str("live"),
             Self::Backup(connection) => write!(f, "backup:{connection}"),
             Self::Default => f.write_str("default"),
+            Self::Deferred => f.write_str("deferred"),
             Self::Skipped => f.write_str("skipped"),
             Self::Manual => f.write_str("manual"),
         }
@@ -61,6 +64,7 @@ impl TryFrom<String> for Provenance {
         match word.as_str() {
             "live" => Ok(Self::Live),
             "default" => Ok(Self::Default),
+            "deferred" => Ok(Self::Deferred),
             "skipped" => Ok(Self::Skipped),
             "manual" => Ok(Self::Manual),
             other => match other.strip_prefix("backup:") {

@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod resilience;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use toml::de::DeTable;
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use resilience::Bulkhead;
 
 use crate::Durability;
 use document::{Document, Section, list};

@@ -64,6 +64,13 @@ pub enum Request {
         /// The connection.
         connection: String,
     },
+    /// [`Runtime::set_breaker`]; answers a `ConnectionState`.
+    Breaker {
+        /// The connection.
+        connection: String,
+        /// What is wanted of it.
+        setting: crate::BreakerSetting,
+    },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
 }
@@ -116,6 +123,10 @@ impl Runtime {
                 generations: self.generations(&connection)?,
                 history: self.history(&connection)?,
             }),
+            Request::Breaker {
+                connection,
+                setting,
+            } => json!(self.set_breaker(&connection, setting).await?),
             Request::Connections => json!(self.connections()),
         };
         Ok(value)

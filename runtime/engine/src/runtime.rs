@@ -12,7 +12,7 @@ use cofferdam_store::{Batch, JournalStore, KeyRange, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +26,7 @@ use crate::keeper::Stamp;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
 use crate::view::RunView;
-use crate::{Error, drain, keeper, query, scheduler};
+use crate::{Error, drain, health, keeper, outbox, query, scheduler, service};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -269,7 +269,10 @@ impl Runtime {
         self.inner
             .connections
             .values()
-            .map(|slot| slot.state())
+            .map(|slot| ConnectionState {
+                outbox: outbox::state(&*self.inner.store, slot),
+                ..slot.state()
+            })
             .collect()
     }
 
@@ -316,6 +319,9 @@ impl Runtime {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if let Err(error) = service::write_all(&self.inner).await {
+            tracing::error!(%error, "how connections are could not be written");
+        }
     }
 }
 
@@ -376,12 +382,26 @@ impl Inner {
     /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
+        let changed = Arc::new(Notify::new());
+        for slot in self.connections.values() {
+            slot.keeping
+                .begin(Arc::clone(&self.store), Arc::clone(&changed));
+        }
+        let keeping = service::write_behind(Arc::clone(self), changed);
+        self.tasks.spawn(keeping);
         self.take_up_all()?;
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
             slot.parked.notify_one();
+            let timing = drain::keep_time(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(timing);
+            let delivering = outbox::deliver(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(delivering);
+            let watching = health::watch(Arc::clone(self), Arc::clone(slot), Arc::clone(&probes));
+            self.tasks.spawn(watching);
             let stamp = stamps.get(&slot.name).cloned();
             let keeping = keeper::keep(Arc::clone(self), Arc::clone(slot), stamp);
             self.tasks.spawn(keeping);
@@ -405,7 +425,7 @@ impl Inner {
     }
 
     /// Resolves when the run is next let go of.
-    fn changed(&self, run: &str) -> oneshot::Receiver<()> {
+    pub(crate) fn changed(&self, run: &str) -> oneshot::Receiver<()> {
         let (sender, changed) = oneshot::channel();
         let mut waiters = self.waiters.lock();
         let waiting = waiters.entry(run.to_owned()).or_default();
