@@ -3,7 +3,7 @@
 //! A probe asks the plugin's `check`, beside the calls and not instead of one: who is unhealthy is
 //! left out before a request is wasted on it. Some bad probes in a row make a connection unhealthy,
 //! some good ones in a row healthy again, so that one lost packet moves nothing; a probe that
-//! answers too slowly is a bad one. This is the active health check of Envoy and HAProxy
+//! answers too slowly is a bad one. This is the active health check of Envoy and `HAProxy`
 //! (`rise` and `fall`), with their hysteresis.
 
 use serde::{Deserialize, Serialize};

@@ -188,8 +188,9 @@ impl Pace {
                     return;
                 }
                 Err(wait_ns) => {
-                    let wait_ms = wait_ns.div_ceil(1_000_000);
-                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    // Rounded up: a clock of milliseconds has to see the token.
+                    let nap = Duration::from_millis(wait_ns.div_ceil(1_000_000));
+                    tokio::time::sleep(nap).await;
                 }
             }
         }

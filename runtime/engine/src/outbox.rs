@@ -208,7 +208,6 @@ impl Worker {
         });
         let options = StartOptions {
             id: Some(run.clone()),
-            ..StartOptions::default()
         };
         self.runtime.start_with(&definition, input, options).await?;
         self.settled(&run).await?;

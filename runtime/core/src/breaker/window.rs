@@ -8,7 +8,7 @@ use super::{Config, Verdict, WindowType};
 
 /// The last calls, or those of the last seconds, with their sums kept beside them, so that a call
 /// costs the same however long the window is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
     parts: VecDeque<Part>,
     sum: Tally,
@@ -74,15 +74,6 @@ impl Tally {
         let share = |part: u64| part as f64 / self.calls as f64;
         share(self.failed) >= config.failure_rate_threshold_ratio
             || share(self.slow) >= config.slow_call_rate_threshold_ratio
-    }
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            parts: VecDeque::new(),
-            sum: Tally::default(),
-        }
     }
 }
 

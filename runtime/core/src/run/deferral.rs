@@ -26,9 +26,11 @@ impl Run {
             Some(Kind::Call(call)) => call.policy.fallback.as_slice(),
             _ => &[],
         };
-        let value = fallbacks.iter().find_map(|fallback| match fallback {
-            Fallback::Value(template) => Some(template.clone()),
-            _ => None,
+        let value = fallbacks.iter().find_map(|fallback| {
+            let Fallback::Value(template) = fallback else {
+                return None;
+            };
+            Some(template.clone())
         });
         let (input, call_key) = (Arc::clone(input), work.key.clone());
         let effect = work.effect.clone();
