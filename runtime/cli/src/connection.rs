@@ -144,7 +144,7 @@ fn status_row(state: &ConnectionState) -> [String; 10] {
         crate::plugin::history::health(state.quarantine),
         state.calls.to_string(),
         state.failures.to_string(),
-        state.parked.to_string(),
+        state.parked_now.to_string(),
         outbox(state),
     ]
 }

@@ -1,11 +1,12 @@
-//! What an operator does to a breaker.
+//! What an operator does to a breaker, and is told of a connection.
 
 use cofferdam_core::breaker::Event;
 use cofferdam_store::Batch;
 use serde::{Deserialize, Serialize};
 
-use crate::connections::ConnectionState;
-use crate::{Error, Runtime, outbox, service};
+use crate::connections::{ConnectionState, Slot};
+use crate::runtime::Inner;
+use crate::{Error, Runtime, outbox, query, service};
 
 /// What an operator wants of a connection's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +44,19 @@ impl Runtime {
         });
         let batch = service::write(Batch::new(), connection, &slot.service_row())?;
         inner.store.commit(batch).await?;
-        Ok(ConnectionState {
-            outbox: outbox::state(&*inner.store, slot),
+        Ok(inner.state_of(slot))
+    }
+}
+
+impl Inner {
+    /// How a connection is, with what only the store knows. Who asks should hear the rest all the
+    /// same if that cannot be read.
+    pub fn state_of(&self, slot: &Slot) -> ConnectionState {
+        let store = &*self.store;
+        ConnectionState {
+            parked_now: query::Query::new(store).parked(&slot.name).unwrap_or(0),
+            outbox: outbox::state(store, slot),
             ..slot.state()
-        })
+        }
     }
 }

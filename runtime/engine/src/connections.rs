@@ -114,6 +114,9 @@ pub struct ConnectionState {
     pub queued: usize,
     /// Tasks that were ever parked on it.
     pub parked: u64,
+    /// Tasks that are parked on it at this moment.
+    #[serde(default)]
+    pub parked_now: usize,
     /// Calls that were left to it.
     #[serde(default)]
     pub outbox: OutboxState,
@@ -419,6 +422,7 @@ impl Slot {
                 .saturating_sub(self.bulkhead.available_permits()),
             queued: self.queued.load(Ordering::Relaxed),
             parked: self.parked_total.load(Ordering::Relaxed),
+            parked_now: 0,
             outbox: OutboxState {
                 depth: self.outbox.depth(),
                 oldest_ms: None,

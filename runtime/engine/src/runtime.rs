@@ -269,10 +269,7 @@ impl Runtime {
         self.inner
             .connections
             .values()
-            .map(|slot| ConnectionState {
-                outbox: outbox::state(&*self.inner.store, slot),
-                ..slot.state()
-            })
+            .map(|slot| self.inner.state_of(slot))
             .collect()
     }
 

@@ -1,10 +1,11 @@
 //! What the store keeps of how a connection is: breaker, health, crash strikes, counts.
 //!
-//! A change that calls depend on (the breaker opens, the connection becomes unhealthy, a generation
-//! is held) is handed to the store at once, while the lock that made it is held. The store applies
-//! what it is handed in order, so that whatever is written later because of the change (a task that
-//! is parked, say) is there after a crash only if the change is. Nobody waits for it. Everything
-//! else (a strike, a count) is written behind, a second later, for all connections in one go.
+//! A breaker's change is handed to the store at once, while the lock under which it was made is
+//! held. The store applies what it is handed in order, so that whatever is written later because of
+//! the change (a task that is parked, say) is there after a crash only if the change is. Nobody waits
+//! for it. That a connection became unhealthy, or a generation is held, is handed over right after.
+//! Everything else (a strike, a count) is written behind, a second later, for all connections in one
+//! go.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};

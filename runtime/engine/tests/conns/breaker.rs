@@ -180,6 +180,7 @@ async fn how_many_were_parked_and_why_the_last_call_failed_are_known_after_a_res
     let second = open(&store, connections()).await;
     let state = state(&second, "crm");
     assert!(state.parked >= 2, "{state:?}");
+    assert_eq!(state.parked_now, 2);
     assert!(state.last_failure.unwrap().contains("503"));
 }
 
