@@ -13,6 +13,7 @@
 mod bindings;
 mod calls;
 mod control;
+mod deferral;
 mod detached;
 mod environment;
 mod fallback;
@@ -32,7 +33,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use bindings::{
+    ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
+};
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
@@ -150,6 +153,16 @@ pub enum Event {
         /// The task.
         task: String,
     },
+    /// A call was put into its connection's outbox, in the same write as this event.
+    Deferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
+    /// The outbox has no room for a call.
+    NotDeferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
     /// An instant that [`Run::next_due_ms`] named has come.
     Tick,
     /// A person decided about a task in review.
@@ -187,6 +200,16 @@ pub enum Effect {
         action: String,
         /// The key of the call.
         key: String,
+    },
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
+    /// [`Event::NotDeferred`].
+    Defer {
+        /// To be given back.
+        ticket: u64,
+        /// The task.
+        task: String,
+        /// What is to be called, and until when.
+        deferred: Deferred,
     },
     /// Tell [`Event::Recovered`] when this connection works again.
     Park {
@@ -304,6 +327,21 @@ pub struct Question {
     pub reviewer: Option<String>,
     /// How often somebody else was asked before.
     pub escalations: usize,
+}
+
+/// A call that is left to an outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred {
+    /// The connection to call.
+    pub connection: String,
+    /// The action to call.
+    pub action: String,
+    /// Its input.
+    pub input: Arc<Value>,
+    /// The idempotency key: the same that the task's own attempts had.
+    pub key: String,
+    /// For how long delivery may be tried, in milliseconds.
+    pub deliver_within_ms: u64,
 }
 
 /// How a run ended.
@@ -545,6 +583,12 @@ impl Run {
             Event::Recovered { task } => {
                 self.task_event(&task, &call::Event::Recovered, &mut step)?;
             }
+            Event::Deferred { ticket } => {
+                self.call_event(ticket, &call::Event::Deferred, &mut step)?;
+            }
+            Event::NotDeferred { ticket } => {
+                self.call_event(ticket, &call::Event::NotDeferred, &mut step)?;
+            }
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
@@ -782,6 +826,8 @@ impl Event {
             Self::Lost { .. } => "lost",
             Self::LookedUp { .. } => "looked up",
             Self::Recovered { .. } => "recovered",
+            Self::Deferred { .. } => "deferred",
+            Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Recalled { .. } => "recalled",

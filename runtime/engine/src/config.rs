@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod resilience;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use resilience::Bulkhead;
 
 use crate::{Durability, Engine};
 use document::{Document, Section, list};
