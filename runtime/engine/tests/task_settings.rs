@@ -81,7 +81,7 @@ fn what_is_not_there_is_off() {
 #[test]
 fn what_cannot_be_is_refused_where_it_stands() {
     let wrong = [
-        ("hedge = {}", "c.toml:3:9: CD0203"),
+        ("hedge = {}", "c.toml:3:1: CD0203"),
         ("hedge = { delay = \"0s\" }", "CD0205"),
         ("hedge = { after = \"1s\" }", "CD0202"),
         ("cache = { entries = 0 }", "CD0205"),
