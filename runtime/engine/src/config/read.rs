@@ -13,10 +13,12 @@ use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
 use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
+use super::Config;
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
 use super::error::Error;
 use super::plugins::PluginRef;
+use crate::Engine;
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -101,6 +103,18 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
     };
     connection.validate()?;
     Ok(connection)
+}
+
+/// Reads what keeps the store, and what it leaves free.
+pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Error> {
+    if let Some(item) = section.get("engine") {
+        let engines = Engine::ALL.map(|engine| (engine.as_str(), engine));
+        config.engine = Some(item.choice(&engines)?);
+    }
+    if let Some(item) = section.get("reserve") {
+        config.store_options.reserve_bytes = item.bytes()?;
+    }
+    Ok(())
 }
 
 /// Reads whom `[plugins]` lets vouch for plugins.
