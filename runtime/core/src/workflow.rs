@@ -163,6 +163,10 @@ pub enum Then {
 
 /// What a task does.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a workflow has a handful of tasks, each behind an `Arc`, and most of them are calls"
+)]
 pub enum Kind {
     /// Runs tasks one after the other.
     Do(Arc<Block>),

@@ -325,7 +325,6 @@ impl<'n> Context<'n> {
     }
 
     /// startToClose, scheduleToStart and scheduleToClose.
-    #[expect(clippy::type_complexity, reason = "said once, in the sentence above")]
     fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>, Option<u64>)> {
         let keys = ["startToClose", "scheduleToStart", "scheduleToClose"];
         let keys = self.report.fields(at, "timeout", &keys)?;
