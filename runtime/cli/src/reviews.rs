@@ -59,7 +59,7 @@ pub enum ReviewsVerb {
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Reject(RejectArgs),
     /// The same as `approve`, `retry` and `reject`, with the decision last
-    #[command(hide = true)]
+    #[command(hide = true, after_long_help = EXAMPLES_DECIDE)]
     Decide(DecideArgs),
 }
 

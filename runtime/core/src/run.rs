@@ -20,6 +20,7 @@ mod ledger;
 mod report;
 mod saga;
 mod tasks;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use serde_json::Value;
 pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT};
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
 use crate::descriptor;

@@ -35,6 +35,7 @@ pub mod control;
 mod definition;
 mod drain;
 mod error;
+mod explain;
 mod generations;
 mod history;
 mod keeper;
@@ -65,7 +66,8 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::run::{
-    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+    AttemptReport, For as WaitFor, Origin, Status, Suspension, TaskReport, TaskStatus, Wait,
+    WaitsFor,
 };
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
 pub use cofferdam_host::{ChildCompiler, ChildExit, Compiler, PublicKey, Trust, compile_child};

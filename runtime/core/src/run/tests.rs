@@ -2,6 +2,7 @@
 
 mod control;
 mod effects;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
