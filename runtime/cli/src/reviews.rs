@@ -31,6 +31,8 @@ Examples:
 const EXAMPLES_DECIDE: &str = "\
   approve  the call happened: go on with this value as its output
   retry    the call did not happen: call again
+  answer   go on with this value as its output, whatever happened
+  accept   take the output that is looked at as it is
   reject   give up; the task fails with this reason
 
 The decision is on the disk before the run goes on. The run is then followed as by `cofferdam run`.
@@ -52,6 +54,12 @@ pub enum ReviewsVerb {
     /// The call happened: go on with this output
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Approve(ApproveArgs),
+    /// Go on with this output, whatever happened
+    #[command(after_long_help = EXAMPLES_DECIDE)]
+    Answer(ApproveArgs),
+    /// Take the output that is looked at as it is
+    #[command(after_long_help = EXAMPLES_DECIDE)]
+    Accept(RetryArgs),
     /// The call did not happen: call again
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Retry(RetryArgs),
@@ -80,7 +88,7 @@ struct WaitArgs {
     wait: Duration,
 }
 
-/// What `reviews approve` takes.
+/// What `reviews approve` and `reviews answer` take.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
     #[command(flatten)]
@@ -97,7 +105,7 @@ pub struct ApproveArgs {
     wait: WaitArgs,
 }
 
-/// What `reviews retry` takes.
+/// What `reviews retry` and `reviews accept` take.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     #[command(flatten)]
@@ -138,6 +146,14 @@ enum DecisionArgs {
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         value: String,
     },
+    /// Go on with this output, whatever happened
+    Answer {
+        /// The output: JSON, `@FILE`, or `-` for standard input
+        #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take the output that is looked at as it is
+    Accept,
     /// The call did not happen: call again
     Retry,
     /// Give up
@@ -156,6 +172,12 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
             let decision = approve(&args.value)?;
             decide(context, args.task, decision, args.wait.wait)
         }
+        ReviewsVerb::Answer(args) => {
+            let output = input::inline(&args.value)?;
+            let decision = Decision::Answer { output };
+            decide(context, args.task, decision, args.wait.wait)
+        }
+        ReviewsVerb::Accept(args) => decide(context, args.task, Decision::Accept, args.wait.wait),
         ReviewsVerb::Retry(args) => decide(context, args.task, Decision::Retry, args.wait.wait),
         ReviewsVerb::Reject(args) => {
             let decision = Decision::Reject {
@@ -166,6 +188,10 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
         ReviewsVerb::Decide(args) => {
             let decision = match args.decision {
                 DecisionArgs::Approve { value } => approve(&value)?,
+                DecisionArgs::Answer { value } => Decision::Answer {
+                    output: input::inline(&value)?,
+                },
+                DecisionArgs::Accept => Decision::Accept,
                 DecisionArgs::Retry => Decision::Retry,
                 DecisionArgs::Reject { reason } => Decision::Reject { reason },
             };

@@ -34,7 +34,7 @@ const REQUESTS_MAX: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a process may take to answer what it knows, and to swap a plugin: it compiles it and
-/// asks its `check`.
+/// asks its `check`. To write a backup takes as long as the store is large.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const SWAP_TIMEOUT: Duration = Duration::from_mins(15);
 
@@ -67,6 +67,11 @@ pub enum Request {
     History {
         /// The connection.
         connection: String,
+    },
+    /// [`Runtime::backup`]; answers a `BackupSummary`.
+    Backup {
+        /// Absolute.
+        to: PathBuf,
     },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
@@ -138,6 +143,7 @@ impl Runtime {
                 generations: self.generations(&connection)?,
                 history: self.history(&connection)?,
             }),
+            Request::Backup { to } => json!(self.backup(to).await?),
             Request::Connections => json!(self.connections()),
             Request::Look { look } => self.look(&look)?,
             Request::Act { act } => self.act_on(act).await?,
@@ -169,10 +175,12 @@ impl Runtime {
         let closing = self.closing();
         loop {
             let accepted = tokio::select! {
+                biased;
                 () = closing.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             let place = tokio::select! {
+                biased;
                 () = closing.cancelled() => break,
                 place = Arc::clone(&places).acquire_owned() => place,
             };
@@ -263,7 +271,7 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
         }
     };
     let limit = match request {
-        Request::Swap { .. } => SWAP_TIMEOUT,
+        Request::Swap { .. } | Request::Backup { .. } => SWAP_TIMEOUT,
         _ => ANSWER_TIMEOUT,
     };
     let answered = tokio::time::timeout(limit, exchange(stream, request)).await;

@@ -26,17 +26,23 @@
 
 mod activation;
 mod admission;
+mod ambient;
+mod answers;
 mod archive;
+mod backup;
 mod builder;
 pub mod config;
 mod connections;
+mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
 mod drain;
 mod error;
 mod explain;
+mod fits;
 mod generations;
+mod hedging;
 mod history;
 mod keeper;
 mod kv;
@@ -56,23 +62,33 @@ mod verbs;
 mod view;
 
 pub use activation::{Swap, Swapped};
+pub use ambient::{Clock, Rng};
+pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
+pub use backup::{BackupSummary, Engine, migrate_store, restore};
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
 pub use cofferdam_core::compatibility::Change;
+pub use cofferdam_core::descriptor::{Action, Descriptor, Effect};
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
+pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
 pub use cofferdam_core::run::{
     AttemptReport, For as WaitFor, Origin, Status, Suspension, TaskReport, TaskStatus, Wait,
     WaitsFor,
 };
-pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
-pub use cofferdam_host::{ChildCompiler, ChildExit, Compiler, PublicKey, Trust, compile_child};
+pub use cofferdam_core::workflow::{
+    OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
+};
+pub use cofferdam_host::{
+    Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
+};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
+pub use connector::Connector;
 pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};

@@ -7,7 +7,7 @@
 
 mod verbs;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status}
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::{self, Admission, Admitted};
+use crate::answers;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
 };
-use crate::runtime::{Durability, Inner, now_ms};
+use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
 
 pub(crate) use verbs::Verb;
@@ -120,6 +121,8 @@ pub(crate) struct Runner {
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
+    /// Attempts that may have to be dropped, by ticket.
+    hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
@@ -156,6 +159,7 @@ impl Runner {
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
+            hedged: HashMap::new(),
             parked: Vec::new(),
             told: Vec::new(),
             note_queue: false,
@@ -250,23 +254,27 @@ impl Runner {
 
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, event: Event) -> bool {
+        self.try_feed(event).is_ok()
+    }
+
+    fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
         match self.tell(event) {
-            Ok(()) => true,
+            Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
-                false
+                Err(illegal)
             }
             Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
-                false
+                Err(illegal)
             }
         }
     }
 
     /// The same, and why it did not fit.
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
-        let at = now_ms();
+        let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
         self.effects.extend(effects);
         match encode(&Record { at, event }) {
@@ -309,7 +317,7 @@ impl Runner {
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
-        let at_ms = now_ms();
+        let at_ms = self.inner.clock.now_ms();
         match effect {
             Effect::Attempt(attempt) => self.ask(attempt),
             Effect::Lookup {
@@ -331,7 +339,11 @@ impl Runner {
                 self.put(Table::Parked, key, Vec::new());
                 self.parked.push(connection);
             }
-            Effect::Review { task, failure } => {
+            Effect::Review {
+                task,
+                failure,
+                question,
+            } => {
                 let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
                 let key = review_key(&run, &task);
                 let review = Review {
@@ -340,8 +352,42 @@ impl Runner {
                     workflow,
                     failure,
                     at_ms,
+                    output: question.output,
+                    due_ms: question.due_ms,
+                    reviewer: question.reviewer,
+                    escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Recall {
+                ticket,
+                connections,
+                action,
+                input,
+                max_age_ms,
+            } => {
+                let store = &*self.inner.store;
+                let asked = (action.as_str(), &*input);
+                let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
+                self.feed(Event::Recalled { ticket, found });
+            }
+            Effect::Keep {
+                connection,
+                action,
+                input,
+                output,
+                max_age_ms,
+            } => {
+                // Nothing depends on it: it goes with the next commit that is needed anyway.
+                let batch = std::mem::take(&mut self.batch);
+                let about = (connection.as_str(), action.as_str(), &*input);
+                let answers = &self.inner.answers;
+                self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
+            }
+            Effect::Cancel { ticket } => {
+                if let Some(slower) = self.hedged.remove(&ticket) {
+                    slower.abort();
+                }
             }
             Effect::Emit { task, event } => {
                 let row = EventRow {
@@ -375,6 +421,14 @@ impl Runner {
             });
             return;
         };
+        if attempt.is_hedge {
+            let ticket = attempt.ticket;
+            match admission::try_hedge(slot, &attempt.key) {
+                Ok(admitted) => self.admitted(attempt, admitted),
+                Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+            }
+            return;
+        }
         match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(admitted) => self.admitted(attempt, admitted),
             Admission::Refused(failure) => {
@@ -405,15 +459,19 @@ impl Runner {
     fn launch(&mut self, launch: Launch) {
         match launch {
             Launch::Call(attempt, admitted) => {
+                let (ticket, effect) = (attempt.ticket, attempt.effect);
                 let tenant = self.row.tenant.clone();
-                self.under_way.spawn(async move {
+                let calling = self.under_way.spawn(async move {
                     let result = admitted.call(&attempt, tenant).await;
                     Done::Called {
-                        ticket: attempt.ticket,
-                        effect: attempt.effect,
+                        ticket,
+                        effect,
                         result,
                     }
                 });
+                if effect == descriptor::Effect::Read {
+                    self.hedged.insert(ticket, calling);
+                }
             }
             Launch::Lookup {
                 ticket,
@@ -528,7 +586,7 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<bool, Error> {
         let due_ms = self.run.next_due_ms();
-        let now_ms = now_ms();
+        let now_ms = self.inner.clock.now_ms();
         let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
         if self.under_way.is_empty() && self.run.is_idle() && !near {
             self.set_aside(due_ms).await?;
@@ -540,10 +598,12 @@ impl Runner {
         }
         let nap = Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(now_ms));
         tokio::select! {
+            // An instant that has come is not kept waiting by calls that end one after another.
+            biased;
+            () = self.inner.closing.cancelled() => {}
+            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
             Some(message) = mailbox.recv() => self.take(message),
             Some(done) = self.under_way.join_next() => self.done(done),
-            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
-            () = self.inner.closing.cancelled() => {}
         }
         Ok(true)
     }
@@ -588,18 +648,33 @@ impl Runner {
                 told,
             } => {
                 let key = review_key(&self.row.run, &task);
-                if self.feed(Event::Decided {
+                let what = decision.name();
+                match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,
                 }) {
-                    self.edit(|batch, _| batch.delete(Table::Review, key));
-                    self.must_commit = true;
-                    self.told.push(told);
-                } else {
-                    let run = self.row.run.clone();
-                    let _ = told.send(Err(Error::NoReview { run, task }));
+                    Ok(()) => {
+                        self.edit(|batch, _| batch.delete(Table::Review, key));
+                        self.must_commit = true;
+                        self.told.push(told);
+                    }
+                    Err(illegal) => {
+                        let error = self.unfit(&illegal, task, what);
+                        let _ = told.send(Err(error));
+                    }
                 }
             }
+        }
+    }
+
+    /// Why a decision was not taken.
+    fn unfit(&self, illegal: &Illegal, task: String, what: &'static str) -> Error {
+        let run = self.row.run.clone();
+        let is_review = matches!(illegal, Illegal::Call { source, .. } if source.is_in_review());
+        if is_review {
+            Error::UnfitDecision { run, task, what }
+        } else {
+            Error::NoReview { run, task }
         }
     }
 
@@ -607,7 +682,7 @@ impl Runner {
         if self
             .run
             .next_due_ms()
-            .is_some_and(|due_ms| due_ms <= now_ms())
+            .is_some_and(|due_ms| due_ms <= self.inner.clock.now_ms())
         {
             self.feed(Event::Tick);
         }
@@ -633,6 +708,7 @@ impl Runner {
                 effect,
                 result,
             }) => {
+                self.hedged.remove(&ticket);
                 // What came of an effect is durable before anything else leaves, a read included.
                 self.must_commit |= effect != descriptor::Effect::Read;
                 self.feed(match result {
@@ -640,7 +716,7 @@ impl Runner {
                     Err(failure) => Event::Failed {
                         ticket,
                         failure,
-                        draw: fastrand::u32(..),
+                        draw: self.inner.rng.u32(),
                     },
                 });
             }
@@ -648,9 +724,11 @@ impl Runner {
                 self.feed(Event::LookedUp {
                     ticket,
                     answer,
-                    draw: fastrand::u32(..),
+                    draw: self.inner.rng.u32(),
                 });
             }
+            // The slower of two attempts.
+            Err(error) if error.is_cancelled() => {}
             // The chamber catches panics; what is left is a defect of the runtime itself, and
             // the attempt is found lost when the run is taken up again.
             Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),

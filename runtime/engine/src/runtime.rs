@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cofferdam_core::call::Decision;
 use cofferdam_core::run::Status;
@@ -16,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activation::Workshop;
+use crate::ambient::{Clock, Ids, Rng};
+use crate::answers::{self, Answers};
 use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
+    /// Earlier answers.
+    pub answers: Answers,
     /// What opening found out about generations, until it is written.
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
@@ -61,7 +64,9 @@ pub(crate) struct Inner {
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
-    ids: Mutex<ulid::Generator>,
+    pub clock: Clock,
+    pub rng: Rng,
+    ids: Ids,
     pub tasks: TaskTracker,
 }
 
@@ -70,14 +75,6 @@ pub(crate) struct Inner {
 struct Stop {
     reason: String,
     is_storage: bool,
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Runtime {
@@ -160,6 +157,7 @@ impl Runtime {
                 return Err(Error::ShuttingDown);
             }
             tokio::select! {
+                biased;
                 _ = changed => {}
                 () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
             }
@@ -188,6 +186,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoReview`] if the task does not wait for one; [`Error::Store`].
     pub async fn decide(&self, run: &str, task: &str, decision: Decision) -> Result<(), Error> {
+        self.inner.check_room()?;
         let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
             run: run.to_owned(),
         })?;
@@ -211,7 +210,7 @@ impl Runtime {
     async fn acknowledge(&self, run: &str, task: &str, decision: &Decision) -> Result<(), Error> {
         let key = review_key(run, task);
         let waits = self.inner.store.get(Table::Review, &key)?.is_some();
-        if !waits || *decision == Decision::Retry {
+        if !waits || matches!(decision, Decision::Retry | Decision::Accept) {
             let (run, task) = (run.to_owned(), task.to_owned());
             return Err(Error::NoReview { run, task });
         }
@@ -280,14 +279,17 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
+        rng: Rng,
     ) -> Self {
         Self {
             store,
             connections,
             durability: config.durability(),
+            answers: Answers::new(config.answer_limits()),
             closing: CancellationToken::new(),
             gate: Arc::new(Gate::new(config.admission().clone())),
             timers_changed: Notify::new(),
+            clock: workshop.clock,
             config,
             workshop,
             found: Mutex::default(),
@@ -295,7 +297,8 @@ impl Inner {
             definitions: Mutex::default(),
             waiters: Mutex::default(),
             stopped: Mutex::default(),
-            ids: Mutex::new(ulid::Generator::new()),
+            rng,
+            ids: Ids::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -305,6 +308,7 @@ impl Inner {
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
         queue::load(self)?;
         self.tasks.spawn(queue::admit(Arc::clone(self)));
+        self.tasks.spawn(answers::sweep(Arc::clone(self)));
         let mut under_way = TakeUp::new();
         if !under_way.go_on(self)? {
             self.tasks.spawn(under_way.finish(Arc::clone(self)));
@@ -322,12 +326,7 @@ impl Inner {
     }
 
     pub fn next_id(&self) -> String {
-        let mut ids = self.ids.lock();
-        match ids.generate() {
-            Ok(id) => id.to_string(),
-            // The generator ran out of numbers within one millisecond.
-            Err(_) => ulid::Ulid::generate().to_string(),
-        }
+        self.ids.next(&self.clock, &self.rng)
     }
 
     pub(crate) fn why_stopped(&self, run: &str) -> Error {
@@ -349,6 +348,15 @@ impl Inner {
         waiting.retain(|waiter| !waiter.is_closed());
         waiting.push(sender);
         changed
+    }
+
+    /// Refuses work, and the decisions that lead to some, while the disk has no room: what is
+    /// committed then waits, and nobody should wait for that unawares.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        match self.store.full() {
+            Some(full) => Err(full.into()),
+            None => Ok(()),
+        }
     }
 
     /// Tells a run something, beginning it again from its journal if it is not held.

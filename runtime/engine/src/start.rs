@@ -13,7 +13,7 @@ use crate::definition::Definition;
 use crate::queue::{self, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::rows::{RunRow, decode, encode};
 use crate::runner::{Begin, Message, Runner};
-use crate::runtime::{Inner, Runtime, now_ms};
+use crate::runtime::{Inner, Runtime};
 use crate::{Error, query};
 
 /// How a run is begun. All of it may be left out.
@@ -145,6 +145,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Store`]: then the run may or may not have begun; start it again under the same id.
+    /// If the disk is full it has not.
     pub async fn start(&self, definition: &Definition, input: Value) -> Result<String, Error> {
         self.start_with(definition, input, StartOptions::default())
             .await
@@ -165,6 +166,7 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        self.inner.check_room()?;
         options.check()?;
         check_input(&input)?;
         let hash = input_hash(&input)?;
@@ -181,7 +183,7 @@ impl Runtime {
             concurrency_key: options.concurrency_key.clone(),
             key: options.key.clone(),
             input_hash: Some(hash.clone()),
-            ..RunRow::new(&run, definition)
+            ..RunRow::new(&run, definition, self.inner.clock.now_ms())
         };
         let is_ours = self
             .inner
@@ -355,14 +357,14 @@ impl Inner {
 
 impl RunRow {
     /// A run that begins now.
-    pub(crate) fn new(run: &str, definition: &Definition) -> Self {
+    pub(crate) fn new(run: &str, definition: &Definition, begun_ms: u64) -> Self {
         Self {
             run: run.to_owned(),
             workflow: definition.name(),
             definition: definition.hash().to_owned(),
             status: Status::Running,
             degraded: false,
-            begun_ms: now_ms(),
+            begun_ms,
             ended_ms: None,
             due_ms: None,
             tenant: String::new(),

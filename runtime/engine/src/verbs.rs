@@ -188,7 +188,7 @@ impl Runtime {
             tenant: row.tenant,
             priority: row.priority,
             concurrency_key: row.concurrency_key,
-            ..RunRow::new(&new, &definition)
+            ..RunRow::new(&new, &definition, self.inner.clock.now_ms())
         };
         let first = First::Forked(Box::new(event));
         self.inner.begin(fresh, &definition, first).await?;

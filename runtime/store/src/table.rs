@@ -33,13 +33,15 @@ pub enum Table {
     Kv = 11,
     /// Index of runs by status.
     RunByStatus = 12,
+    /// Earlier answers of connections.
+    Cache = 16,
     /// Runs that wait for their turn, and the concurrency keys that runs hold.
     Queue = 18,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -52,6 +54,7 @@ impl Table {
         Self::Connection,
         Self::Kv,
         Self::RunByStatus,
+        Self::Cache,
         Self::Queue,
     ];
 
@@ -80,6 +83,7 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Cache => "cache",
             Self::Queue => "queue",
         }
     }

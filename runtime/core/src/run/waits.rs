@@ -8,7 +8,7 @@ use super::frame::{CallWork, Frame, Slot, Work};
 use super::{Phase, Run, Status};
 use crate::call::{Next, Phase as CallPhase};
 use crate::descriptor;
-use crate::workflow::{Fallback, Kind, OnExhausted};
+use crate::workflow::{Fallback, OnDeadline, OnExhausted};
 
 /// One thing that a run waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +200,8 @@ impl Run {
                 r#for: For::Person,
                 because: Some(failure.to_string()),
                 next: "goes on as they decide".to_owned(),
+                until_ms: frame.work_due_ms(),
+                then: frame.work_due_ms().map(|_| in_time(work)),
                 ..base
             }),
             CallPhase::Ready
@@ -218,11 +220,11 @@ impl Run {
         if matches!(frame.slot, Slot::Fallback(_)) {
             return "makes way for the next fallback".to_owned();
         }
-        let fallback = frame.task.as_ref().and_then(|task| match &task.kind {
-            Kind::Call(call) => call.policy.fallback.first(),
-            _ => None,
-        });
-        match fallback {
+        let task = frame.task.as_ref();
+        match task.and_then(|task| self.fallback(task, work, 0)) {
+            Some(Fallback::Cache { .. }) => {
+                return "uses an earlier answer, if there is one that is fresh enough".to_owned();
+            }
             Some(Fallback::Value(_)) => return "uses the fallback value".to_owned(),
             Some(Fallback::Call {
                 connection, action, ..
@@ -282,6 +284,15 @@ impl Run {
             },
             None => wait,
         }
+    }
+}
+
+/// What happens when nobody decides in time.
+fn in_time(work: &CallWork) -> String {
+    let escalates = work.plan.review.on_deadline == OnDeadline::Escalate;
+    match escalates {
+        true => "asks the next person".to_owned(),
+        false => "is rejected".to_owned(),
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Runner;
-use crate::runtime::now_ms;
 use crate::{Error, queue, verbs};
 
 /// What is to be done with a run.
@@ -92,7 +91,7 @@ impl Runner {
 
     /// A run that is redriven waits for its turn as one that begins.
     fn queue_again(&mut self) {
-        let since_ms = now_ms();
+        let since_ms = self.inner.clock.now_ms();
         self.row.queued_ms = Some(since_ms);
         self.row.queue_seq = self.inner.gate.next_seq(since_ms);
         self.row.ended_ms = None;
