@@ -66,7 +66,7 @@ pub enum ReviewsVerb {
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Reject(RejectArgs),
     /// The same as `approve`, `retry` and `reject`, with the decision last
-    #[command(hide = true)]
+    #[command(hide = true, after_long_help = EXAMPLES_DECIDE)]
     Decide(DecideArgs),
 }
 
@@ -87,7 +87,7 @@ struct WaitArgs {
     wait: Duration,
 }
 
-/// What `reviews approve` takes.
+/// What `reviews approve` and `reviews answer` take.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
     #[command(flatten)]
@@ -117,7 +117,7 @@ pub struct AnswerArgs {
     wait: WaitArgs,
 }
 
-/// What `reviews retry` takes.
+/// What `reviews retry` and `reviews accept` take.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     #[command(flatten)]
@@ -158,6 +158,14 @@ enum DecisionArgs {
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         value: String,
     },
+    /// Go on with this output, whatever happened
+    Answer {
+        /// The output: JSON, `@FILE`, or `-` for standard input
+        #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take the output that is looked at as it is
+    Accept,
     /// The call did not happen: call again
     Retry,
     /// Give up
@@ -194,6 +202,10 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
         ReviewsVerb::Decide(args) => {
             let decision = match args.decision {
                 DecisionArgs::Approve { value } => approve(&value)?,
+                DecisionArgs::Answer { value } => Decision::Answer {
+                    output: input::inline(&value)?,
+                },
+                DecisionArgs::Accept => Decision::Accept,
                 DecisionArgs::Retry => Decision::Retry,
                 DecisionArgs::Reject { reason } => Decision::Reject { reason },
             };

@@ -25,6 +25,7 @@ mod report;
 mod saga;
 mod tasks;
 mod validate;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use bindings::{
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
 use crate::descriptor;

@@ -41,6 +41,7 @@ mod definition;
 mod detached;
 mod drain;
 mod error;
+mod explain;
 mod external;
 mod fits;
 mod generations;
@@ -86,7 +87,8 @@ pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
 pub use cofferdam_core::run::{
-    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+    AttemptReport, For as WaitFor, Origin, Status, Suspension, TaskReport, TaskStatus, Wait,
+    WaitsFor,
 };
 pub use cofferdam_core::workflow::{
     OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,

@@ -613,7 +613,8 @@ impl Runner {
     }
 
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
-        if self.row.status.is_final() {
+        // One that is redriven may have said before that it had ended.
+        if self.row.status.is_final() || !self.run.status().is_final() {
             return Ok(());
         }
         self.row.degraded = self.run.is_degraded();

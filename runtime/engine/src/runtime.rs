@@ -167,7 +167,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        query::view(&*self.inner.store, run)
+        let mut view = query::view(&*self.inner.store, run)?;
+        for wait in &mut view.waits {
+            self.inner.explain(wait);
+        }
+        Ok(view)
     }
 
     /// What the store knows; see [`query::Query`].

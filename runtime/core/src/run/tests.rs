@@ -6,6 +6,7 @@ mod effects;
 mod examples;
 mod language;
 mod patterns;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
