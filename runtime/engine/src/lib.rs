@@ -46,6 +46,7 @@ mod history;
 mod keeper;
 mod kv;
 mod query;
+mod retention;
 mod rows;
 mod runner;
 mod runtime;

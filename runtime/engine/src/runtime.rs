@@ -28,7 +28,7 @@ use crate::rows::{RunRow, encode, review_key};
 use crate::runner::{Begin, Message, Runner};
 use crate::take_up::{TakeUp, take_up_all};
 use crate::view::RunView;
-use crate::{Error, drain, keeper, query, scheduler};
+use crate::{Error, drain, keeper, query, retention, scheduler};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -387,6 +387,9 @@ impl Inner {
         take_up_all(self)?;
         self.tasks.spawn(answers::sweep(Arc::clone(self)));
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        if let Some(kept) = self.config.retention() {
+            self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
+        }
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
