@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Config, Connection, Connector, Descriptor, Effect, EffectState, Engine,
-    Failure, Health, HealthStatus, Runtime, Source, Sources, StartOptions,
+    Action, Call, Class, Config, Connector, Descriptor, Effect, EffectState, Engine, Failure,
+    Health, HealthStatus, Runtime, Source, Sources, StartOptions,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -29,6 +28,18 @@ do:
   - look: { call: shop.read }
   - keep: { call: shop.keep }
   - pay: { call: shop.pay }
+"#;
+
+/// Much at the same time, and nothing that a slow machine could be late for.
+const CONFIG: &str = r#"
+[limits]
+concurrency = 128
+timeout = "1h"
+
+[connections.shop]
+plugin = "none"
+timeout.start-to-close = "1h"
+timeout.schedule-to-close = "31d"
 "#;
 
 struct Shop {
@@ -113,13 +124,10 @@ pub(crate) fn work_if_told() {
     let server = told(SERVER).parse().unwrap();
     let runs = told(RUNS).parse().unwrap();
     let engine = Engine::from_name(&told(ENGINE)).unwrap();
-    let config = Config::new()
+    let config = Config::parse(CONFIG, "kills.toml", std::path::Path::new(""))
+        .unwrap()
         .with_store(dir)
-        .with_engine(engine)
-        .with_connection(
-            Connection::new("shop", "none")
-                .with_timeouts(Duration::from_secs(600), Duration::from_secs(3_600)),
-        );
+        .with_engine(engine);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
