@@ -4,6 +4,7 @@
 //! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
 //! loaded, and appear in no message and no `Debug` output.
 
+mod admission;
 mod connection;
 mod document;
 mod error;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
+pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
@@ -42,6 +44,7 @@ pub struct Config {
     watch: bool,
     trust: Trust,
     connections: Vec<Connection>,
+    admission: Admission,
 }
 
 impl Config {
@@ -95,7 +98,14 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Result<Self, Error> {
-        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        root.only(&[
+            "store",
+            "plugins",
+            "limits",
+            "connections",
+            "workflows",
+            "tenants",
+        ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
             store.only(&["path", "durability", "engine", "reserve", "retention"])?;
@@ -116,9 +126,10 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir"])?;
+            workflows.only(&["dir", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
         }
+        config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
             limits,
@@ -203,6 +214,17 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Lets so many runs be under way; see [`Admission`] for the defaults.
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// How many runs may be under way, and which go first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Looks workflows that others run up in this folder.

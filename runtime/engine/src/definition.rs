@@ -205,6 +205,16 @@ fn check_lookups(workflow: &Workflow, bindings: &Bindings, origin: &str) -> Resu
     Ok(())
 }
 
+impl crate::Config {
+    /// Reads a workflow's text and those that it may run, without compiling them.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn read_workflow(&self, path: impl AsRef<Path>) -> Result<Sources, Error> {
+        read_sources(path.as_ref(), self.workflows_dir())
+    }
+}
+
 /// Reads a workflow and those that it may run: every `.yaml`, `.yml` and `.json` of the folder.
 pub(crate) fn read_sources(path: &Path, workflows: Option<&Path>) -> Result<Sources, Error> {
     let main = read(path)?;

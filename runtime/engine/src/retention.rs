@@ -22,7 +22,7 @@ const PAGE: usize = 500;
 /// Records that are removed in one batch: most runs have fewer, and go at once.
 const RECORDS: u64 = 200;
 
-const ENDED: [Status; 2] = [Status::Completed, Status::Faulted];
+const ENDED: [Status; 3] = [Status::Completed, Status::Faulted, Status::Cancelled];
 
 /// Runs until the runtime shuts down.
 pub(crate) async fn sweep(inner: Arc<Inner>, retention: Duration) {

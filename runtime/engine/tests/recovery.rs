@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use cofferdam::config::Admission;
 use cofferdam::{
     Action, Call, Config, Connection, Connector, Descriptor, Effect, Failure, Health, HealthStatus,
     Runtime, Source, Sources, StartOptions, Status,
@@ -85,7 +86,22 @@ fn sources() -> Sources {
 }
 
 async fn runtime(store: Arc<dyn JournalStore>, gate: &Arc<Gate>) -> Runtime {
-    let config = Config::new().with_connection(Connection::new("gate", "none"));
+    runtime_of(store, gate, Admission::default().runs_active_max).await
+}
+
+/// With so many runs in memory at most.
+async fn runtime_of(
+    store: Arc<dyn JournalStore>,
+    gate: &Arc<Gate>,
+    runs_active_max: usize,
+) -> Runtime {
+    let admission = Admission {
+        runs_active_max,
+        ..Admission::default()
+    };
+    let config = Config::new()
+        .with_connection(Connection::new("gate", "none"))
+        .with_admission(admission);
     let builder = Runtime::builder(config).store(store);
     builder
         .connector("gate", gate.clone())
@@ -102,9 +118,9 @@ fn id(n: usize) -> StartOptions {
 }
 
 #[tokio::test]
-async fn more_runs_than_are_taken_up_at_once_all_end_after_a_crash() {
-    const RUNS: usize = 2_500;
-    const TAKEN_UP_MAX: usize = 1_024;
+async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
+    const RUNS: usize = 1_000;
+    const ROOM: usize = 300;
     let store = MemoryStore::new();
     let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
     let definition = first.define(&sources()).unwrap();
@@ -115,13 +131,13 @@ async fn more_runs_than_are_taken_up_at_once_all_end_after_a_crash() {
     // What a kill at this moment leaves.
     let left = store.snapshot();
     let gate = Gate::new(0);
-    let second = runtime(Arc::new(left), &gate).await;
-    assert_eq!(second.active_runs(), TAKEN_UP_MAX);
+    let second = runtime_of(Arc::new(left), &gate, ROOM).await;
+    assert_eq!(second.active_runs(), ROOM);
     gate.open.add_permits(RUNS);
     for n in 0..RUNS {
         let view = second.wait(&format!("run-{n}")).await.unwrap();
         assert_eq!(view.output.as_deref(), Some(&json!({"n": n})));
-        assert!(second.active_runs() <= TAKEN_UP_MAX);
+        assert!(second.active_runs() <= ROOM);
     }
     assert_eq!(gate.begun.load(Ordering::SeqCst), RUNS);
 }

@@ -1,5 +1,6 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
+mod control;
 mod effects;
 mod patterns;
 
