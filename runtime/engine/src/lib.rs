@@ -55,6 +55,7 @@ mod outbox;
 mod query;
 mod queue;
 mod ramp;
+mod retention;
 mod rows;
 mod runner;
 mod runtime;

@@ -27,7 +27,7 @@ use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
 use crate::view::RunView;
-use crate::{Error, drain, health, keeper, outbox, query, queue, scheduler, service};
+use crate::{Error, drain, health, keeper, outbox, query, queue, retention, scheduler, service};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -323,6 +323,9 @@ impl Inner {
         self.tasks.spawn(keeping);
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
+        if let Some(kept) = self.config.retention() {
+            self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
+        }
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);

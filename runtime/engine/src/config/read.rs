@@ -19,6 +19,8 @@ use super::plugins::PluginRef;
 use super::resilience;
 use crate::Engine;
 
+/// A century is for ever.
+const RETENTION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 /// Parking and whole tasks are bounded by this; longer waits belong into the workflow.
@@ -119,6 +121,9 @@ pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Er
     }
     if let Some(item) = section.get("reserve") {
         config.store_options.reserve_bytes = item.bytes()?;
+    }
+    if let Some(item) = section.get("retention") {
+        config.retention = Some(item.duration(RETENTION_MAX)?);
     }
     Ok(())
 }
