@@ -41,6 +41,7 @@ mod generations;
 mod history;
 mod keeper;
 mod kv;
+mod mutation;
 mod query;
 mod rows;
 mod runner;
@@ -75,6 +76,8 @@ pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
 pub use query::Query;
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
 pub use runtime::{Durability, Runtime, StartOptions};

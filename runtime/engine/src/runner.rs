@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::mutation::Mutation;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
@@ -204,7 +205,12 @@ impl Runner {
         let again = self.run.outstanding().into_iter();
         self.effects
             .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
-        for ticket in self.run.in_flight() {
+        let lost = if self.inner.armed.has(Mutation::ForgetLost) {
+            Vec::new()
+        } else {
+            self.run.in_flight()
+        };
+        for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
         if self.row.status == Status::Waiting {
@@ -242,14 +248,18 @@ impl Runner {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
         }
+        if self.inner.armed.has(Mutation::TellFirst) {
+            self.tell();
+        }
+        if self.inner.armed.has(Mutation::HoldBack) && self.records.len() > 1 {
+            self.launch_all();
+        }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
+        self.launch_all();
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
@@ -257,10 +267,20 @@ impl Runner {
                 slot.parked.notify_one();
             }
         }
+        self.tell();
+        Ok(())
+    }
+
+    fn launch_all(&mut self) {
+        for launch in std::mem::take(&mut self.launches) {
+            self.launch(launch);
+        }
+    }
+
+    fn tell(&mut self) {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
-        Ok(())
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -352,7 +372,8 @@ impl Runner {
         let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
         if self.feed(Event::Started { ticket, digest }) {
             // The intent is durable before the effect can happen.
-            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
         }
     }
@@ -360,8 +381,14 @@ impl Runner {
     fn launch(&mut self, launch: Launch) {
         match launch {
             Launch::Call(attempt, admitted) => {
+                let again = self.inner.armed.has(Mutation::ReleaseTwice);
+                let slot = self.inner.connections.get(&attempt.connection);
+                let again = slot.filter(|_| again).cloned();
                 self.under_way.spawn(async move {
                     let result = admitted.call(&attempt, String::new()).await;
+                    if let Some(slot) = again {
+                        slot.bulkhead.add_permits(1);
+                    }
                     Done::Called {
                         ticket: attempt.ticket,
                         effect: attempt.effect,

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
 use crate::keeper::Stamp;
+use crate::mutation::Armed;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
 use crate::view::RunView;
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     stopped: Mutex<HashMap<String, Stop>>,
     pub clock: Clock,
     pub rng: Rng,
+    pub armed: Armed,
     ids: Ids,
     pub tasks: TaskTracker,
 }
@@ -351,7 +353,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
-        rng: Rng,
+        (rng, armed): (Rng, Armed),
     ) -> Self {
         Self {
             store,
@@ -368,6 +370,7 @@ impl Inner {
             waiters: Mutex::default(),
             stopped: Mutex::default(),
             rng,
+            armed,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
         }
