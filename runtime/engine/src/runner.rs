@@ -182,15 +182,17 @@ impl Runner {
     async fn first_commit(&mut self, begin: Begin) -> bool {
         self.feed(Event::Begun { input: begin.input });
         self.must_commit = true;
-        let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(()), true),
-            // Somebody else began the same run meanwhile.
+        let answer = match self.work().await {
+            Ok(()) => Ok(()),
+            // Somebody else began the same run meanwhile. Who asked looks for it, and is told
+            // when it is on the disk.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(()), false),
-            Err(error) => (Err(error), false),
+            }) => return false,
+            Err(error) => Err(error),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let is_ours = answer.is_ok();
         let _ = begin.told.send(answer);
         is_ours
     }

@@ -11,9 +11,14 @@ use crate::dice::Dice;
 /// The connections that workflows call; `crm2` stands in for `crm`.
 pub const CONNECTIONS: [&str; 4] = ["crm", "crm2", "pay", "mail"];
 
+/// The connection that stands in where a workflow names a call as a fallback.
+pub const OTHER: &str = "mail";
+
 /// What the oracle needs to know of a call task, by its name.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Promise {
+    /// The connection that it calls.
+    pub connection: String,
     /// Attempts, where the workflow says so.
     pub attempts_max: Option<u32>,
     /// Undone when the run faults, even if nobody knows whether it happened.
@@ -245,6 +250,7 @@ impl Author<'_> {
             ("book", false, true, true),
         ]);
         let mut promise = Promise {
+            connection: connection.to_owned(),
             tried_again: place.tried_again,
             ..Promise::default()
         };
@@ -257,7 +263,10 @@ impl Author<'_> {
             0 => drop(set("fallback", json!([{"value": {"made": "up"}}]))),
             1 => {
                 let with = json!({"id": identity(&format!("{name}~other"), place)});
-                set("fallback", json!([{"call": "mail.keep", "with": with}]));
+                set(
+                    "fallback",
+                    json!([{"call": format!("{OTHER}.keep"), "with": with}]),
+                );
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ use cofferdam_core::workflow::{Sources, Workflow};
 use cofferdam_store::{JournalStore, MemoryStore, Table};
 use serde_json::Value;
 
-use crate::flow::Promise;
+use crate::flow::{self, Promise};
 use crate::services::Request;
 use crate::world::State;
 use cofferdam::Call;
@@ -226,7 +226,8 @@ impl Shadow {
             Event::Recovered { task } => drop(self.spent.remove(task)),
             Event::Decided { task, decision } => {
                 if *decision == Decision::Retry {
-                    self.spent.remove(task);
+                    // Its fallbacks begin anew as well.
+                    self.spent.retain(|of, _| !of.starts_with(task.as_str()));
                 }
             }
             Event::Begun { .. } | Event::Refused { .. } | Event::LookedUp { .. } | Event::Tick => {}
@@ -254,14 +255,9 @@ impl Shadow {
         let identity = text(&attempt.input, "id");
         let promise = promises
             .get(name_of(&identity))
-            .copied()
+            .cloned()
             .unwrap_or_default();
-        let is_own = !identity.ends_with("|undo") && !identity.contains("~other");
-        let most = match promise.attempts_max.filter(|_| is_own) {
-            Some(most) => most,
-            None if attempt.effect == Repeat::Once => 1,
-            None => self.bindings.connections[&attempt.connection].attempts_max,
-        };
+        let most = self.attempts_max(&attempt, &identity, &promise);
         let connection = attempt.connection.clone();
         let spent = self.spent.entry(attempt.task.clone());
         let spent = spent.or_insert_with(|| (connection.clone(), 0));
@@ -277,6 +273,30 @@ impl Shadow {
         self.calls.insert(attempt.task.clone(), call);
         self.under_way.insert(ticket, attempt);
         Ok(())
+    }
+}
+
+impl Shadow {
+    fn attempts_max(&self, attempt: &Attempt, identity: &str, promise: &Promise) -> u32 {
+        let of = |connection: &str| {
+            let binding = self.bindings.connections.get(connection);
+            binding.map_or(0, |binding| binding.attempts_max)
+        };
+        if identity.ends_with("|undo") {
+            // It goes to the connection that had the effect, or to a backup of that.
+            let all = self.bindings.connections.values();
+            return all.map(|binding| binding.attempts_max).max().unwrap_or(0);
+        }
+        if identity.contains("~other") {
+            return of(flow::OTHER);
+        }
+        match promise.attempts_max {
+            Some(most) => most,
+            None if attempt.effect == Repeat::Once => 1,
+            // The probe names its connection itself.
+            None if promise.connection.is_empty() => of(&attempt.connection),
+            None => of(&promise.connection),
+        }
     }
 }
 
@@ -360,7 +380,9 @@ impl State {
             return Ok(());
         }
         let told = (view.run.clone(), format!("undo:{task}"));
-        if self.oracle.reviewed.contains(&told) {
+        let row = format!("{}\0{}", told.0, told.1);
+        let waits = self.disk.durable.get(Table::Review, row.as_bytes());
+        if self.oracle.reviewed.contains(&told) || matches!(waits, Ok(Some(_))) {
             return Ok(());
         }
         let effected = self.services.effects.get(identity);
