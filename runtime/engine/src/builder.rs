@@ -184,6 +184,7 @@ impl RuntimeBuilder {
             return Ok(Runtime { inner });
         }
         crate::activation::settle(&inner).await?;
+        inner.answers.load(&*inner.store).await?;
         inner.begin_all(&stamps)?;
         Ok(Runtime { inner })
     }

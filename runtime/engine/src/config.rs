@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -268,6 +269,12 @@ impl Config {
         self.connections
             .iter()
             .find(|connection| connection.name == name)
+    }
+
+    /// How many earlier answers are kept, by connection.
+    pub(crate) fn answer_limits(&self) -> std::collections::HashMap<String, crate::AnswerLimits> {
+        let all = self.connections.iter();
+        all.map(|c| (c.name.clone(), c.answer_limits())).collect()
     }
 
     /// Who may vouch for the plugin of a connection.

@@ -27,6 +27,7 @@
 mod activation;
 mod admission;
 mod ambient;
+mod answers;
 mod archive;
 mod builder;
 pub mod config;
@@ -37,7 +38,9 @@ pub mod control;
 mod definition;
 mod drain;
 mod error;
+mod fits;
 mod generations;
+mod hedging;
 mod history;
 mod keeper;
 mod kv;
@@ -54,6 +57,7 @@ mod view;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};
+pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
@@ -64,8 +68,11 @@ pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
+pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
-pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_core::workflow::{
+    OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
+};
 pub use cofferdam_host::{
     Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
 };

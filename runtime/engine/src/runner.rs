@@ -5,7 +5,7 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status}
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::answers;
 use crate::mutation::Mutation;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
@@ -104,6 +105,8 @@ pub(crate) struct Runner {
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
+    /// Attempts that may have to be dropped, by ticket.
+    hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
 }
@@ -138,6 +141,7 @@ impl Runner {
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
+            hedged: HashMap::new(),
             parked: Vec::new(),
             told: Vec::new(),
         }
@@ -222,6 +226,10 @@ impl Runner {
 
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, event: Event) -> bool {
+        self.try_feed(event).is_ok()
+    }
+
+    fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         match self.run.step(event.clone(), at) {
             Ok(effects) => {
@@ -230,16 +238,16 @@ impl Runner {
                     Ok(record) => self.records.push(record),
                     Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
                 }
-                true
+                Ok(())
             }
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
-                false
+                Err(illegal)
             }
             Err(illegal @ Illegal::Phase { .. }) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
-                false
+                Err(illegal)
             }
         }
     }
@@ -308,7 +316,11 @@ impl Runner {
                 self.put(Table::Parked, key, Vec::new());
                 self.parked.push(connection);
             }
-            Effect::Review { task, failure } => {
+            Effect::Review {
+                task,
+                failure,
+                question,
+            } => {
                 let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
                 let key = review_key(&run, &task);
                 let review = Review {
@@ -317,8 +329,42 @@ impl Runner {
                     workflow,
                     failure,
                     at_ms,
+                    output: question.output,
+                    due_ms: question.due_ms,
+                    reviewer: question.reviewer,
+                    escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Recall {
+                ticket,
+                connections,
+                action,
+                input,
+                max_age_ms,
+            } => {
+                let store = &*self.inner.store;
+                let asked = (action.as_str(), &*input);
+                let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
+                self.feed(Event::Recalled { ticket, found });
+            }
+            Effect::Keep {
+                connection,
+                action,
+                input,
+                output,
+                max_age_ms,
+            } => {
+                // Nothing depends on it: it goes with the next commit that is needed anyway.
+                let batch = std::mem::take(&mut self.batch);
+                let about = (connection.as_str(), action.as_str(), &*input);
+                let answers = &self.inner.answers;
+                self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
+            }
+            Effect::Cancel { ticket } => {
+                if let Some(slower) = self.hedged.remove(&ticket) {
+                    slower.abort();
+                }
             }
             Effect::Emit { task, event } => {
                 let row = EventRow {
@@ -352,6 +398,14 @@ impl Runner {
             });
             return;
         };
+        if attempt.is_hedge {
+            let ticket = attempt.ticket;
+            match admission::try_hedge(slot, &attempt.key) {
+                Ok(admitted) => self.admitted(attempt, admitted),
+                Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+            }
+            return;
+        }
         match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(admitted) => self.admitted(attempt, admitted),
             Admission::Refused(failure) => {
@@ -386,17 +440,21 @@ impl Runner {
                 let again = self.inner.armed.has(Mutation::ReleaseTwice);
                 let slot = self.inner.connections.get(&attempt.connection);
                 let again = slot.filter(|_| again).cloned();
-                self.under_way.spawn(async move {
+                let (ticket, effect) = (attempt.ticket, attempt.effect);
+                let calling = self.under_way.spawn(async move {
                     let result = admitted.call(&attempt, String::new()).await;
                     if let Some(slot) = again {
                         slot.bulkhead.add_permits(1);
                     }
                     Done::Called {
-                        ticket: attempt.ticket,
-                        effect: attempt.effect,
+                        ticket,
+                        effect,
                         result,
                     }
                 });
+                if effect == descriptor::Effect::Read {
+                    self.hedged.insert(ticket, calling);
+                }
             }
             Launch::Lookup {
                 ticket,
@@ -556,18 +614,33 @@ impl Runner {
                 told,
             } => {
                 let key = review_key(&self.row.run, &task);
-                if self.feed(Event::Decided {
+                let what = decision.name();
+                match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,
                 }) {
-                    self.edit(|batch, _| batch.delete(Table::Review, key));
-                    self.must_commit = true;
-                    self.told.push(told);
-                } else {
-                    let run = self.row.run.clone();
-                    let _ = told.send(Err(Error::NoReview { run, task }));
+                    Ok(()) => {
+                        self.edit(|batch, _| batch.delete(Table::Review, key));
+                        self.must_commit = true;
+                        self.told.push(told);
+                    }
+                    Err(illegal) => {
+                        let error = self.unfit(&illegal, task, what);
+                        let _ = told.send(Err(error));
+                    }
                 }
             }
+        }
+    }
+
+    /// Why a decision was not taken.
+    fn unfit(&self, illegal: &Illegal, task: String, what: &'static str) -> Error {
+        let run = self.row.run.clone();
+        let is_review = matches!(illegal, Illegal::Call { source, .. } if source.is_in_review());
+        if is_review {
+            Error::UnfitDecision { run, task, what }
+        } else {
+            Error::NoReview { run, task }
         }
     }
 
@@ -601,6 +674,7 @@ impl Runner {
                 effect,
                 result,
             }) => {
+                self.hedged.remove(&ticket);
                 // What came of an effect is durable before anything else leaves, a read included.
                 self.must_commit |= effect != descriptor::Effect::Read;
                 self.feed(match result {
@@ -619,6 +693,8 @@ impl Runner {
                     draw: self.inner.rng.u32(),
                 });
             }
+            // The slower of two attempts.
+            Err(error) if error.is_cancelled() => {}
             // The chamber catches panics; what is left is a defect of the runtime itself, and
             // the attempt is found lost when the run is taken up again.
             Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),

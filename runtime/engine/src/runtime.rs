@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::activation::Workshop;
 use crate::ambient::{Clock, Ids, Rng};
+use crate::answers::{self, Answers};
 use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
+    /// Earlier answers.
+    pub answers: Answers,
     /// What opening found out about generations, until it is written.
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
@@ -199,11 +202,16 @@ impl Runtime {
             })?;
             // While it is held, what its row says may not be on the disk yet.
             let held = self.inner.active.lock().contains_key(run);
+            let stopped = self.inner.stopped.lock().contains_key(run);
             if enough(row.status) && !held {
+                // Nor after a commit of it has failed: only what comes after it tells.
+                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
+                    return Err(self.inner.why_stopped(run));
+                }
                 self.inner.waiters.lock().remove(run);
                 return self.run(run);
             }
-            if self.inner.stopped.lock().contains_key(run) {
+            if stopped {
                 return Err(self.inner.why_stopped(run));
             }
             if self.inner.closing.is_cancelled() {
@@ -258,7 +266,7 @@ impl Runtime {
     async fn acknowledge(&self, run: &str, task: &str, decision: &Decision) -> Result<(), Error> {
         let key = review_key(run, task);
         let waits = self.inner.store.get(Table::Review, &key)?.is_some();
-        if !waits || *decision == Decision::Retry {
+        if !waits || matches!(decision, Decision::Retry | Decision::Accept) {
             let (run, task) = (run.to_owned(), task.to_owned());
             return Err(Error::NoReview { run, task });
         }
@@ -359,6 +367,7 @@ impl Inner {
             store,
             connections,
             durability: config.durability(),
+            answers: Answers::new(config.answer_limits()),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
             clock: workshop.clock,
@@ -380,6 +389,7 @@ impl Inner {
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
         self.take_up_all()?;
+        self.tasks.spawn(answers::sweep(Arc::clone(self)));
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));

@@ -33,11 +33,13 @@ pub enum Table {
     Kv = 11,
     /// Index of runs by status.
     RunByStatus = 12,
+    /// Earlier answers of connections.
+    Cache = 16,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -50,6 +52,7 @@ impl Table {
         Self::Connection,
         Self::Kv,
         Self::RunByStatus,
+        Self::Cache,
     ];
 
     /// The byte that stands for this table on disk.
@@ -77,6 +80,7 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Cache => "cache",
         }
     }
 }

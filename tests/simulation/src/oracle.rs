@@ -230,7 +230,8 @@ impl Shadow {
                     self.spent.retain(|of, _| !of.starts_with(task.as_str()));
                 }
             }
-            Event::Begun { .. } | Event::Refused { .. } | Event::LookedUp { .. } | Event::Tick => {}
+            // The machine itself judges the others.
+            _ => {}
         }
         let name = event.name();
         let stepped = self.run.step(event, at);

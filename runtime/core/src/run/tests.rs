@@ -66,6 +66,7 @@ pub(super) fn bindings() -> Bindings {
     ];
     Bindings {
         connections: connections.map(|(n, b)| (n.to_owned(), b)).into(),
+        ..Bindings::default()
     }
 }
 

@@ -58,6 +58,11 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "breaker",
         "quarantine",
         "rate-limit",
+        "hedge",
+        "cache",
+        "review",
+        "on-unknown",
+        "on-exhausted",
     ])?;
     let plugin = section.require(
         "plugin",
@@ -81,6 +86,10 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         grants: grants(&section, enabled)?,
         limits: rated(&section, limits(&section, &defaults.limits)?)?,
         binding: binding(&section)?,
+        answers: super::tasks::answers(&section)?,
+        attempts_chosen: section
+            .section("retry")?
+            .is_some_and(|retry| retry.get("attempts").is_some()),
         breaker: breaker(&section)?,
         quarantine: quarantine(&section)?,
         allow_unsigned: section
@@ -428,14 +437,14 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         ..Binding::default()
     };
     if let Some(retry) = section.section("retry")? {
-        retry.only(&["attempts", "delay", "factor", "max-delay"])?;
+        retry.only(&["attempts", "delay", "factor", "max-delay", "rules"])?;
         if let Some(attempts) = retry.get("attempts") {
             binding.attempts_max = attempts.integer(1, ATTEMPTS_MAX)? as u32;
         }
         binding.backoff = backoff(&retry)?;
     }
     if let Some(timeout) = section.section("timeout")? {
-        timeout.only(&["start-to-close", "schedule-to-close"])?;
+        timeout.only(&["start-to-close", "schedule-to-close", "schedule-to-start"])?;
         if let Some(item) = timeout.get("start-to-close") {
             binding.start_to_close_ms = item.duration_ms(HOUR)?;
         }
@@ -452,10 +461,11 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
             });
         }
     }
+    super::tasks::read(section, &mut binding)?;
     Ok(binding)
 }
 
-fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
+pub(super) fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
     let mut backoff = Backoff::default();
     if let Some(item) = retry.get("delay") {
         backoff.initial_ms = item.duration_ms(HOUR)?;
