@@ -21,6 +21,9 @@ use crate::runtime::Inner;
 /// waits for it.
 const PORTION_PAUSE: Duration = Duration::from_millis(40);
 
+/// After a read of the store has failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// The idempotency key of probes.
 const PROBE_KEY: &str = "";
 
@@ -42,7 +45,17 @@ pub(crate) async fn drain(inner: Arc<Inner>, slot: Arc<Slot>) {
 
 /// Until nothing is parked on the connection.
 async fn drain_once(inner: &Arc<Inner>, slot: &Arc<Slot>) {
-    while has_parked(inner, slot) {
+    loop {
+        match has_parked(inner, slot) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                // Nobody else would come back for what is parked.
+                crate::runtime::storage_failed(&error);
+                tokio::time::sleep(STORE_PAUSE).await;
+                continue;
+            }
+        }
         wait_for_probe(slot).await;
         if !probe(slot).await {
             // Without a breaker that opened there is no probe time; wait as if there were.
@@ -57,18 +70,10 @@ async fn drain_once(inner: &Arc<Inner>, slot: &Arc<Slot>) {
     }
 }
 
-fn has_parked(inner: &Inner, slot: &Slot) -> bool {
-    match inner.store.scan(
-        Table::Parked,
-        KeyRange::prefix(parked_prefix(&slot.name)),
-        1,
-    ) {
-        Ok(rows) => !rows.is_empty(),
-        Err(error) => {
-            crate::runtime::storage_failed(&error);
-            false
-        }
-    }
+fn has_parked(inner: &Inner, slot: &Slot) -> Result<bool, cofferdam_store::Error> {
+    let range = KeyRange::prefix(parked_prefix(&slot.name));
+    let rows = inner.store.scan(Table::Parked, range, 1)?;
+    Ok(!rows.is_empty())
 }
 
 async fn wait_for_probe(slot: &Slot) {

@@ -261,7 +261,7 @@ impl Runner {
         if self.inner.armed.has(Mutation::TellFirst) {
             self.tell();
         }
-        if self.inner.armed.has(Mutation::HoldBack) && self.records.len() > 1 {
+        if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();

@@ -49,7 +49,8 @@ fn text(value: &Value, key: &str) -> String {
 
 /// The name of the task in an identity, which is what the workflow calls it.
 fn name_of(identity: &str) -> &str {
-    identity.split('|').nth(1).unwrap_or_default()
+    let name = identity.split('|').nth(1).unwrap_or_default();
+    name.trim_end_matches("~other")
 }
 
 impl State {
@@ -175,6 +176,15 @@ impl Oracle {
         self.runs.get(run).is_some_and(|shadow| {
             let mut reports = shadow.run.reports();
             reports.any(|r| r.task == task && r.waits_for == Some(cofferdam::WaitsFor::Person))
+        })
+    }
+
+    /// A task that waits for a connection, if there is one.
+    pub fn parked(&self) -> Option<String> {
+        self.runs.values().find_map(|shadow| {
+            let mut reports = shadow.run.reports();
+            let parked = reports.find(|r| r.waits_for == Some(cofferdam::WaitsFor::Connection))?;
+            Some(format!("{} of {}", parked.task, shadow.run.id()))
         })
     }
 

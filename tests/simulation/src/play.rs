@@ -44,6 +44,9 @@ pub struct Played {
 
 /// Some people wait for a long time; nobody waits for ever.
 const PATIENCE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Parked tasks go on within this time of fair weather: breakers, quarantines and drains wait for
+/// a few seconds each.
+const RECOVERED_MS: u64 = 90_000;
 /// More processes than these, and none gets anywhere.
 const PROCESSES_MAX: u64 = 200;
 
@@ -161,8 +164,11 @@ fn connection(name: &str, dice: &mut Dice) -> Connection {
     let on_outage = match dice.range(0..=5) {
         0 => OnOutage::Fail,
         1 => OnOutage::Fallback,
-        _ => OnOutage::Park {
+        2..=3 => OnOutage::Park {
             deadline_ms: dice.range(1_000..=120_000),
+        },
+        _ => OnOutage::Park {
+            deadline_ms: 60 * 60 * 1_000,
         },
     };
     let quarantine = quarantine::Config {
@@ -297,6 +303,7 @@ async fn serve(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
         biased;
         done = all => done.into_iter().all(|ended| ended),
         () = operator(world, runtime) => false,
+        () = patrol(world) => false,
         () = tokio::time::sleep(Duration::from_millis(limit_ms)) => {
             world.violated(unended(world, plan));
             false
@@ -306,6 +313,21 @@ async fn serve(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
         return World::never().await;
     }
     finish(world, plan, runtime).await
+}
+
+/// Long after the weather has become fair no task may still wait for a connection, whatever its
+/// parking deadline.
+async fn patrol(world: &World) {
+    let wait_ms = {
+        let state = world.lock();
+        state.fair_from_ms.saturating_sub(state.now_ms()) + RECOVERED_MS
+    };
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    let parked = world.lock().oracle.parked();
+    if let Some(parked) = parked {
+        world.violated(format!("{parked} is parked, and every connection works"));
+    }
+    World::never().await
 }
 
 fn unended(world: &World, plan: &Plan) -> String {
