@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, chaos, compile, completions, connection, deadletters, demo, doctor, errors, events,
-    plugin, reviews, run, runs, serve,
+    backup, call, chaos, compile, completions, connection, deadletters, demo, doctor, errors,
+    events, plugin, reviews, run, runs, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -86,6 +86,15 @@ pub enum Verb {
     /// Look at the events that workflows published
     #[command(subcommand)]
     Events(events::EventsVerb),
+    /// Write the store to a file
+    #[command(after_long_help = backup::BACKUP_EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Make a store out of a backup
+    #[command(after_long_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Let another engine keep the store
+    #[command(after_long_help = backup::MIGRATE_EXAMPLES)]
+    MigrateStore(backup::MigrateArgs),
     /// Check configuration, plugins, store, disk and connections
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),

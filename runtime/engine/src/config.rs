@@ -4,6 +4,7 @@
 //! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
 //! loaded, and appear in no message and no `Debug` output.
 
+mod admission;
 mod connection;
 mod document;
 mod error;
@@ -20,24 +21,29 @@ use std::sync::Arc;
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
+pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
 
-use crate::Durability;
+use crate::{Durability, Engine};
 use document::{Document, Section, list};
 
 /// A checked configuration. [`Config::default`] has no connections and no store path.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     store_path: Option<PathBuf>,
+    engine: Option<Engine>,
+    store_options: cofferdam_store::Options,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
     connections: Vec<Connection>,
+    admission: Admission,
 }
 
 impl Config {
@@ -91,10 +97,18 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Result<Self, Error> {
-        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        root.only(&[
+            "store",
+            "plugins",
+            "limits",
+            "connections",
+            "workflows",
+            "tenants",
+        ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability"])?;
+            store.only(&["path", "durability", "engine", "reserve"])?;
+            read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
                 config.durability = item.choice(&[
@@ -111,9 +125,16 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir"])?;
+            workflows.only(&["dir", "catalogs", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
+            if let Some(catalogs) = workflows.section("catalogs")? {
+                for item in catalogs.items() {
+                    let path = item.document.path(item.text()?);
+                    config.catalogs.insert(item.name, path);
+                }
+            }
         }
+        config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
             limits,
@@ -135,6 +156,20 @@ impl Config {
     /// Keeps runs in this directory; it is made if it is absent.
     pub fn with_store(mut self, path: impl Into<PathBuf>) -> Self {
         self.store_path = Some(path.into());
+        self
+    }
+
+    /// Lets this engine keep the store. Without it, the one that keeps the store that is there, and
+    /// sled for one that is made.
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Leaves so many bytes of the store's disk free: with less, no run is begun, and what is under
+    /// way waits; default 64 MiB.
+    pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
+        self.store_options.reserve_bytes = bytes;
         self
     }
 
@@ -177,6 +212,28 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Lets so many runs be under way; see [`Admission`] for the defaults.
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// How many runs may be under way, and which go first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Takes functions of a catalog from this folder.
+    pub fn with_catalog(mut self, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        self.catalogs.insert(name.into(), dir.into());
+        self
+    }
+
+    /// Catalogs by name, each a local folder.
+    pub fn catalogs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.catalogs
     }
 
     /// Looks workflows that others run up in this folder.
@@ -230,6 +287,15 @@ impl Config {
     /// Where runs are kept, if it says so.
     pub fn store_path(&self) -> Option<&Path> {
         self.store_path.as_deref()
+    }
+
+    /// What keeps the store, if it says so.
+    pub fn engine(&self) -> Option<Engine> {
+        self.engine
+    }
+
+    pub(crate) fn store_options(&self) -> cofferdam_store::Options {
+        self.store_options.clone()
     }
 
     /// When a result has to be on disk.

@@ -29,6 +29,7 @@ mod admission;
 mod ambient;
 mod answers;
 mod archive;
+mod backup;
 mod builder;
 pub mod config;
 mod connections;
@@ -36,29 +37,37 @@ mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
+mod detached;
 mod drain;
 mod error;
+mod external;
 mod fits;
 mod generations;
 mod hedging;
 mod history;
 mod keeper;
 mod kv;
+mod look;
 mod mutation;
 mod query;
+mod queue;
 mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
 mod shelf;
+mod start;
 mod swaps;
+mod take_up;
 mod trust;
+mod verbs;
 mod view;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};
 pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
+pub use backup::{BackupSummary, Engine, migrate_store, restore};
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
@@ -69,7 +78,9 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
-pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
+pub use cofferdam_core::run::{
+    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+};
 pub use cofferdam_core::workflow::{
     OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
 };
@@ -83,9 +94,13 @@ pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
+pub use look::{Act, Look, SETTLE_MS_MAX};
 #[cfg(feature = "mutations")]
 pub use mutation::Mutation;
 pub use query::Query;
+pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
-pub use runtime::{Durability, Runtime, StartOptions};
-pub use view::RunView;
+pub use runtime::{Durability, Runtime};
+pub use start::{OnConflict, StartOptions};
+pub use verbs::{LetterFilter, REDRIVE_MAX, Redriven};
+pub use view::{Cancelled, RunView};

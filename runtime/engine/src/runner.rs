@@ -5,6 +5,9 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod launch;
+mod verbs;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +21,31 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::Error;
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
+use crate::detached;
 use crate::mutation::Mutation;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
 };
 use crate::runtime::{Durability, Inner};
+use crate::{Error, queue};
+
+pub(crate) use verbs::Verb;
 
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Go on: it was begun or the runtime was opened.
     Resume,
+    /// Its turn in the queue has come.
+    Admitted,
+    /// Somebody does something with it.
+    Verb {
+        verb: Verb,
+        told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    },
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
@@ -75,9 +88,10 @@ enum Launch {
 
 /// How a run begins.
 pub(crate) struct Begin {
-    pub input: Value,
-    /// Told when the run is on the disk, or cannot be.
-    pub told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    /// The first event of its journal.
+    pub event: Event,
+    /// Told when the run is on the disk, or cannot be; false if another caller began it.
+    pub told: tokio::sync::oneshot::Sender<Result<bool, Error>>,
 }
 
 /// A run whose next instant is nearer than this stays in memory.
@@ -88,6 +102,11 @@ const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Whether a run that is there is not held in memory.
+fn is_set_aside(status: Status) -> bool {
+    matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
+}
 
 pub(crate) struct Runner {
     inner: Arc<Inner>,
@@ -109,6 +128,10 @@ pub(crate) struct Runner {
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+    /// Whether the queue has to look, once this is on the disk.
+    note_queue: bool,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -144,7 +167,14 @@ impl Runner {
             hedged: HashMap::new(),
             parked: Vec::new(),
             told: Vec::new(),
+            note_queue: false,
+            begun: Vec::new(),
         }
+    }
+
+    /// Whom the run belongs to.
+    pub fn tenant(&self) -> &str {
+        &self.row.tenant
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
@@ -156,7 +186,21 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
         match self.begin.take() {
-            None => self.take_up(),
+            None => {
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
+                }
+                // Who wakes a run to suspend or cancel it comes before what the run would do.
+                while let Ok(message) = mailbox.try_recv() {
+                    self.take(message);
+                }
+            }
             Some(begin) => {
                 if !self.first_commit(begin).await {
                     return Ok(());
@@ -173,7 +217,12 @@ impl Runner {
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
                 }
-                return self.commit().await;
+                if self.row.status.is_final() {
+                    self.commit().await?;
+                    self.tell_all();
+                    return Ok(());
+                }
+                continue;
             }
             if !self.wait(mailbox).await? {
                 return Ok(());
@@ -184,10 +233,10 @@ impl Runner {
     /// Makes the beginning durable, with what followed from it at once; false if the run is not
     /// ours to go on with.
     async fn first_commit(&mut self, begin: Begin) -> bool {
-        self.feed(Event::Begun { input: begin.input });
+        self.feed(begin.event);
         self.must_commit = true;
         let answer = match self.work().await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             // Somebody else began the same run meanwhile. Who asked looks for it, and is told
             // when it is on the disk.
             Err(Error::Store {
@@ -219,7 +268,7 @@ impl Runner {
         for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.set_status(Status::Running);
         }
     }
@@ -230,26 +279,30 @@ impl Runner {
     }
 
     fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
-        let at = self.inner.clock.now_ms();
-        match self.run.step(event.clone(), at) {
-            Ok(effects) => {
-                self.effects.extend(effects);
-                match encode(&Record { at, event }) {
-                    Ok(record) => self.records.push(record),
-                    Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
-                }
-                Ok(())
-            }
+        match self.tell(event) {
+            Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ Illegal::Phase { .. }) => {
+            Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
         }
+    }
+
+    /// The same, and why it did not fit.
+    fn tell(&mut self, event: Event) -> Result<(), Illegal> {
+        let at = self.inner.clock.now_ms();
+        let effects = self.run.step(event.clone(), at)?;
+        self.effects.extend(effects);
+        match encode(&Record { at, event }) {
+            Ok(record) => self.records.push(record),
+            Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
+        }
+        Ok(())
     }
 
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
@@ -259,7 +312,7 @@ impl Runner {
             self.obey(effect)?;
         }
         if self.inner.armed.has(Mutation::TellFirst) {
-            self.tell();
+            self.tell_all();
         }
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
@@ -277,17 +330,15 @@ impl Runner {
                 slot.parked.notify_one();
             }
         }
-        self.tell();
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
+        }
+        self.tell_all();
         Ok(())
     }
 
-    fn launch_all(&mut self) {
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
-    }
-
-    fn tell(&mut self) {
+    /// What was asked for is on the disk.
+    fn tell_all(&mut self) {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
@@ -335,6 +386,23 @@ impl Runner {
                     escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
             }
             Effect::Recall {
                 ticket,
@@ -434,52 +502,6 @@ impl Runner {
         }
     }
 
-    fn launch(&mut self, launch: Launch) {
-        match launch {
-            Launch::Call(attempt, admitted) => {
-                let again = self.inner.armed.has(Mutation::ReleaseTwice);
-                let slot = self.inner.connections.get(&attempt.connection);
-                let again = slot.filter(|_| again).cloned();
-                let (ticket, effect) = (attempt.ticket, attempt.effect);
-                let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, String::new()).await;
-                    if let Some(slot) = again {
-                        slot.bulkhead.add_permits(1);
-                    }
-                    Done::Called {
-                        ticket,
-                        effect,
-                        result,
-                    }
-                });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
-            }
-            Launch::Lookup {
-                ticket,
-                connection,
-                action,
-                key,
-            } => {
-                let slot = self.inner.connections.get(&connection).cloned();
-                self.under_way.spawn(async move {
-                    let answer = match slot {
-                        Some(slot) => admission::look_up(&slot, &action, &key).await,
-                        None => Lookup::Failed {
-                            failure: Failure::new(
-                                Class::Unavailable,
-                                "connection.missing",
-                                connection,
-                            ),
-                        },
-                    };
-                    Done::LookedUp { ticket, answer }
-                });
-            }
-        }
-    }
-
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
         if self.row.status.is_final() {
             return Ok(());
@@ -491,7 +513,11 @@ impl Runner {
             dead_letter: true,
         }) = self.run.outcome()
         {
+            let failed = self.run.failed_task();
             let letter = DeadLetter {
+                task: failed.map(|(task, _)| task.to_owned()),
+                task_input: failed.map(|(_, input)| input.clone()),
+                tenant: self.row.tenant.clone(),
                 run: self.row.run.clone(),
                 workflow: self.row.workflow.clone(),
                 error: error.clone(),
@@ -501,6 +527,9 @@ impl Runner {
             let key = self.row.run.clone().into_bytes();
             self.put(Table::DeadLetter, key, encode(&letter)?);
         }
+        self.edit(queue::ended);
+        self.row.queued_ms = None;
+        self.note_queue |= self.row.concurrency_key.is_some();
         self.set_status(self.run.status());
         self.must_commit = true;
         Ok(())
@@ -549,6 +578,9 @@ impl Runner {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
         }
         self.inner.store.commit(batch).await?;
+        if std::mem::take(&mut self.note_queue) {
+            self.inner.gate.note(&self.row);
+        }
         Ok(())
     }
 
@@ -582,6 +614,10 @@ impl Runner {
 
     /// Leaves behind what is needed to begin the run again when its time has come.
     async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        let status = self.run.status();
+        if self.row.status == status && due_ms.is_none() {
+            return self.commit().await; // A run that begins in the queue has its rows.
+        }
         self.row.due_ms = due_ms;
         self.row.degraded = self.run.is_degraded();
         if let Some(due_ms) = due_ms {
@@ -589,18 +625,20 @@ impl Runner {
                 batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
             });
         }
-        self.set_status(Status::Waiting);
+        self.set_status(status);
         self.commit().await?;
         self.inner.timers_changed.notify_one();
         Ok(())
     }
 
     fn take(&mut self, message: Message) {
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.take_up();
         }
         match message {
             Message::Resume => {}
+            Message::Admitted => self.admitted_by_queue(),
+            Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
             Message::Recovered { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);

@@ -286,6 +286,7 @@ fn describe(batch: &Batch) -> String {
             Write::Put { table, key, .. } => format!("{table}={}", key.escape_ascii()),
             Write::Delete { table, key } => format!("{table}-{}", key.escape_ascii()),
             Write::Claim { run, epoch } => format!("{run}@{epoch}"),
+            Write::Place { run, .. } => format!("{run}^"),
             Write::Forget { run } => format!("{run}!"),
         });
     }

@@ -360,6 +360,7 @@ async fn client(world: &World, plan: &Plan, runtime: &Runtime, run: &str) -> boo
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         let options = StartOptions {
             id: Some(run.to_owned()),
+            ..StartOptions::default()
         };
         let started = runtime.start_with(&definition, json!({}), options).await;
         match started {
@@ -463,6 +464,7 @@ async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
             .map_err(|e| e.to_string())?;
         let options = StartOptions {
             id: Some("probe".to_owned()),
+            ..StartOptions::default()
         };
         let started = runtime.start_with(&definition, json!({}), options).await;
         let run = started.map_err(|e| e.to_string())?;

@@ -1,6 +1,10 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
+mod control;
 mod effects;
+mod examples;
+mod language;
+mod patterns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +57,15 @@ pub(super) fn bindings() -> Bindings {
     ];
     let connections = [
         ("crm", binding(&crm)),
+        (
+            "http",
+            binding(&[
+                ("get", Repeat::Read, false),
+                ("put", Repeat::Idempotent, false),
+                ("send", Repeat::Once, false),
+                ("operation", Repeat::Read, false),
+            ]),
+        ),
         ("crm-eu", binding(&crm)),
         ("mail", binding(&[("send", Repeat::Once, true)])),
         ("chat", binding(&[("post", Repeat::Once, false)])),
@@ -80,11 +93,19 @@ struct Play {
 
 impl Play {
     fn of(tasks: &str, input: Value) -> Self {
+        Self::bound(bindings(), tasks, input)
+    }
+
+    fn with(bindings: Bindings, tasks: &str) -> Self {
+        Self::bound(bindings, tasks, json!({}))
+    }
+
+    fn bound(bindings: Bindings, tasks: &str, input: Value) -> Self {
         let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
         let run = Run::new(
             "run-1",
             compile(&format!("{head}{tasks}")),
-            Arc::new(bindings()),
+            Arc::new(bindings),
         );
         let mut play = Self {
             run,

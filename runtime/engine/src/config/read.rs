@@ -13,10 +13,12 @@ use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
 use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
+use super::Config;
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
 use super::error::Error;
 use super::plugins::PluginRef;
+use crate::Engine;
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -101,6 +103,18 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
     };
     connection.validate()?;
     Ok(connection)
+}
+
+/// Reads what keeps the store, and what it leaves free.
+pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Error> {
+    if let Some(item) = section.get("engine") {
+        let engines = Engine::ALL.map(|engine| (engine.as_str(), engine));
+        config.engine = Some(item.choice(&engines)?);
+    }
+    if let Some(item) = section.get("reserve") {
+        config.store_options.reserve_bytes = item.bytes()?;
+    }
+    Ok(())
 }
 
 /// Reads whom `[plugins]` lets vouch for plugins.
@@ -363,10 +377,11 @@ fn directory(item: &Item<'_>) -> Result<Directory, Error> {
 /// Reads `limits` of a section, on top of what it inherits.
 pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limited, Error> {
     let mut limited = inherited.clone();
+    let is_root = section.key.is_empty();
     let Some(section) = section.section("limits")? else {
         return Ok(limited);
     };
-    section.only(&[
+    let mut known = vec![
         "memory",
         "timeout",
         "cpu",
@@ -376,7 +391,12 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
         "requests",
         "concurrency",
         "queue",
-    ])?;
+    ];
+    if is_root {
+        // Not of a connection; see `admission.rs`.
+        known.push("runs-active-max");
+    }
+    section.only(&known)?;
     let limits = &mut limited.limits;
     for item in section.items() {
         match item.name.as_str() {
@@ -389,6 +409,7 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
             "log" => limits.log_bytes = item.bytes()?,
             "requests" => limits.requests_max = item.integer(0, u64::from(u32::MAX))? as u32,
             "concurrency" => limits.concurrency_max = item.integer(0, u64::from(u32::MAX))? as u32,
+            "runs-active-max" => {}
             _ => limits.queue_max = item.integer(0, u64::from(u32::MAX))? as u32,
         }
         // After each key, so that the message has the place of the one that is out of range.
