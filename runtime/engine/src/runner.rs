@@ -5,6 +5,7 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod launch;
 mod verbs;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
+use crate::mutation::Mutation;
 use crate::outbox::OutboxRow;
 use crate::ramp::Leave;
 use crate::rows::{
@@ -250,15 +252,17 @@ impl Runner {
     async fn first_commit(&mut self, begin: Begin) -> bool {
         self.feed(begin.event);
         self.must_commit = true;
-        let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(true), true),
-            // Somebody else began the same run meanwhile.
+        let answer = match self.work().await {
+            Ok(()) => Ok(true),
+            // Somebody else began the same run meanwhile. Who asked looks for it, and is told
+            // when it is on the disk.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(false), false),
-            Err(error) => (Err(error), false),
+            }) => return false,
+            Err(error) => Err(error),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let is_ours = answer.is_ok();
         let _ = begin.told.send(answer);
         is_ours
     }
@@ -273,7 +277,12 @@ impl Runner {
         let again = self.run.outstanding().into_iter();
         self.effects
             .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
-        for ticket in self.run.in_flight() {
+        let lost = if self.inner.armed.has(Mutation::ForgetLost) {
+            Vec::new()
+        } else {
+            self.run.in_flight()
+        };
+        for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
         if is_set_aside(self.row.status) {
@@ -326,14 +335,18 @@ impl Runner {
                 self.commit().await?;
             }
         }
+        if self.inner.armed.has(Mutation::TellFirst) {
+            self.tell_all();
+        }
+        if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
+            self.launch_all();
+        }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
+        self.launch_all();
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
@@ -566,49 +579,9 @@ impl Runner {
         let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
         if self.feed(Event::Started { ticket, digest }) {
             // The intent is durable before the effect can happen.
-            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
-        }
-    }
-
-    fn launch(&mut self, launch: Launch) {
-        match launch {
-            Launch::Call(attempt, admitted) => {
-                let (ticket, effect) = (attempt.ticket, attempt.effect);
-                let tenant = self.row.tenant.clone();
-                let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, tenant).await;
-                    Done::Called {
-                        ticket,
-                        effect,
-                        result,
-                    }
-                });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
-            }
-            Launch::Lookup {
-                ticket,
-                connection,
-                action,
-                key,
-            } => {
-                let slot = self.inner.connections.get(&connection).cloned();
-                self.under_way.spawn(async move {
-                    let answer = match slot {
-                        Some(slot) => admission::look_up(&slot, &action, &key).await,
-                        None => Lookup::Failed {
-                            failure: Failure::new(
-                                Class::Unavailable,
-                                "connection.missing",
-                                connection,
-                            ),
-                        },
-                    };
-                    Done::LookedUp { ticket, answer }
-                });
-            }
         }
     }
 
