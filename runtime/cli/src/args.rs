@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin,
-    reviews, run, runs, serve,
+    backup, call, chaos, compile, completions, connection, deadletters, demo, doctor, errors,
+    events, plugin, reviews, run, runs, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -86,12 +86,24 @@ pub enum Verb {
     /// Look at the events that workflows published
     #[command(subcommand)]
     Events(events::EventsVerb),
+    /// Write the store to a file
+    #[command(after_long_help = backup::BACKUP_EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Make a store out of a backup
+    #[command(after_long_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Let another engine keep the store
+    #[command(after_long_help = backup::MIGRATE_EXAMPLES)]
+    MigrateStore(backup::MigrateArgs),
     /// Check configuration, plugins, store, disk and connections
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
     /// See it survive outages, crashes and wrong answers, with services that stand in for real ones
     #[command(after_long_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Drill: let one thing go wrong on purpose, and see what was promised for that
+    #[command(after_long_help = chaos::EXAMPLES)]
+    Chaos(chaos::ChaosArgs),
     /// Print completions for a shell
     #[command(after_long_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cofferdam::{Archive, ChildCompiler, Compiler, Config, Error, Runtime};
+use cofferdam::{Archive, ChildCompiler, Compiler, Config, Engine, Error, Runtime};
 use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
@@ -103,17 +103,6 @@ impl Context {
         Ok(config.with_store(data))
     }
 
-    /// The store, to look at it. It has to be there.
-    pub fn archive(&self) -> Result<Archive> {
-        let path = self.store_path()?;
-        Archive::open(&path)?.ok_or_else(|| {
-            storage(format!(
-                "there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
-                path.display()
-            ))
-        })
-    }
-
     /// Where the store is. `--data` alone decides if it is given, so that a store can be looked at
     /// beside a configuration that is broken.
     pub fn store_path(&self) -> Result<PathBuf> {
@@ -126,10 +115,35 @@ impl Context {
         }
     }
 
-    /// A runtime on a store that is there: for verbs that go on with runs.
-    pub async fn runtime(&self) -> Result<Runtime> {
-        self.store_is_there()?;
-        open(self.config()?).await
+    /// Whether `--data` says where the store is, or is to be.
+    pub fn names_data(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// Where the store is and what keeps it, and nothing else: `--data` beside a configuration that
+    /// is broken is enough.
+    pub fn place(&self) -> Result<Config> {
+        match self.config() {
+            Ok(config) => Ok(config),
+            Err(_) if self.data.is_some() => Ok(Config::default().with_store(self.store_path()?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the configuration says of the store's engine, if it can be read.
+    pub fn engine(&self) -> Option<Engine> {
+        self.config().ok()?.engine()
+    }
+
+    /// The store, to look at it. It has to be there.
+    pub fn archive(&self) -> Result<Archive> {
+        let path = self.store_path()?;
+        Archive::open(&path)?.ok_or_else(|| {
+            storage(format!(
+                "there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
+                path.display()
+            ))
+        })
     }
 
     /// Refuses a store that is not there, which would else be made.

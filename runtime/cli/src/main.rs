@@ -2,7 +2,9 @@
 //! per file. Data goes to stdout and nothing else does; messages go to stderr.
 
 mod args;
+mod backup;
 mod call;
+mod chaos;
 mod compile;
 mod completions;
 mod connection;
@@ -18,6 +20,7 @@ mod input;
 mod interrupt;
 mod output;
 mod plugin;
+mod reach;
 mod reviews;
 mod run;
 mod runs;
@@ -34,13 +37,13 @@ use context::Context;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::of_clap(&error),
+        Err(error) => return exit::of_clap(&error, exit::wants_json(std::env::args_os())),
     };
     let context = Context::new(&cli.global);
     log_to_stderr(cli.global.verbose);
     match act(cli.verb, &context) {
         Ok(code) => code,
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, context.is_json()),
     }
 }
 
@@ -55,8 +58,12 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Reviews(verb) => reviews::run(context, verb),
         Verb::Connection(verb) => connection::run(context, &verb),
         Verb::Events(verb) => events::run(context, &verb),
+        Verb::Backup(args) => backup::backup(context, &args),
+        Verb::Restore(args) => backup::restore(context, &args),
+        Verb::MigrateStore(args) => backup::migrate(context, &args),
         Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Demo(args) => demo::run(context, &args),
+        Verb::Chaos(args) => chaos::run(context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Errors(args) => errors::run(&args),
         Verb::CompileComponent(args) => Ok(compile::run(&args)),
@@ -68,8 +75,8 @@ fn log_to_stderr(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
         // The store under the store tells in its own words what ours tells better.
-        0 => "error,sled=off",
-        1 => "cofferdam=info,warn,sled=off",
+        0 => "error,sled=off,fjall=off,lsm_tree=off",
+        1 => "cofferdam=info,warn,sled=off,fjall=off,lsm_tree=off",
         2 => "cofferdam=debug,info",
         _ => "trace",
     };

@@ -14,6 +14,7 @@ mod data;
 mod document;
 mod flow;
 mod handling;
+mod options;
 mod policy;
 mod report;
 mod retry;

@@ -15,6 +15,7 @@ pub mod duration;
 pub mod error;
 pub mod expr;
 pub mod failure;
+pub mod fair;
 pub mod health;
 pub mod manifest;
 pub mod provenance;

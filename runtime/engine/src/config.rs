@@ -4,12 +4,14 @@
 //! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
 //! loaded, and appear in no message and no `Debug` output.
 
+mod admission;
 mod connection;
 mod document;
 mod error;
 mod plugins;
 mod read;
 mod resilience;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -20,18 +22,21 @@ use std::sync::Arc;
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
+pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
 pub use resilience::Bulkhead;
 
-use crate::Durability;
+use crate::{Durability, Engine};
 use document::{Document, Section, list};
 
 /// A checked configuration. [`Config::default`] has no connections and no store path.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     store_path: Option<PathBuf>,
+    engine: Option<Engine>,
+    store_options: cofferdam_store::Options,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
@@ -39,6 +44,7 @@ pub struct Config {
     watch: bool,
     trust: Trust,
     connections: Vec<Connection>,
+    admission: Admission,
 }
 
 impl Config {
@@ -92,10 +98,18 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Result<Self, Error> {
-        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        root.only(&[
+            "store",
+            "plugins",
+            "limits",
+            "connections",
+            "workflows",
+            "tenants",
+        ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability"])?;
+            store.only(&["path", "durability", "engine", "reserve"])?;
+            read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
                 config.durability = item.choice(&[
@@ -112,9 +126,10 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir"])?;
+            workflows.only(&["dir", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
         }
+        config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
             limits,
@@ -136,6 +151,20 @@ impl Config {
     /// Keeps runs in this directory; it is made if it is absent.
     pub fn with_store(mut self, path: impl Into<PathBuf>) -> Self {
         self.store_path = Some(path.into());
+        self
+    }
+
+    /// Lets this engine keep the store. Without it, the one that keeps the store that is there, and
+    /// sled for one that is made.
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Leaves so many bytes of the store's disk free: with less, no run is begun, and what is under
+    /// way waits; default 64 MiB.
+    pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
+        self.store_options.reserve_bytes = bytes;
         self
     }
 
@@ -178,6 +207,17 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Lets so many runs be under way; see [`Admission`] for the defaults.
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// How many runs may be under way, and which go first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Looks workflows that others run up in this folder.
@@ -233,6 +273,15 @@ impl Config {
         self.store_path.as_deref()
     }
 
+    /// What keeps the store, if it says so.
+    pub fn engine(&self) -> Option<Engine> {
+        self.engine
+    }
+
+    pub(crate) fn store_options(&self) -> cofferdam_store::Options {
+        self.store_options.clone()
+    }
+
     /// When a result has to be on disk.
     pub fn durability(&self) -> Durability {
         self.durability
@@ -270,6 +319,12 @@ impl Config {
         self.connections
             .iter()
             .find(|connection| connection.name == name)
+    }
+
+    /// How many earlier answers are kept, by connection.
+    pub(crate) fn answer_limits(&self) -> std::collections::HashMap<String, crate::AnswerLimits> {
+        let all = self.connections.iter();
+        all.map(|c| (c.name.clone(), c.answer_limits())).collect()
     }
 
     /// Who may vouch for the plugin of a connection.

@@ -21,6 +21,7 @@ use crate::config::{self, Bulkhead};
 use crate::connector::Backend;
 use crate::generations::{Generations, Judgement, Lineup, Served};
 use crate::health::Health;
+use crate::hedging::HedgeBudget;
 use crate::outbox::{Outbox, OutboxState};
 use crate::ramp::Ramp;
 use crate::service::{Keeping, ServiceRow};
@@ -65,6 +66,8 @@ pub(crate) struct Slot {
     pub outbox: Outbox,
     pub health: Health,
     pub keeping: Keeping,
+    /// How many second attempts it may get.
+    pub hedges: HedgeBudget,
     pub(crate) breaker: Mutex<Breaker>,
     counts: Counts,
     pub(crate) last_failure: Mutex<Option<String>>,
@@ -167,6 +170,7 @@ impl Slot {
             outbox: Outbox::new(connection.outbox_max()),
             health: Health::new(connection.health(), known),
             keeping: Keeping::default(),
+            hedges: HedgeBudget::default(),
             breaker: Mutex::new(breaker),
             counts: Counts::default(),
             last_failure: Mutex::new(last_failure),

@@ -51,6 +51,7 @@ impl Definition {
         }
         check_lookups(&workflow, &bindings, origin)?;
         check_deferrals(&workflow, &bindings, origin)?;
+        crate::fits::check_hedges(&workflow, &bindings, origin)?;
         let pinned = encode(&Pinned {
             sources: sources.clone(),
             bindings: bindings.clone(),
@@ -235,6 +236,16 @@ fn check_deferrals(workflow: &Workflow, bindings: &Bindings, origin: &str) -> Re
         }
     }
     Ok(())
+}
+
+impl crate::Config {
+    /// Reads a workflow's text and those that it may run, without compiling them.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn read_workflow(&self, path: impl AsRef<Path>) -> Result<Sources, Error> {
+        read_sources(path.as_ref(), self.workflows_dir())
+    }
 }
 
 /// Reads a workflow and those that it may run: every `.yaml`, `.yml` and `.json` of the folder.

@@ -27,7 +27,9 @@
 mod activation;
 mod admission;
 mod ambient;
+mod answers;
 mod archive;
+mod backup;
 mod breakers;
 mod builder;
 pub mod config;
@@ -38,13 +40,17 @@ pub mod control;
 mod definition;
 mod drain;
 mod error;
+mod fits;
 mod generations;
 mod health;
+mod hedging;
 mod history;
 mod keeper;
 mod kv;
+mod look;
 mod outbox;
 mod query;
+mod queue;
 mod ramp;
 mod rows;
 mod runner;
@@ -52,13 +58,18 @@ mod runtime;
 mod scheduler;
 mod service;
 mod shelf;
+mod start;
 mod swaps;
+mod take_up;
 mod trust;
+mod verbs;
 mod view;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};
+pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
+pub use backup::{BackupSummary, Engine, migrate_store, restore};
 pub use breakers::BreakerSetting;
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::breaker::{Config as BreakerConfig, WindowType};
@@ -71,8 +82,13 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::health::Config as HealthConfig;
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
-pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
-pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
+pub use cofferdam_core::run::{
+    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+};
+pub use cofferdam_core::workflow::{
+    OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
+};
 pub use cofferdam_host::{
     Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
 };
@@ -83,8 +99,12 @@ pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
+pub use look::{Act, Look, SETTLE_MS_MAX};
 pub use outbox::OutboxState;
 pub use query::Query;
+pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
-pub use runtime::{Durability, Runtime, StartOptions};
-pub use view::RunView;
+pub use runtime::{Durability, Runtime};
+pub use start::{OnConflict, StartOptions};
+pub use verbs::{LetterFilter, REDRIVE_MAX, Redriven};
+pub use view::{Cancelled, RunView};

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 use crate::connections::Slot;
 use crate::definition::Definition;
 use crate::rows::{decode, outbox_prefix};
-use crate::runtime::{Inner, Runtime, StartOptions};
-use crate::{Error, query};
+use crate::runtime::{Inner, Runtime};
+use crate::{Error, StartOptions, query};
 
 /// Most calls that wait in one outbox, unless the configuration says otherwise.
 pub(crate) const ENTRIES_MAX: usize = 10_000;
@@ -208,6 +208,7 @@ impl Worker {
         });
         let options = StartOptions {
             id: Some(run.clone()),
+            ..StartOptions::default()
         };
         self.runtime.start_with(&definition, input, options).await?;
         self.settled(&run).await?;

@@ -5,6 +5,8 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod verbs;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,10 @@ use cofferdam_core::run::{Attempt, Deferred, Effect, Event, Illegal, Outcome, Ru
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::answers;
 use crate::outbox::OutboxRow;
 use crate::ramp::Leave;
 use crate::rows::{
@@ -28,12 +30,22 @@ use crate::rows::{
     status_key, timer_key,
 };
 use crate::runtime::{Durability, Inner};
+use crate::{Error, queue};
+
+pub(crate) use verbs::Verb;
 
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Go on: it was begun or the runtime was opened.
     Resume,
+    /// Its turn in the queue has come.
+    Admitted,
+    /// Somebody does something with it.
+    Verb {
+        verb: Verb,
+        told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    },
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
@@ -81,9 +93,10 @@ enum Launch {
 
 /// How a run begins.
 pub(crate) struct Begin {
-    pub input: Value,
-    /// Told when the run is on the disk, or cannot be.
-    pub told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    /// The first event of its journal.
+    pub event: Event,
+    /// Told when the run is on the disk, or cannot be; false if another caller began it.
+    pub told: tokio::sync::oneshot::Sender<Result<bool, Error>>,
 }
 
 /// A run whose next instant is nearer than this stays in memory.
@@ -97,6 +110,11 @@ const BUFFERED_RECORDS_MAX: usize = 256;
 const PART_MAX: usize = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Whether a run that is there is not held in memory.
+fn is_set_aside(status: Status) -> bool {
+    matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
+}
 
 pub(crate) struct Runner {
     inner: Arc<Inner>,
@@ -114,12 +132,16 @@ pub(crate) struct Runner {
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
+    /// Attempts that may have to be dropped, by ticket.
+    hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     /// Connections that calls were left to.
     deferred: Vec<String>,
     /// Of tasks that a drain has let go, until they ask for admission.
     leaves: HashMap<String, Leave>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+    /// Whether the queue has to look, once this is on the disk.
+    note_queue: bool,
 }
 
 impl Runner {
@@ -152,11 +174,18 @@ impl Runner {
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
+            hedged: HashMap::new(),
             parked: Vec::new(),
             deferred: Vec::new(),
             leaves: HashMap::new(),
             told: Vec::new(),
+            note_queue: false,
         }
+    }
+
+    /// Whom the run belongs to.
+    pub fn tenant(&self) -> &str {
+        &self.row.tenant
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
@@ -168,7 +197,13 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
         match self.begin.take() {
-            None => self.take_up(),
+            None => {
+                self.take_up();
+                // Who wakes a run to suspend or cancel it comes before what the run would do.
+                while let Ok(message) = mailbox.try_recv() {
+                    self.take(message);
+                }
+            }
             Some(begin) => {
                 if !self.first_commit(begin).await {
                     return Ok(());
@@ -185,7 +220,12 @@ impl Runner {
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
                 }
-                return self.commit().await;
+                if self.row.status.is_final() {
+                    self.commit().await?;
+                    self.tell_all();
+                    return Ok(());
+                }
+                continue;
             }
             if !self.wait(mailbox).await? {
                 return Ok(());
@@ -196,14 +236,14 @@ impl Runner {
     /// Makes the beginning durable, with what followed from it at once; false if the run is not
     /// ours to go on with.
     async fn first_commit(&mut self, begin: Begin) -> bool {
-        self.feed(Event::Begun { input: begin.input });
+        self.feed(begin.event);
         self.must_commit = true;
         let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(()), true),
+            Ok(()) => (Ok(true), true),
             // Somebody else began the same run meanwhile.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(()), false),
+            }) => (Ok(false), false),
             Err(error) => (Err(error), false),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
@@ -224,37 +264,45 @@ impl Runner {
         for ticket in self.run.in_flight() {
             self.feed(Event::Lost { ticket });
         }
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.set_status(Status::Running);
         }
     }
 
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, event: Event) -> bool {
-        let at = self.inner.clock.now_ms();
-        match self.run.step(event.clone(), at) {
-            Ok(effects) => {
-                // What follows from an effect comes before the effects beside it, so that a long
-                // list of them can be written in parts.
-                for effect in effects.into_iter().rev() {
-                    self.effects.push_front(effect);
-                }
-                match encode(&Record { at, event }) {
-                    Ok(record) => self.records.push(record),
-                    Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
-                }
-                true
-            }
+        self.try_feed(event).is_ok()
+    }
+
+    fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
+        match self.tell(event) {
+            Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
-                false
+                Err(illegal)
             }
-            Err(illegal @ Illegal::Phase { .. }) => {
+            Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
-                false
+                Err(illegal)
             }
         }
+    }
+
+    /// The same, and why it did not fit.
+    fn tell(&mut self, event: Event) -> Result<(), Illegal> {
+        let at = self.inner.clock.now_ms();
+        let effects = self.run.step(event.clone(), at)?;
+        // What follows from an effect comes before the effects beside it, so that a long list of them
+        // can be written in parts.
+        for effect in effects.into_iter().rev() {
+            self.effects.push_front(effect);
+        }
+        match encode(&Record { at, event }) {
+            Ok(record) => self.records.push(record),
+            Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
+        }
+        Ok(())
     }
 
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
@@ -287,10 +335,15 @@ impl Runner {
                 slot.outbox.changed.notify_one();
             }
         }
+        self.tell_all();
+        Ok(())
+    }
+
+    /// What was asked for is on the disk.
+    fn tell_all(&mut self) {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
-        Ok(())
     }
 
     /// Whether what is buffered leaves nothing behind that a restart would not ask for again.
@@ -331,7 +384,11 @@ impl Runner {
                 self.put(Table::Parked, key, Vec::new());
                 self.parked.push(connection);
             }
-            Effect::Review { task, failure } => {
+            Effect::Review {
+                task,
+                failure,
+                question,
+            } => {
                 let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
                 let key = review_key(&run, &task);
                 let review = Review {
@@ -340,8 +397,42 @@ impl Runner {
                     workflow,
                     failure,
                     at_ms,
+                    output: question.output,
+                    due_ms: question.due_ms,
+                    reviewer: question.reviewer,
+                    escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Recall {
+                ticket,
+                connections,
+                action,
+                input,
+                max_age_ms,
+            } => {
+                let store = &*self.inner.store;
+                let asked = (action.as_str(), &*input);
+                let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
+                self.feed(Event::Recalled { ticket, found });
+            }
+            Effect::Keep {
+                connection,
+                action,
+                input,
+                output,
+                max_age_ms,
+            } => {
+                // Nothing depends on it: it goes with the next commit that is needed anyway.
+                let batch = std::mem::take(&mut self.batch);
+                let about = (connection.as_str(), action.as_str(), &*input);
+                let answers = &self.inner.answers;
+                self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
+            }
+            Effect::Cancel { ticket } => {
+                if let Some(slower) = self.hedged.remove(&ticket) {
+                    slower.abort();
+                }
             }
             Effect::Emit { task, event } => {
                 let row = EventRow {
@@ -400,6 +491,14 @@ impl Runner {
             });
             return;
         };
+        if attempt.is_hedge {
+            let ticket = attempt.ticket;
+            match admission::try_hedge(slot, &attempt.key) {
+                Ok(admitted) => self.admitted(attempt, admitted),
+                Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+            }
+            return;
+        }
         match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(mut admitted) => {
                 admitted.carry(leave);
@@ -440,14 +539,19 @@ impl Runner {
     fn launch(&mut self, launch: Launch) {
         match launch {
             Launch::Call(attempt, admitted) => {
-                self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, String::new()).await;
+                let (ticket, effect) = (attempt.ticket, attempt.effect);
+                let tenant = self.row.tenant.clone();
+                let calling = self.under_way.spawn(async move {
+                    let result = admitted.call(&attempt, tenant).await;
                     Done::Called {
-                        ticket: attempt.ticket,
-                        effect: attempt.effect,
+                        ticket,
+                        effect,
                         result,
                     }
                 });
+                if effect == descriptor::Effect::Read {
+                    self.hedged.insert(ticket, calling);
+                }
             }
             Launch::Lookup {
                 ticket,
@@ -484,7 +588,11 @@ impl Runner {
             dead_letter: true,
         }) = self.run.outcome()
         {
+            let failed = self.run.failed_task();
             let letter = DeadLetter {
+                task: failed.map(|(task, _)| task.to_owned()),
+                task_input: failed.map(|(_, input)| input.clone()),
+                tenant: self.row.tenant.clone(),
                 run: self.row.run.clone(),
                 workflow: self.row.workflow.clone(),
                 error: error.clone(),
@@ -494,6 +602,9 @@ impl Runner {
             let key = self.row.run.clone().into_bytes();
             self.put(Table::DeadLetter, key, encode(&letter)?);
         }
+        self.edit(queue::ended);
+        self.row.queued_ms = None;
+        self.note_queue |= self.row.concurrency_key.is_some();
         self.set_status(self.run.status());
         self.must_commit = true;
         Ok(())
@@ -542,6 +653,9 @@ impl Runner {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
         }
         self.inner.store.commit(batch).await?;
+        if std::mem::take(&mut self.note_queue) {
+            self.inner.gate.note(&self.row);
+        }
         Ok(())
     }
 
@@ -575,6 +689,10 @@ impl Runner {
 
     /// Leaves behind what is needed to begin the run again when its time has come.
     async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        let status = self.run.status();
+        if self.row.status == status && due_ms.is_none() {
+            return self.commit().await; // A run that begins in the queue has its rows.
+        }
         self.row.due_ms = due_ms;
         self.row.degraded = self.run.is_degraded();
         if let Some(due_ms) = due_ms {
@@ -582,18 +700,20 @@ impl Runner {
                 batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
             });
         }
-        self.set_status(Status::Waiting);
+        self.set_status(status);
         self.commit().await?;
         self.inner.timers_changed.notify_one();
         Ok(())
     }
 
     fn take(&mut self, message: Message) {
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.take_up();
         }
         match message {
             Message::Resume => {}
+            Message::Admitted => self.admitted_by_queue(),
+            Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
             Message::Recovered {
                 task,
@@ -615,18 +735,33 @@ impl Runner {
                 told,
             } => {
                 let key = review_key(&self.row.run, &task);
-                if self.feed(Event::Decided {
+                let what = decision.name();
+                match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,
                 }) {
-                    self.edit(|batch, _| batch.delete(Table::Review, key));
-                    self.must_commit = true;
-                    self.told.push(told);
-                } else {
-                    let run = self.row.run.clone();
-                    let _ = told.send(Err(Error::NoReview { run, task }));
+                    Ok(()) => {
+                        self.edit(|batch, _| batch.delete(Table::Review, key));
+                        self.must_commit = true;
+                        self.told.push(told);
+                    }
+                    Err(illegal) => {
+                        let error = self.unfit(&illegal, task, what);
+                        let _ = told.send(Err(error));
+                    }
                 }
             }
+        }
+    }
+
+    /// Why a decision was not taken.
+    fn unfit(&self, illegal: &Illegal, task: String, what: &'static str) -> Error {
+        let run = self.row.run.clone();
+        let is_review = matches!(illegal, Illegal::Call { source, .. } if source.is_in_review());
+        if is_review {
+            Error::UnfitDecision { run, task, what }
+        } else {
+            Error::NoReview { run, task }
         }
     }
 
@@ -660,6 +795,7 @@ impl Runner {
                 effect,
                 result,
             }) => {
+                self.hedged.remove(&ticket);
                 // What came of an effect is durable before anything else leaves, a read included.
                 self.must_commit |= effect != descriptor::Effect::Read;
                 self.feed(match result {
@@ -678,6 +814,8 @@ impl Runner {
                     draw: self.inner.rng.u32(),
                 });
             }
+            // The slower of two attempts.
+            Err(error) if error.is_cancelled() => {}
             // The chamber catches panics; what is left is a defect of the runtime itself, and
             // the attempt is found lost when the run is taken up again.
             Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),

@@ -33,13 +33,17 @@ pub enum Table {
     Kv = 11,
     /// Index of runs by status.
     RunByStatus = 12,
+    /// Earlier answers of connections.
+    Cache = 16,
+    /// Runs that wait for their turn, and the concurrency keys that runs hold.
+    Queue = 18,
     /// Calls that are kept for a connection until it works again.
     Outbox = 17,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -52,7 +56,9 @@ impl Table {
         Self::Connection,
         Self::Kv,
         Self::RunByStatus,
+        Self::Cache,
         Self::Outbox,
+        Self::Queue,
     ];
 
     /// The byte that stands for this table on disk.
@@ -80,6 +86,8 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Cache => "cache",
+            Self::Queue => "queue",
             Self::Outbox => "outbox",
         }
     }

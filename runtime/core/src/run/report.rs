@@ -35,6 +35,9 @@ pub struct TaskReport {
     /// Who or what must come before it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
+    /// The run that it was taken over from, finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<String>,
     /// The error it ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WorkflowError>,
@@ -88,6 +91,12 @@ pub struct AttemptReport {
     /// How it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether it was made beside another one that took long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hedge: bool,
+    /// Whether it was dropped, since the one beside it had succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
 }
 
 impl TaskReport {
@@ -104,6 +113,7 @@ impl TaskReport {
             attempts: Vec::new(),
             waiting: None,
             waits_for: None,
+            taken_from: None,
             error: None,
         }
     }

@@ -11,11 +11,13 @@ use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
 use cofferdam_core::run::Binding;
 use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
+use super::Config;
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
 use super::error::Error;
 use super::plugins::PluginRef;
 use super::resilience;
+use crate::Engine;
 
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
@@ -61,6 +63,11 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "deliver-within",
         "quarantine",
         "rate-limit",
+        "hedge",
+        "cache",
+        "review",
+        "on-unknown",
+        "on-exhausted",
     ])?;
     let plugin = section.require(
         "plugin",
@@ -84,6 +91,10 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         grants: grants(&section, enabled)?,
         limits: rated(&section, limits(&section, &defaults.limits)?)?,
         binding: binding(&section)?,
+        answers: super::tasks::answers(&section)?,
+        attempts_chosen: section
+            .section("retry")?
+            .is_some_and(|retry| retry.get("attempts").is_some()),
         breaker: resilience::breaker(&section)?,
         bulkhead: resilience::bulkhead(&section)?,
         health: resilience::health(&section)?,
@@ -98,6 +109,18 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
     };
     connection.validate()?;
     Ok(connection)
+}
+
+/// Reads what keeps the store, and what it leaves free.
+pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Error> {
+    if let Some(item) = section.get("engine") {
+        let engines = Engine::ALL.map(|engine| (engine.as_str(), engine));
+        config.engine = Some(item.choice(&engines)?);
+    }
+    if let Some(item) = section.get("reserve") {
+        config.store_options.reserve_bytes = item.bytes()?;
+    }
+    Ok(())
 }
 
 /// Reads whom `[plugins]` lets vouch for plugins.
@@ -360,10 +383,11 @@ fn directory(item: &Item<'_>) -> Result<Directory, Error> {
 /// Reads `limits` of a section, on top of what it inherits.
 pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limited, Error> {
     let mut limited = inherited.clone();
+    let is_root = section.key.is_empty();
     let Some(section) = section.section("limits")? else {
         return Ok(limited);
     };
-    section.only(&[
+    let mut known = vec![
         "memory",
         "timeout",
         "cpu",
@@ -373,7 +397,12 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
         "requests",
         "concurrency",
         "queue",
-    ])?;
+    ];
+    if is_root {
+        // Not of a connection; see `admission.rs`.
+        known.push("runs-active-max");
+    }
+    section.only(&known)?;
     let limits = &mut limited.limits;
     for item in section.items() {
         match item.name.as_str() {
@@ -386,6 +415,7 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
             "log" => limits.log_bytes = item.bytes()?,
             "requests" => limits.requests_max = item.integer(0, u64::from(u32::MAX))? as u32,
             "concurrency" => limits.concurrency_max = item.integer(0, u64::from(u32::MAX))? as u32,
+            "runs-active-max" => {}
             _ => limits.queue_max = item.integer(0, u64::from(u32::MAX))? as u32,
         }
         // After each key, so that the message has the place of the one that is out of range.
@@ -434,14 +464,14 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         ..Binding::default()
     };
     if let Some(retry) = section.section("retry")? {
-        retry.only(&["attempts", "delay", "factor", "max-delay"])?;
+        retry.only(&["attempts", "delay", "factor", "max-delay", "rules"])?;
         if let Some(attempts) = retry.get("attempts") {
             binding.attempts_max = attempts.integer(1, ATTEMPTS_MAX)? as u32;
         }
         binding.backoff = backoff(&retry)?;
     }
     if let Some(timeout) = section.section("timeout")? {
-        timeout.only(&["start-to-close", "schedule-to-close"])?;
+        timeout.only(&["start-to-close", "schedule-to-close", "schedule-to-start"])?;
         if let Some(item) = timeout.get("start-to-close") {
             binding.start_to_close_ms = item.duration_ms(HOUR)?;
         }
@@ -458,10 +488,11 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
             });
         }
     }
+    super::tasks::read(section, &mut binding)?;
     Ok(binding)
 }
 
-fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
+pub(super) fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
     let mut backoff = Backoff::default();
     if let Some(item) = retry.get("delay") {
         backoff.initial_ms = item.duration_ms(HOUR)?;
