@@ -461,12 +461,14 @@ impl Runner {
         deferred: &Deferred,
         at_ms: u64,
     ) -> Result<(), Error> {
+        let row = OutboxRow::new(&self.row, task, deferred, at_ms);
         let slot = self.inner.connections.get(&deferred.connection).cloned();
-        let Some(slot) = slot.filter(|slot| slot.outbox.reserve()) else {
+        let slot = slot.filter(|slot| row.fits(&slot.name) && slot.outbox.reserve());
+        let Some(slot) = slot else {
             self.feed(Event::NotDeferred { ticket });
             return Ok(());
         };
-        let row = encode(&OutboxRow::new(&self.row.run, task, deferred, at_ms))?;
+        let row = encode(&row)?;
         if !self.feed(Event::Deferred { ticket }) {
             slot.outbox.release();
             return Ok(());
