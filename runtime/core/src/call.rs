@@ -400,6 +400,10 @@ impl State {
             (Phase::LookingUp { failure, asked }, Event::LookedUp(answer, draw)) => {
                 self.looked_up(answer, failure, asked + 1, draw, now_ms, plan)
             }
+            (Phase::Review { failure }, Event::Decided(decision)) => self
+                .decided(decision, failure, now_ms, plan)
+                .ok_or(illegal)?,
+            (Phase::Review { failure }, Event::Due) => self.overdue(failure, now_ms, plan),
             (Phase::Deferring { .. }, Event::Deferred) => Phase::Deferred,
             (
                 Phase::Deferring {
@@ -408,10 +412,6 @@ impl State {
                 },
                 Event::NotDeferred,
             ) => self.park(failure, deliver_within_ms, now_ms, plan),
-            (Phase::Review { failure }, Event::Decided(decision)) => self
-                .decided(decision, failure, now_ms, plan)
-                .ok_or(illegal)?,
-            (Phase::Review { failure }, Event::Due) => self.overdue(failure, now_ms, plan),
             _ => return Err(illegal),
         };
         if !was_review {
@@ -670,9 +670,9 @@ impl Phase {
             Self::Backoff { .. } => "backing off",
             Self::Parked { .. } => "parked",
             Self::LookingUp { .. } => "looking up",
+            Self::Review { .. } => REVIEW,
             Self::Deferring { .. } => "deferring",
             Self::Deferred => "deferred",
-            Self::Review { .. } => REVIEW,
             Self::Succeeded { .. } => "succeeded",
             Self::Exhausted { .. } => "exhausted",
         }
@@ -690,10 +690,10 @@ impl Event {
             Self::Due => "due",
             Self::Recovered => "recovered",
             Self::LookedUp(..) => "looked up",
-            Self::Deferred => "deferred",
-            Self::NotDeferred => "not deferred",
             Self::Decided(decision) => decision.name(),
             Self::Hedge(_) => "an event of a second attempt",
+            Self::Deferred => "deferred",
+            Self::NotDeferred => "not deferred",
         }
     }
 }

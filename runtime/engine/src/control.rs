@@ -68,17 +68,17 @@ pub enum Request {
         /// The connection.
         connection: String,
     },
+    /// [`Runtime::backup`]; answers a `BackupSummary`.
+    Backup {
+        /// Absolute.
+        to: PathBuf,
+    },
     /// [`Runtime::set_breaker`]; answers a `ConnectionState`.
     Breaker {
         /// The connection.
         connection: String,
         /// What is wanted of it.
         setting: crate::BreakerSetting,
-    },
-    /// [`Runtime::backup`]; answers a `BackupSummary`.
-    Backup {
-        /// Absolute.
-        to: PathBuf,
     },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
@@ -150,11 +150,11 @@ impl Runtime {
                 generations: self.generations(&connection)?,
                 history: self.history(&connection)?,
             }),
+            Request::Backup { to } => json!(self.backup(to).await?),
             Request::Breaker {
                 connection,
                 setting,
             } => json!(self.set_breaker(&connection, setting).await?),
-            Request::Backup { to } => json!(self.backup(to).await?),
             Request::Connections => json!(self.connections()),
             Request::Look { look } => self.look(&look)?,
             Request::Act { act } => self.act_on(act).await?,

@@ -38,8 +38,10 @@ mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
+mod detached;
 mod drain;
 mod error;
+mod external;
 mod fits;
 mod generations;
 mod health;

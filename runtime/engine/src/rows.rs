@@ -62,6 +62,9 @@ pub struct RunRow {
     /// Since when it has waited for its turn, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_ms: Option<u64>,
+    /// The input of a run that another run asked for, until it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Value>,
 }
 
 fn priority_default() -> u8 {

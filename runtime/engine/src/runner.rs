@@ -23,6 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
+use crate::detached;
 use crate::outbox::OutboxRow;
 use crate::ramp::Leave;
 use crate::rows::{
@@ -142,6 +143,8 @@ pub(crate) struct Runner {
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -180,6 +183,7 @@ impl Runner {
             leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
+            begun: Vec::new(),
         }
     }
 
@@ -198,7 +202,15 @@ impl Runner {
     ) -> Result<(), Error> {
         match self.begin.take() {
             None => {
-                self.take_up();
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
+                }
                 // Who wakes a run to suspend or cancel it comes before what the run would do.
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
@@ -293,8 +305,8 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
-        // What follows from an effect comes before the effects beside it, so that a long list of them
-        // can be written in parts.
+        // What follows from an effect comes before the effects beside it, so that a long list of
+        // them can be written in parts.
         for effect in effects.into_iter().rev() {
             self.effects.push_front(effect);
         }
@@ -335,6 +347,9 @@ impl Runner {
                 slot.outbox.changed.notify_one();
             }
         }
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
+        }
         self.tell_all();
         Ok(())
     }
@@ -351,7 +366,10 @@ impl Runner {
         self.effects.iter().all(|effect| {
             matches!(
                 effect,
-                Effect::Attempt(_) | Effect::Lookup { .. } | Effect::Defer { .. }
+                Effect::Attempt(_)
+                    | Effect::Lookup { .. }
+                    | Effect::Recall { .. }
+                    | Effect::Defer { .. }
             )
         })
     }
@@ -403,6 +421,23 @@ impl Runner {
                     escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
             }
             Effect::Recall {
                 ticket,

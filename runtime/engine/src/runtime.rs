@@ -97,9 +97,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Read`], [`Error::Workflow`] with every place that is wrong, [`Error::Binding`].
     pub fn load_workflow(&self, path: impl AsRef<Path>) -> Result<Definition, Error> {
-        let sources =
-            crate::definition::read_sources(path.as_ref(), self.inner.config.workflows_dir())?;
-        self.define(&sources)
+        self.define(&self.inner.config.read_workflow(path)?)
     }
 
     /// The same for texts that are in memory.
@@ -305,13 +303,6 @@ impl Inner {
     /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
-        let changed = Arc::new(Notify::new());
-        for slot in self.connections.values() {
-            slot.keeping
-                .begin(Arc::clone(&self.store), Arc::clone(&changed));
-        }
-        let keeping = service::write_behind(Arc::clone(self), changed);
-        self.tasks.spawn(keeping);
         queue::load(self)?;
         self.tasks.spawn(queue::admit(Arc::clone(self)));
         self.tasks.spawn(answers::sweep(Arc::clone(self)));
@@ -319,6 +310,13 @@ impl Inner {
         if !under_way.go_on(self)? {
             self.tasks.spawn(under_way.finish(Arc::clone(self)));
         }
+        let changed = Arc::new(Notify::new());
+        for slot in self.connections.values() {
+            slot.keeping
+                .begin(Arc::clone(&self.store), Arc::clone(&changed));
+        }
+        let keeping = service::write_behind(Arc::clone(self), changed);
+        self.tasks.spawn(keeping);
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
         for slot in self.connections.values() {

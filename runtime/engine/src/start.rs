@@ -372,6 +372,7 @@ impl RunRow {
             key: None,
             input_hash: None,
             queued_ms: None,
+            pending: None,
         }
     }
 }

@@ -57,8 +57,8 @@ impl Table {
         Self::Kv,
         Self::RunByStatus,
         Self::Cache,
-        Self::Outbox,
         Self::Queue,
+        Self::Outbox,
     ];
 
     /// The byte that stands for this table on disk.

@@ -161,7 +161,7 @@ impl<'n> Context<'n> {
         let keys = self
             .report
             .fields(&at, "metadata.cofferdam of a call", &CALL_KEYS)?;
-        let within = scope.vars(Stage::Within);
+        let within = scope.vars(Stage::Sent);
         let critical = optional(keys.get("critical"), |a| self.report.flag(a));
         let idempotency_key = optional(keys.get("idempotencyKey"), |a| self.expr(a, &within));
         let failover = optional(keys.get("failover"), |a| self.failover(a));
@@ -325,7 +325,6 @@ impl<'n> Context<'n> {
     }
 
     /// startToClose, scheduleToStart and scheduleToClose.
-    #[expect(clippy::type_complexity, reason = "said once, in the sentence above")]
     fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>, Option<u64>)> {
         let keys = ["startToClose", "scheduleToStart", "scheduleToClose"];
         let keys = self.report.fields(at, "timeout", &keys)?;

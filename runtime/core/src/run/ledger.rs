@@ -58,13 +58,6 @@ impl Ledger {
         entry
     }
 
-    /// The effect was left to an outbox: whoever asks for it again gets the same answer.
-    pub fn deferred(&mut self, id: &str, connection: &str, output: &Arc<Value>) {
-        let entry = self.0.entry(id.to_owned()).or_default();
-        connection.clone_into(&mut entry.connection);
-        entry.outcome = Some((Arc::clone(output), Provenance::Deferred));
-    }
-
     /// An attempt has ended, or nobody will see its end.
     pub fn ended(&mut self, id: &str, ticket: u64) {
         let Some(entry) = self.0.get_mut(id) else {
@@ -75,6 +68,13 @@ impl Ledger {
         } else if entry.ticket == Some(ticket) {
             entry.ticket = entry.beside.take();
         }
+    }
+
+    /// The effect was left to an outbox: whoever asks for it again gets the same answer.
+    pub fn deferred(&mut self, id: &str, connection: &str, output: &Arc<Value>) {
+        let entry = self.0.entry(id.to_owned()).or_default();
+        connection.clone_into(&mut entry.connection);
+        entry.outcome = Some((Arc::clone(output), Provenance::Deferred));
     }
 
     /// Something was learnt about the effect. `provenance` is that of an outcome, if this is one.

@@ -64,7 +64,7 @@ async fn whatever_write_is_the_last_nothing_is_parked_by_a_breaker_that_is_close
         for (id, definition) in [("a", &fail), ("b", &fail), ("c", &park)] {
             let options = cofferdam::StartOptions {
                 id: Some(id.to_owned()),
-                ..cofferdam::StartOptions::default()
+                ..Default::default()
             };
             let started = first.start_with(definition, serde_json::json!({}), options);
             if started.await.is_ok() {

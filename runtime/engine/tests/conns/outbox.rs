@@ -67,7 +67,7 @@ async fn whatever_write_is_the_last_what_was_taken_is_delivered_exactly_once() {
         let pay = one_call(&first, "crm.pay", QUEUE);
         let options = StartOptions {
             id: Some("a".into()),
-            ..StartOptions::default()
+            ..Default::default()
         };
         let started = first.start_with(&pay, json!({}), options).await.is_ok();
         if started {

@@ -253,7 +253,7 @@ pub fn one_call(runtime: &Runtime, target: &str, policy: &str) -> Definition {
 pub async fn start(runtime: &Runtime, definition: &Definition, id: &str) -> String {
     let options = StartOptions {
         id: Some(id.to_owned()),
-        ..StartOptions::default()
+        ..Default::default()
     };
     let started = runtime.start_with(definition, json!({}), options).await;
     started.unwrap()
