@@ -68,8 +68,6 @@ pub(crate) struct Slot {
     pub outbox: Outbox,
     pub health: Health,
     pub keeping: Keeping,
-    /// How many second attempts it may get.
-    pub hedges: HedgeBudget,
     pub(crate) breaker: Mutex<Breaker>,
     counts: Counts,
     pub(crate) last_failure: Mutex<Option<String>>,
@@ -173,7 +171,6 @@ impl Slot {
             outbox: Outbox::new(connection.outbox_max()),
             health: Health::new(connection.health(), known),
             keeping: Keeping::default(),
-            hedges: HedgeBudget::default(),
             breaker: Mutex::new(breaker),
             counts: Counts::default(),
             last_failure: Mutex::new(last_failure),

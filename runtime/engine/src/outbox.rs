@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 
 use crate::connections::Slot;
 use crate::definition::Definition;
-use crate::rows::{decode, outbox_prefix};
+use crate::rows::{RunRow, decode, outbox_prefix};
 use crate::runtime::{Inner, Runtime};
-use crate::start::StartOptions;
+use crate::start::{self, StartOptions};
 use crate::{Error, query};
 
 /// Most calls that wait in one outbox, unless the configuration says otherwise.
@@ -220,19 +220,10 @@ impl Worker {
             Err(error) if left_ms > 0 => return Err(error),
             Err(_) => self.compile(None)?,
         };
-        let input = json!({
-            "connection": self.slot.name,
-            "action": row.action,
-            "input": row.input,
-            "key": row.key,
-            "from": {"run": row.run, "task": row.task},
-            "late": left_ms == 0,
-            "within": {"milliseconds": left_ms.max(1)},
-        });
-        let left_by = query::row(&*inner.store, &row.run)?;
+        let input = row.run_input(&self.slot.name, left_ms);
         let options = StartOptions {
             id: Some(run.clone()),
-            tenant: left_by.map(|row| row.tenant).unwrap_or_default(),
+            tenant: row.tenant.clone(),
             ..StartOptions::default()
         };
         self.runtime.start_with(&definition, input, options).await?;

@@ -62,8 +62,8 @@ fn without_a_health_table_nobody_is_probed() {
 fn what_cannot_be_meant_is_refused_with_its_place_and_a_remedy() {
     for (lines, key, remedy) in [
         (
-            "bulkhead = { que = 1 }",
-            "bulkhead.que",
+            "bulkhead = { queues = 1 }",
+            "bulkhead.queues",
             "did you mean `queue`",
         ),
         (
