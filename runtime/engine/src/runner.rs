@@ -6,6 +6,7 @@
 //! decision begins it again from its journal.
 
 mod launch;
+mod outbox;
 mod verbs;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
 use cofferdam_core::ramp::Ended;
-use cofferdam_core::run::{Attempt, Deferred, Effect, Event, Illegal, Outcome, Run, Status};
+use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -26,11 +27,10 @@ use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
 use crate::mutation::Mutation;
-use crate::outbox::OutboxRow;
 use crate::ramp::Leave;
 use crate::rows::{
-    DeadLetter, EventRow, Record, Review, RunRow, encode, outbox_key, parked_key, review_key,
-    status_key, timer_key,
+    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
+    timer_key,
 };
 use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
@@ -374,19 +374,6 @@ impl Runner {
         }
     }
 
-    /// Whether what is buffered leaves nothing behind that a restart would not ask for again.
-    fn is_whole(&self) -> bool {
-        self.effects.iter().all(|effect| {
-            matches!(
-                effect,
-                Effect::Attempt(_)
-                    | Effect::Lookup { .. }
-                    | Effect::Recall { .. }
-                    | Effect::Defer { .. }
-            )
-        })
-    }
-
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
         let at_ms = self.inner.clock.now_ms();
         match effect {
@@ -498,30 +485,6 @@ impl Runner {
             }
             Effect::Finished => self.finish(at_ms)?,
         }
-        Ok(())
-    }
-
-    /// Leaves a call to its connection: the row and the event are written in one batch.
-    fn defer(
-        &mut self,
-        ticket: u64,
-        task: &str,
-        deferred: &Deferred,
-        at_ms: u64,
-    ) -> Result<(), Error> {
-        let slot = self.inner.connections.get(&deferred.connection).cloned();
-        let Some(slot) = slot.filter(|slot| slot.outbox.reserve()) else {
-            self.feed(Event::NotDeferred { ticket });
-            return Ok(());
-        };
-        let row = encode(&OutboxRow::new(&self.row.run, task, deferred, at_ms))?;
-        if !self.feed(Event::Deferred { ticket }) {
-            slot.outbox.release();
-            return Ok(());
-        }
-        let key = outbox_key(&slot.name, &self.inner.next_id());
-        self.put(Table::Outbox, key, row);
-        self.deferred.push(slot.name.clone());
         Ok(())
     }
 
