@@ -12,10 +12,12 @@
 
 mod bindings;
 mod calls;
+mod emit;
 mod environment;
 mod flow;
 mod frame;
 mod ledger;
+mod listen;
 mod report;
 mod saga;
 mod tasks;
@@ -28,9 +30,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT};
+pub use emit::instant;
+pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 
 use crate::call::{self, Decision, Lookup};
+use crate::cloud_event::CloudEvent;
+use crate::consume::Watch;
 use crate::descriptor;
 use crate::error::WorkflowError;
 use crate::failure::Failure;
@@ -111,6 +117,15 @@ pub enum Event {
         /// What.
         decision: Decision,
     },
+    /// An event for a task that listens.
+    Heard {
+        /// The task.
+        task: String,
+        /// The event's number: a task takes events in the order of their numbers, each once.
+        seq: u64,
+        /// The event.
+        event: CloudEvent,
+    },
 }
 
 /// What a run wants done.
@@ -157,6 +172,25 @@ pub enum Effect {
         task: String,
         /// Attributes and data.
         event: Value,
+    },
+    /// Tell [`Event::Heard`] of events that these watches may let through.
+    Listen {
+        /// The task.
+        task: String,
+        /// What to look events up by.
+        watches: Vec<Watch>,
+    },
+    /// The task is ready for its next event.
+    Hear {
+        /// The task.
+        task: String,
+    },
+    /// The task does not listen any more.
+    ListenClosed {
+        /// The task.
+        task: String,
+        /// As they were in [`Effect::Listen`].
+        watches: Vec<Watch>,
     },
     /// The run has ended; see [`Run::outcome`].
     Finished,
@@ -253,6 +287,9 @@ pub enum Illegal {
     /// No such task is under way.
     #[error("no call task `{0}` is under way")]
     Task(String),
+    /// The task does not take this event, or has taken it before.
+    #[error("task `{0}` does not take this event")]
+    Unheard(String),
     /// The task is not where this event belongs.
     #[error("task `{task}`: {source}")]
     Call {
@@ -303,6 +340,8 @@ pub struct Run {
     ledger: Ledger,
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
+    /// How many events it has published.
+    emitted: u64,
 }
 
 /// What a step works with besides the run itself.
@@ -335,6 +374,7 @@ impl Run {
             ledger: Ledger::default(),
             reports: IndexMap::new(),
             degraded: false,
+            emitted: 0,
         }
     }
 
@@ -380,6 +420,7 @@ impl Run {
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
+            Event::Heard { task, seq, event } => self.heard(&task, seq, &event, &mut step)?,
             Event::Tick => self.tick(&mut step),
         }
         self.settle(&mut step);
@@ -540,6 +581,11 @@ impl Run {
         self.in_flight.keys().copied().collect()
     }
 
+    /// Whether a task can be told of an event.
+    pub fn hearing(&self, task: &str) -> Hearing {
+        listen::hearing(self.frames.get(task))
+    }
+
     /// What has to be done for the run to go on: all effects that were not answered yet, except
     /// attempts that are under way (see [`Run::in_flight`]) and events already published.
     pub fn outstanding(&self) -> Vec<Effect> {
@@ -567,6 +613,7 @@ impl Event {
             Self::Recovered { .. } => "recovered",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
+            Self::Heard { .. } => "heard",
         }
     }
 }

@@ -14,9 +14,11 @@ use crate::expr::{Expr, Template};
 use crate::schema::Schema;
 
 mod calls;
+mod events;
 
 pub(crate) use calls::http_action;
 pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
+pub use events::{Correlation, Filter, Listen, ListenEach, Match, Read, Schedule, Strategy, Until};
 
 /// A whole workflow, ready to run.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Workflow {
     pub timeout: Option<DurationSpec>,
     /// What to do with a run that has faulted: `metadata.cofferdam.onExhausted` of the document.
     pub on_exhausted: Option<OnExhausted>,
+    /// When it is run without being asked.
+    pub schedule: Option<Schedule>,
 }
 
 /// The head of a workflow document.
@@ -175,6 +179,8 @@ pub enum Kind {
     Wait(DurationSpec),
     /// Publishes a CloudEvent; the template makes its attributes and data.
     Emit(Template),
+    /// Waits for events.
+    Listen(Box<Listen>),
     /// Runs another workflow and waits for it.
     Run {
         /// The other workflow, pinned with this one.
@@ -198,6 +204,7 @@ impl Kind {
             Self::Raise(_) => "raise",
             Self::Wait(_) => "wait",
             Self::Emit(_) => "emit",
+            Self::Listen(_) => "listen",
             Self::Run { .. } => "run",
         }
     }

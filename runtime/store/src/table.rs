@@ -33,11 +33,17 @@ pub enum Table {
     Kv = 11,
     /// Index of runs by status.
     RunByStatus = 12,
+    /// Who waits for which events, and events on their way to them.
+    Subscription = 13,
+    /// How far readers of events have come.
+    Cursor = 14,
+    /// When workflows are run without being asked.
+    Schedule = 15,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -50,6 +56,9 @@ impl Table {
         Self::Connection,
         Self::Kv,
         Self::RunByStatus,
+        Self::Subscription,
+        Self::Cursor,
+        Self::Schedule,
     ];
 
     /// The byte that stands for this table on disk.
@@ -77,6 +86,9 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Subscription => "subscription",
+            Self::Cursor => "cursor",
+            Self::Schedule => "schedule",
         }
     }
 }

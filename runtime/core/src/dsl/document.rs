@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::context::{Context, Scope, Stage};
+use super::data::optional;
 use super::report::{At, Fields, Report};
 use super::subflow::Library;
 use crate::workflow::{Document, OnExhausted, Workflow};
@@ -22,7 +23,6 @@ pub(super) fn compile<'n>(
     let head = report
         .need(&fields, "document")
         .and_then(|d| head(report, &d));
-    refuse_schedule(report, &fields);
     let evaluate = evaluate(report, &fields);
     let context = reusable(report, library, &fields);
     context.check_reusable();
@@ -30,6 +30,7 @@ pub(super) fn compile<'n>(
     let input = context.input(fields.get("input"), &scope.vars(Stage::WorkflowInput));
     let output = context.output(fields.get("output"), &scope.vars(Stage::WorkflowOutput));
     let timeout = context.timeout(fields.get("timeout"), &scope.vars(Stage::WorkflowInput));
+    let schedule = optional(fields.get("schedule"), |s| context.schedule(s));
     let body = report
         .need(&fields, "do")
         .and_then(|d| context.block(&d, &scope));
@@ -42,6 +43,7 @@ pub(super) fn compile<'n>(
         output: output?,
         timeout: timeout?,
         on_exhausted,
+        schedule: schedule?,
     })
 }
 
@@ -164,17 +166,6 @@ pub(super) fn semver_parts(text: &str) -> Option<([u64; 3], bool, String)> {
         .next()
         .is_none()
         .then(|| (numbers, pre.is_none(), pre.unwrap_or_default().to_owned()))
-}
-
-fn refuse_schedule(report: &Report, fields: &Fields<'_>) {
-    if let Some(at) = fields.get("schedule") {
-        report.error::<()>(
-            "CD0117",
-            &at,
-            "`schedule` is not supported: a workflow does not start itself",
-            "remove it and start the run from outside (cron, an event handler, the HTTP API)",
-        );
-    }
 }
 
 fn evaluate(report: &Report, fields: &Fields<'_>) -> Option<()> {

@@ -68,6 +68,8 @@ pub enum WaitsFor {
     Connection,
     /// A person's decision.
     Person,
+    /// Events.
+    Event,
 }
 
 /// One attempt of one call.

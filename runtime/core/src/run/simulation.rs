@@ -207,6 +207,9 @@ impl World {
                 Effect::Park { .. }
                 | Effect::ReviewClosed { .. }
                 | Effect::Emit { .. }
+                | Effect::Listen { .. }
+                | Effect::Hear { .. }
+                | Effect::ListenClosed { .. }
                 | Effect::Finished => {}
             }
         } else if !self.under_way.is_empty() {

@@ -191,12 +191,14 @@ impl Run {
                     },
                 );
             }
+            Kind::Listen(listen) => self.start_listen(key, task, listen, step)?,
             Kind::Emit(template) => {
                 let event = self.evaluate(template, input, &Around::new(self, key))?;
                 if !crate::depth::is_fine(&event) {
                     let detail = "the event nests too deeply to be kept";
                     return Err(WorkflowError::expression(detail, &task.reference));
                 }
+                let event = self.completed_event(event, step.now_ms);
                 step.effects.push(super::Effect::Emit {
                     task: key.to_owned(),
                     event,
@@ -410,6 +412,7 @@ impl Run {
 
     /// What a frame that goes had asked for is not wanted any more.
     fn withdraw(&mut self, key: &str, frame: &Frame, step: &mut Step) {
+        Self::unlisten(key, frame, step);
         let Work::Call(work) = &frame.work else {
             return;
         };
@@ -427,7 +430,7 @@ impl Run {
         }
     }
 
-    fn set_context(&mut self, key: &str, context: Arc<Value>) {
+    pub(super) fn set_context(&mut self, key: &str, context: Arc<Value>) {
         // A task exports into the workflow that it belongs to.
         let mut at = self.frames.get(key).and_then(|f| f.parent.clone());
         while let Some(key) = at {
@@ -471,12 +474,12 @@ impl Run {
             }
             Work::Call(_) => self.call_due(key, step),
             Work::Try(_) => self.retry_due(key, step),
-            Work::Block(_) | Work::For(_) | Work::Fork(_) => {}
+            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Listen(_) => {}
         }
     }
 }
 
-fn check(
+pub(super) fn check(
     schema: Option<&Schema>,
     value: &Value,
     what: &str,

@@ -1,6 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod effects;
+mod listen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
