@@ -207,7 +207,7 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         "do:\n  - a: {listen: {to: {any: []}, read: all}}\n",
         "CD0106",
         7,
-        37,
+        39,
     ),
     (
         "do:\n  - a: {listen: {to: {any: []}}, foreach: {item: i, at: i}}\n",
