@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, compile, completions, connection, deadletters, demo, doctor, errors, events, plugin,
-    reviews, run, runs, serve,
+    call, chaos, compile, completions, connection, deadletters, demo, doctor, errors, events,
+    plugin, reviews, run, runs, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -92,6 +92,9 @@ pub enum Verb {
     /// See it survive outages, crashes and wrong answers, with services that stand in for real ones
     #[command(after_long_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Drill: let one thing go wrong on purpose, and see what was promised for that
+    #[command(after_long_help = chaos::EXAMPLES)]
+    Chaos(chaos::ChaosArgs),
     /// Print completions for a shell
     #[command(after_long_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),

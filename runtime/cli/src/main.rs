@@ -3,6 +3,7 @@
 
 mod args;
 mod call;
+mod chaos;
 mod compile;
 mod completions;
 mod connection;
@@ -57,6 +58,7 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Events(verb) => events::run(context, &verb),
         Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Demo(args) => demo::run(context, &args),
+        Verb::Chaos(args) => chaos::run(context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Errors(args) => errors::run(&args),
         Verb::CompileComponent(args) => Ok(compile::run(&args)),

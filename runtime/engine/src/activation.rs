@@ -19,12 +19,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::ambient::Clock;
 use crate::builder::off_thread;
 use crate::config::{self, Config};
 use crate::connections::Slot;
+use crate::connector::{Backend, Connector};
 use crate::generations::{Generation, GenerationRow, Generations, Lineup, Trial};
 use crate::history::{self, Happening, HistoryRow, StateRow, TrialRow};
-use crate::runtime::{Inner, now_ms};
+use crate::runtime::Inner;
 use crate::shelf::Shelf;
 use crate::trust::{self, Unsigned};
 
@@ -57,6 +59,7 @@ pub(crate) struct Workshop {
     pub unsigned: Mutex<Unsigned>,
     /// What the generations of each connection have in common.
     pub shared: Mutex<HashMap<String, Shared>>,
+    pub clock: Clock,
 }
 
 impl Workshop {
@@ -99,7 +102,12 @@ impl Workshop {
         spec.shared = self.shared.lock().entry(name).or_default().clone();
         let joined = plugin.connect(spec, self.services.clone())?;
         let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
-        Ok(Generation::new(row, joined, policy, strikes))
+        Ok(Generation::new(
+            row,
+            Backend::Chamber(joined),
+            policy,
+            strikes,
+        ))
     }
 
     /// The connection as it is at the start: the generation that the configuration names, or the
@@ -118,12 +126,13 @@ impl Workshop {
         let state = history::state(store, name)?;
         let fingerprint = history::fingerprint(configured);
         let number = state.as_ref().map_or(1, |state| state.next);
-        let row = row_of(configured, number, path);
+        let now_ms = self.clock.now_ms();
+        let row = row_of(configured, number, path, now_ms);
         if let Some(state) = &state {
             let is_named = state.configured == fingerprint;
             let resumed = is_named.then(|| self.resume(connection, trust, configured, state));
             let why = match resumed {
-                Some(Ok(lineup)) => return Ok((slot(connection, lineup), batch)),
+                Some(Ok(lineup)) => return Ok((self.slot(connection, lineup), batch)),
                 // The row stays: when the copy is put back, the next start serves it again.
                 Some(Err(error)) => {
                     tracing::error!(connection = name, %error, "the generation that served cannot be loaded; serving what is configured");
@@ -136,10 +145,11 @@ impl Workshop {
                     "the configuration names another plugin than before".to_owned()
                 }
             };
-            batch = history::note(store, batch, name, Happening::Activated, &row, Some(&why))?;
+            let what = Happening::Activated;
+            batch = history::note(store, batch, name, what, &row, Some(&why), now_ms)?;
         }
         let active = self.join(connection, configured, row)?;
-        Ok((slot(connection, Lineup::of(active)), batch))
+        Ok((self.slot(connection, Lineup::of(active)), batch))
     }
 
     /// The line-up that a row tells of.
@@ -183,14 +193,38 @@ impl Workshop {
             trial,
         })
     }
+
+    /// A connection that is served by code of the program.
+    pub fn open_program(
+        &self,
+        connection: &config::Connection,
+        connector: &Arc<dyn Connector>,
+    ) -> Slot {
+        let backend = Backend::program(Arc::clone(connector), connection.spec().limits);
+        let descriptor = backend.descriptor();
+        let row = GenerationRow {
+            number: 1,
+            plugin: descriptor.name.clone(),
+            version: descriptor.version.clone(),
+            digest: PROGRAM.to_owned(),
+            artifact: PROGRAM.to_owned(),
+            since_ms: self.clock.now_ms(),
+        };
+        let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
+        let active = Generation::new(row, backend, policy, strikes);
+        self.slot(connection, Lineup::of(active))
+    }
+
+    fn slot(&self, connection: &config::Connection, lineup: Lineup) -> Slot {
+        let (name, enabled) = (connection.name(), connection.enabled());
+        Slot::new(name, enabled, lineup, connection.breaker(), self.clock)
+    }
 }
 
-fn slot(connection: &config::Connection, lineup: Lineup) -> Slot {
-    let (name, enabled) = (connection.name(), connection.enabled());
-    Slot::new(name, enabled, lineup, connection.breaker())
-}
+/// Where a plugin's digest and file stand, for a connection that code of the program serves.
+const PROGRAM: &str = "program";
 
-fn row_of(plugin: &Plugin, number: u64, path: &Path) -> GenerationRow {
+fn row_of(plugin: &Plugin, number: u64, path: &Path, since_ms: u64) -> GenerationRow {
     let version = plugin.descriptor().map(|d| d.version.clone());
     GenerationRow {
         number,
@@ -198,7 +232,7 @@ fn row_of(plugin: &Plugin, number: u64, path: &Path) -> GenerationRow {
         version: version.unwrap_or_default(),
         digest: plugin.digest().to_owned(),
         artifact: path.display().to_string(),
-        since_ms: now_ms(),
+        since_ms,
     }
 }
 
@@ -211,6 +245,7 @@ pub(crate) async fn swap(
     by_config: bool,
 ) -> Result<Swapped, Error> {
     let result = tokio::select! {
+        biased;
         result = try_swap(&inner, &slot, &swap, by_config) => result,
         () = inner.closing.cancelled() => Err(Error::ShuttingDown),
     };
@@ -237,12 +272,16 @@ async fn try_swap(
     // One swap after another; a rollback does not wait for the slow part.
     let _swapping = slot.swapping.lock().await;
     let lineup = slot.lineup.load_full();
+    let served = plugin_of(slot, &lineup)?;
     no_trial(slot, &lineup)?;
     let number = current_state(inner, slot, &lineup)?.next;
     let candidate = Arc::new(candidate(inner, slot, &swap.artifact, number).await?);
-    let plugin = candidate.connection.plugin();
+    let plugin = candidate
+        .connection
+        .plugin()
+        .ok_or_else(|| by_program(slot))?;
     let fingerprint = history::fingerprint(plugin);
-    if fingerprint == history::fingerprint(lineup.active.connection.plugin()) {
+    if fingerprint == history::fingerprint(served) {
         return Err(Error::Same {
             connection: slot.name.clone(),
             digest: candidate.row.digest.clone(),
@@ -265,7 +304,7 @@ async fn try_swap(
         slot,
         &[
             (number, plugin),
-            (now.active.row.number, now.active.connection.plugin()),
+            (now.active.row.number, plugin_of(slot, &now)?),
         ],
     )
     .await?;
@@ -273,13 +312,14 @@ async fn try_swap(
     if by_config {
         state.configured = fingerprint;
     }
+    let now_ms = inner.clock.now_ms();
     let (what, next) = match swap.canary {
         None => (
             Happening::Activated,
-            now.replaced_by(Arc::clone(&candidate), now_ms()),
+            now.replaced_by(Arc::clone(&candidate), now_ms),
         ),
         Some(config) => {
-            let trial = Trial::new(Arc::clone(&candidate), Canary::new(config, now_ms()));
+            let trial = Trial::new(Arc::clone(&candidate), Canary::new(config, now_ms));
             (Happening::Tried, now.with_trial(Some(Arc::new(trial))))
         }
     };
@@ -288,6 +328,19 @@ async fn try_swap(
         generations: slot.generations(),
         changes,
     })
+}
+
+/// The plugin that serves.
+fn plugin_of<'a>(slot: &Slot, lineup: &'a Lineup) -> Result<&'a Plugin, Error> {
+    let plugin = lineup.active.connection.plugin();
+    plugin.ok_or_else(|| by_program(slot))
+}
+
+fn by_program(slot: &Slot) -> Error {
+    Error::Incompatible {
+        connection: slot.name.clone(),
+        changes: vec!["code of the program serves it, in place of a plugin".to_owned()],
+    }
 }
 
 fn no_trial(slot: &Slot, lineup: &Lineup) -> Result<(), Error> {
@@ -318,7 +371,7 @@ fn current_state(inner: &Inner, slot: &Slot, lineup: &Lineup) -> Result<StateRow
         return Ok(state);
     }
     let active = &lineup.active;
-    let fingerprint = history::fingerprint(active.connection.plugin());
+    let fingerprint = history::fingerprint(plugin_of(slot, lineup)?);
     let next = active.row.number + 1;
     Ok(StateRow::begin(fingerprint, active.row.clone(), next))
 }
@@ -335,7 +388,7 @@ async fn candidate(
         let connection = configured(&inner.config, &name)?;
         let trust = inner.config.trust(connection);
         let plugin = inner.workshop.load(&trust, &path)?;
-        let row = row_of(&plugin, number, &path);
+        let row = row_of(&plugin, number, &path, inner.clock.now_ms());
         inner.workshop.join(connection, &plugin, row)
     })
     .await
@@ -391,7 +444,7 @@ async fn check(slot: &Slot, lineup: &Lineup, candidate: &Generation) -> Result<(
     })
 }
 
-async fn healthy(connection: &cofferdam_host::Connection) -> Result<(), Failure> {
+async fn healthy(connection: &Backend) -> Result<(), Failure> {
     match connection.check().await {
         Ok(health) if health.status == HealthStatus::Unhealthy => Err(Failure::new(
             Class::Unavailable,
@@ -445,7 +498,15 @@ async fn publish(
     });
     let store = &*inner.store;
     let batch = history::write(Batch::new(), &slot.name, &state)?;
-    let batch = history::note(store, batch, &slot.name, what, about, why)?;
+    let batch = history::note(
+        store,
+        batch,
+        &slot.name,
+        what,
+        about,
+        why,
+        inner.clock.now_ms(),
+    )?;
     store.commit(batch).await?;
     let numbers: Vec<u64> = state.generations().map(|row| row.number).collect();
     let is_other = next.active.row.number != slot.lineup.load().active.row.number;
@@ -490,7 +551,7 @@ pub(crate) async fn promote(
         });
     };
     settle(&inner).await?;
-    let next = lineup.replaced_by(Arc::clone(&trial.generation), now_ms());
+    let next = lineup.replaced_by(Arc::clone(&trial.generation), inner.clock.now_ms());
     let state = current_state(&inner, &slot, &lineup)?;
     let about = &trial.generation.row;
     let what = Happening::Promoted;
@@ -514,7 +575,7 @@ pub(crate) async fn roll_back(
             &lineup.active.row,
             Lineup {
                 active: Arc::clone(previous),
-                since_ms: now_ms(),
+                since_ms: inner.clock.now_ms(),
                 previous: None,
                 trial: None,
             },
@@ -581,7 +642,16 @@ pub(crate) async fn note_alone(
 ) {
     let _turn = slot.changing.lock().await;
     let store = &*inner.store;
-    let noted = history::note(store, Batch::new(), &slot.name, what, about, Some(why));
+    let now_ms = inner.clock.now_ms();
+    let noted = history::note(
+        store,
+        Batch::new(),
+        &slot.name,
+        what,
+        about,
+        Some(why),
+        now_ms,
+    );
     let written = match noted {
         Ok(batch) => store.commit(batch).await.map_err(Error::from),
         Err(error) => Err(error),

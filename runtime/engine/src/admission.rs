@@ -1,7 +1,7 @@
 //! Leave to make one call: a place in the bulkhead and a permit of the breaker.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cofferdam_core::breaker::{Permit, Verdict};
 use cofferdam_core::call::Lookup;
@@ -11,6 +11,7 @@ use cofferdam_core::run::Attempt;
 use cofferdam_host::Call;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
+use tokio::time::Instant;
 
 use crate::connections::Slot;
 use crate::generations::Served;
@@ -138,7 +139,9 @@ impl Admitted {
     fn ended(&self, result: Result<(), &Failure>, took_ms: u64) {
         let crashed = result.is_err_and(Failure::is_crash);
         let failed = result.is_err_and(|failure| failure.class != Class::RateLimited);
-        let judgement = self.served.ended(crashed, failed, took_ms);
+        let judgement = self
+            .served
+            .ended(crashed, failed, took_ms, self.slot.clock.now_ms());
         self.slot.judge_later(judgement);
     }
 

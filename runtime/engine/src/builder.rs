@@ -1,6 +1,6 @@
 //! How a runtime is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cofferdam_host::{Compiler, Host, HostOptions, Services};
@@ -8,8 +8,10 @@ use cofferdam_store::{Batch, JournalStore, MemoryStore, SledStore};
 use parking_lot::Mutex;
 
 use crate::activation::Workshop;
-use crate::config::Config;
+use crate::ambient::{Clock, Rng};
+use crate::config::{self, Config};
 use crate::connections::Connections;
+use crate::connector::Connector;
 use crate::kv::StoreKv;
 use crate::runtime::{Inner, Runtime};
 use crate::shelf::Shelf;
@@ -22,6 +24,9 @@ pub struct RuntimeBuilder {
     host: Option<Host>,
     idle: bool,
     compiler: Compiler,
+    connectors: BTreeMap<String, Arc<dyn Connector>>,
+    clock: Clock,
+    rng: Rng,
 }
 
 impl RuntimeBuilder {
@@ -32,6 +37,9 @@ impl RuntimeBuilder {
             host: None,
             idle: false,
             compiler: Compiler::default(),
+            connectors: BTreeMap::new(),
+            clock: Clock::default(),
+            rng: Rng::default(),
         }
     }
 
@@ -79,11 +87,32 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Serves a configured connection by code of this program instead of its plugin, which is not
+    /// looked for then. For tests and simulations of embedding programs: it runs **outside of any
+    /// chamber**, and cannot be swapped. No configuration can ask for it.
+    pub fn connector(mut self, connection: &str, connector: Arc<dyn Connector>) -> Self {
+        self.connectors.insert(connection.to_owned(), connector);
+        self
+    }
+
+    /// Takes the time from there instead of the machine's clock. For tests and simulations.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes random numbers (of backoffs and ids) from there. For tests and simulations.
+    pub fn rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+
     /// Opens the store, admits the plugins, and takes up the runs that were under way.
     ///
     /// # Errors
     /// [`Error::Host`] if a plugin is not admitted, [`Error::Store`] if the store cannot be
-    /// opened; nothing was begun then.
+    /// opened, [`Error::UnknownConnection`] if a connector is for no configured connection; nothing
+    /// was begun then.
     pub async fn open(self) -> Result<Runtime, Error> {
         self.config.validate()?;
         let store = match (self.store, self.config.store_path()) {
@@ -117,18 +146,28 @@ impl RuntimeBuilder {
             shelf: Shelf::new(config.store_path()),
             unsigned: Mutex::default(),
             shared: Mutex::default(),
+            clock: self.clock,
         };
         let opened = Arc::clone(&store);
-        let named = config.connections().map(|c| c.name().to_owned());
+        let connectors = self.connectors;
+        let named = plugins_of(&config, &connectors).map(|c| c.name().to_owned());
         let stamps: HashMap<_, _> = named
             .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
             .collect();
-        let (config, workshop, connections, batch) = off_thread(move || {
-            let (connections, batch) = connect(&config, &workshop, &*opened)?;
+        let mut served = serve(&config, &workshop, &connectors)?;
+        let has_plugins = plugins_of(&config, &connectors).next().is_some();
+        let connecting = move || {
+            let wanted = plugins_of(&config, &connectors);
+            let (connections, batch) = connect(&config, wanted, &workshop, &*opened)?;
             Ok((config, workshop, connections, batch))
-        })
-        .await?;
-        let inner = Arc::new(Inner::new(store, connections, config, workshop));
+        };
+        let (config, workshop, connections, batch) = if has_plugins {
+            off_thread(connecting).await?
+        } else {
+            connecting()?
+        };
+        served.extend(connections);
+        let inner = Arc::new(Inner::new(store, served, config, workshop, self.rng));
         *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });
@@ -148,15 +187,42 @@ pub(crate) async fn off_thread<T: Send + 'static>(
         .unwrap_or(Err(Error::ShuttingDown))
 }
 
-fn connect(
+/// The connections that plugins serve.
+fn plugins_of<'a>(
+    config: &'a Config,
+    connectors: &'a BTreeMap<String, Arc<dyn Connector>>,
+) -> impl Iterator<Item = &'a config::Connection> {
+    let all = config.connections();
+    all.filter(|connection| !connectors.contains_key(connection.name()))
+}
+
+/// The connections that code of the program serves.
+fn serve(
     config: &Config,
+    workshop: &Workshop,
+    connectors: &BTreeMap<String, Arc<dyn Connector>>,
+) -> Result<Connections, Error> {
+    let served = connectors.iter().map(|(name, connector)| {
+        let Some(connection) = config.connection(name) else {
+            let connection = name.clone();
+            return Err(Error::UnknownConnection { connection });
+        };
+        let slot = workshop.open_program(connection, connector);
+        Ok((name.clone(), Arc::new(slot)))
+    });
+    served.collect()
+}
+
+fn connect<'a>(
+    config: &Config,
+    wanted: impl Iterator<Item = &'a config::Connection>,
     workshop: &Workshop,
     store: &dyn JournalStore,
 ) -> Result<(Connections, Batch), Error> {
     let mut plugins: HashMap<std::path::PathBuf, cofferdam_host::Plugin> = HashMap::new();
     let mut connections = Connections::new();
     let mut rows = Batch::new();
-    for connection in config.connections() {
+    for connection in wanted {
         let path = connection.resolve_plugin()?;
         let trust = config.trust(connection);
         let plugin = match plugins.get(&path) {

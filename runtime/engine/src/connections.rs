@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::ambient::Clock;
+use crate::connector::Backend;
 use crate::generations::{Generations, Judgement, Lineup, Served};
-use crate::runtime::now_ms;
 
 /// All connections by name.
 pub(crate) type Connections = BTreeMap<String, Arc<Slot>>;
@@ -33,6 +34,7 @@ pub(crate) struct Slot {
     /// Told when something is to be done about the generations.
     pub judged: Notify,
     judgements: Mutex<Vec<Judgement>>,
+    pub clock: Clock,
     concurrency_max: usize,
     /// Calls at the same time.
     pub bulkhead: Arc<Semaphore>,
@@ -92,7 +94,13 @@ pub struct ConnectionState {
 }
 
 impl Slot {
-    pub fn new(name: &str, enabled: bool, lineup: Lineup, config: breaker::Config) -> Self {
+    pub fn new(
+        name: &str,
+        enabled: bool,
+        lineup: Lineup,
+        config: breaker::Config,
+        clock: Clock,
+    ) -> Self {
         let limits = lineup.active.connection.limits();
         let concurrency_max = usize::try_from(limits.concurrency_max).unwrap_or(1);
         Self {
@@ -112,6 +120,7 @@ impl Slot {
             swapping: tokio::sync::Mutex::new(()),
             judged: Notify::new(),
             judgements: Mutex::default(),
+            clock,
         }
     }
 
@@ -121,7 +130,7 @@ impl Slot {
     }
 
     /// The generation that serves, for questions that are no calls.
-    pub fn connection(&self) -> cofferdam_host::Connection {
+    pub fn connection(&self) -> Backend {
         self.lineup.load().active.connection.clone()
     }
 
@@ -144,14 +153,17 @@ impl Slot {
 
     /// Chooses the generation that serves the call with this key.
     fn serve(&self, key: &str) -> Result<Served, Failure> {
-        self.lineup.load().serve(key).map_err(|retry_in_ms| {
-            self.counts.refused.fetch_add(1, Ordering::Relaxed);
-            self.refusal(
-                "plugin.quarantined",
-                "is out: its plugin crashed too often and is held",
-                Some(retry_in_ms),
-            )
-        })
+        self.lineup
+            .load()
+            .serve(key, self.clock.now_ms())
+            .map_err(|retry_in_ms| {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                self.refusal(
+                    "plugin.quarantined",
+                    "is out: its plugin crashed too often and is held",
+                    Some(retry_in_ms),
+                )
+            })
     }
 
     /// Asks for leave to make the call with this key: a generation in service, then a permit of
@@ -203,7 +215,7 @@ impl Slot {
 
     fn step(&self, event: breaker::Event) -> Vec<breaker::Effect> {
         let mut breaker = self.breaker.lock();
-        let (next, effects) = breaker.clone().step(event, now_ms());
+        let (next, effects) = breaker.clone().step(event, self.clock.now_ms());
         *breaker = next;
         drop(breaker);
         for effect in &effects {
@@ -220,7 +232,7 @@ impl Slot {
 
     fn tripped(&self) {
         if let Some(trial) = &self.lineup.load().trial {
-            let verdict = trial.step(canary::Event::Tripped);
+            let verdict = trial.step(canary::Event::Tripped, self.clock.now_ms());
             if verdict != canary::Verdict::None {
                 let number = trial.generation.row.number;
                 self.judge_later(Judgement::Decided(number, verdict));

@@ -145,10 +145,12 @@ impl Runtime {
         let closing = self.closing();
         loop {
             let accepted = tokio::select! {
+                biased;
                 () = closing.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             let place = tokio::select! {
+                biased;
                 () = closing.cancelled() => break,
                 place = Arc::clone(&places).acquire_owned() => place,
             };

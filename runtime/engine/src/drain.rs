@@ -15,7 +15,7 @@ use crate::admission::{self, Admission};
 use crate::connections::Slot;
 use crate::rows::{parked_prefix, parse_parked_key};
 use crate::runner::Message;
-use crate::runtime::{Inner, now_ms};
+use crate::runtime::Inner;
 
 /// Between two portions: long enough that the first results are in, short enough that nobody
 /// waits for it.
@@ -28,10 +28,12 @@ const PROBE_KEY: &str = "";
 pub(crate) async fn drain(inner: Arc<Inner>, slot: Arc<Slot>) {
     loop {
         tokio::select! {
+            biased;
             () = inner.closing.cancelled() => return,
             () = slot.parked.notified() => {}
         }
         tokio::select! {
+            biased;
             () = inner.closing.cancelled() => return,
             () = drain_once(&inner, &slot) => {}
         }
@@ -71,7 +73,7 @@ fn has_parked(inner: &Inner, slot: &Slot) -> bool {
 
 async fn wait_for_probe(slot: &Slot) {
     while let Some(due_ms) = slot.probe_due_ms() {
-        let now_ms = now_ms();
+        let now_ms = slot.clock.now_ms();
         if due_ms <= now_ms {
             return;
         }

@@ -14,7 +14,7 @@ use cofferdam_core::run::{ActionBinding, Binding};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::now_ms;
+use crate::connector::Backend;
 
 /// What is known of a generation without loading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct GenerationRow {
 /// One generation, ready to be called.
 pub(crate) struct Generation {
     pub row: GenerationRow,
-    pub connection: cofferdam_host::Connection,
+    pub connection: Backend,
     /// What runs that begin pin of it.
     pub binding: Binding,
     quarantine: Mutex<Quarantine>,
@@ -108,7 +108,7 @@ impl Generation {
     /// A generation without strikes. `policy` is what the configuration decides.
     pub fn new(
         row: GenerationRow,
-        connection: cofferdam_host::Connection,
+        connection: Backend,
         mut policy: Binding,
         strikes: quarantine::Config,
     ) -> Self {
@@ -160,8 +160,8 @@ impl Trial {
     }
 
     /// Tells the judge what happened.
-    pub fn step(&self, event: canary::Event) -> canary::Verdict {
-        self.canary.lock().step(event, now_ms())
+    pub fn step(&self, event: canary::Event, now_ms: u64) -> canary::Verdict {
+        self.canary.lock().step(event, now_ms)
     }
 
     /// What is known so far.
@@ -221,8 +221,7 @@ impl Lineup {
     ///
     /// # Errors
     /// For how many milliseconds more the generation that serves is held.
-    pub fn serve(&self, key: &str) -> Result<Served, u64> {
-        let now_ms = now_ms();
+    pub fn serve(&self, key: &str, now_ms: u64) -> Result<Served, u64> {
         if let Some(trial) = &self.trial {
             // The share never changes, so that no lock is needed for it.
             let side = canary::side_of(&trial.config, key);
@@ -277,7 +276,7 @@ impl Served {
     }
 
     /// Takes the end of the call that it served.
-    pub fn ended(&self, crashed: bool, failed: bool, took_ms: u64) -> Judgement {
+    pub fn ended(&self, crashed: bool, failed: bool, took_ms: u64, now_ms: u64) -> Judgement {
         self.generation.calls.fetch_add(1, Ordering::Relaxed);
         let verdict = if crashed {
             quarantine::Verdict::Crash
@@ -285,7 +284,7 @@ impl Served {
             quarantine::Verdict::Good
         };
         let mut quarantine = self.generation.quarantine.lock();
-        let change = quarantine.ended(self.permit, verdict, now_ms());
+        let change = quarantine.ended(self.permit, verdict, now_ms);
         drop(quarantine);
         if let Some((trial, side)) = &self.trial {
             let number = trial.generation.row.number;
@@ -299,7 +298,7 @@ impl Served {
                     took_ms,
                 }
             };
-            let verdict = trial.step(event);
+            let verdict = trial.step(event, now_ms);
             if verdict != canary::Verdict::None {
                 return Judgement::Decided(number, verdict);
             }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::generations::GenerationRow;
 use crate::rows::{decode, encode};
-use crate::runtime::now_ms;
 
 /// The generations of one connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,13 +139,14 @@ pub(crate) fn note(
     what: Happening,
     about: &GenerationRow,
     why: Option<&str>,
+    at_ms: u64,
 ) -> Result<Batch, Error> {
     let keys = keys(store, connection)?;
     let sequence = keys.last().map_or(0, |key| sequence_of(key) + 1);
     let mut key = history_prefix(connection);
     key.extend_from_slice(&sequence.to_be_bytes());
     let row = HistoryRow {
-        at_ms: now_ms(),
+        at_ms,
         what,
         generation: about.clone(),
         why: why.map(ToOwned::to_owned),

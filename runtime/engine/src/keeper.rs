@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::connections::Slot;
 use crate::generations::Judgement;
 use crate::history::Happening;
-use crate::runtime::{Inner, now_ms};
+use crate::runtime::Inner;
 
 /// How often a trial and a watched file are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ pub(crate) async fn keep(inner: Arc<Inner>, slot: Arc<Slot>, stamp: Option<Stamp
         let has_trial = slot.lineup.load().trial.is_some();
         let looks = has_trial || watch.is_some();
         tokio::select! {
+            biased;
             () = inner.closing.cancelled() => break,
             () = slot.judged.notified() => {}
             () = tokio::time::sleep(LOOK), if looks => {}
@@ -69,7 +70,8 @@ async fn held(inner: &Arc<Inner>, slot: &Arc<Slot>, number: u64) {
     );
     let why = "it crashed too often";
     activation::note_alone(inner, slot, Happening::Quarantined, &active.row, why).await;
-    let is_new = now_ms().saturating_sub(lineup.since_ms) < ROLLBACK_WINDOW_MS;
+    let now_ms = inner.clock.now_ms();
+    let is_new = now_ms.saturating_sub(lineup.since_ms) < ROLLBACK_WINDOW_MS;
     if is_new && lineup.previous.is_some() && lineup.trial.is_none() {
         let reason = why.to_owned();
         activation::obey(inner, slot, number, Verdict::RollBack { reason }).await;
@@ -81,7 +83,7 @@ async fn held(inner: &Arc<Inner>, slot: &Arc<Slot>, number: u64) {
 async fn look_at_trial(inner: &Arc<Inner>, slot: &Arc<Slot>) {
     let lineup = slot.lineup.load_full();
     let Some(trial) = &lineup.trial else { return };
-    match trial.step(Event::Looked) {
+    match trial.step(Event::Looked, inner.clock.now_ms()) {
         Verdict::None => save_trial(inner, slot).await,
         verdict => {
             let number = trial.generation.row.number;

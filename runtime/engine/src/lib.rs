@@ -26,10 +26,12 @@
 
 mod activation;
 mod admission;
+mod ambient;
 mod archive;
 mod builder;
 pub mod config;
 mod connections;
+mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
@@ -50,20 +52,25 @@ mod trust;
 mod view;
 
 pub use activation::{Swap, Swapped};
+pub use ambient::{Clock, Rng};
 pub use archive::{Archive, StoreReport};
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
 pub use cofferdam_core::compatibility::Change;
+pub use cofferdam_core::descriptor::{Action, Descriptor, Effect};
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
 pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
-pub use cofferdam_host::{ChildCompiler, ChildExit, Compiler, PublicKey, Trust, compile_child};
+pub use cofferdam_host::{
+    Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
+};
 pub use config::{Config, Connection};
 pub use connections::ConnectionState;
+pub use connector::Connector;
 pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};

@@ -24,7 +24,7 @@ use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
 };
-use crate::runtime::{Durability, Inner, now_ms};
+use crate::runtime::{Durability, Inner};
 
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ impl Runner {
 
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, event: Event) -> bool {
-        let at = now_ms();
+        let at = self.inner.clock.now_ms();
         match self.run.step(event.clone(), at) {
             Ok(effects) => {
                 self.effects.extend(effects);
@@ -264,7 +264,7 @@ impl Runner {
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
-        let at_ms = now_ms();
+        let at_ms = self.inner.clock.now_ms();
         match effect {
             Effect::Attempt(attempt) => self.ask(attempt),
             Effect::Lookup {
@@ -471,7 +471,7 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<bool, Error> {
         let due_ms = self.run.next_due_ms();
-        let now_ms = now_ms();
+        let now_ms = self.inner.clock.now_ms();
         let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
         if self.under_way.is_empty() && self.run.is_idle() && !near {
             self.set_aside(due_ms).await?;
@@ -483,10 +483,12 @@ impl Runner {
         }
         let nap = Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(now_ms));
         tokio::select! {
+            // An instant that has come is not kept waiting by calls that end one after another.
+            biased;
+            () = self.inner.closing.cancelled() => {}
+            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
             Some(message) = mailbox.recv() => self.take(message),
             Some(done) = self.under_way.join_next() => self.done(done),
-            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
-            () = self.inner.closing.cancelled() => {}
         }
         Ok(true)
     }
@@ -544,7 +546,7 @@ impl Runner {
         if self
             .run
             .next_due_ms()
-            .is_some_and(|due_ms| due_ms <= now_ms())
+            .is_some_and(|due_ms| due_ms <= self.inner.clock.now_ms())
         {
             self.feed(Event::Tick);
         }
@@ -577,7 +579,7 @@ impl Runner {
                     Err(failure) => Event::Failed {
                         ticket,
                         failure,
-                        draw: fastrand::u32(..),
+                        draw: self.inner.rng.u32(),
                     },
                 });
             }
@@ -585,7 +587,7 @@ impl Runner {
                 self.feed(Event::LookedUp {
                     ticket,
                     answer,
-                    draw: fastrand::u32(..),
+                    draw: self.inner.rng.u32(),
                 });
             }
             // The chamber catches panics; what is left is a defect of the runtime itself, and

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activation::Workshop;
+use crate::ambient::{Clock, Ids, Rng};
 use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
@@ -68,7 +68,9 @@ pub(crate) struct Inner {
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
-    ids: Mutex<ulid::Generator>,
+    pub clock: Clock,
+    pub rng: Rng,
+    ids: Ids,
     pub tasks: TaskTracker,
 }
 
@@ -86,14 +88,6 @@ const PAGE: usize = 1_000;
 const RUN_ID_LEN_MAX: usize = 100;
 /// Well below what a record of the store may have.
 const INPUT_BYTES_MAX: usize = 8 << 20;
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 impl Runtime {
     /// Opens a runtime as configured.
@@ -214,6 +208,7 @@ impl Runtime {
                 return Err(Error::ShuttingDown);
             }
             tokio::select! {
+                biased;
                 _ = changed => {}
                 () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
             }
@@ -356,6 +351,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
+        rng: Rng,
     ) -> Self {
         Self {
             store,
@@ -363,6 +359,7 @@ impl Inner {
             durability: config.durability(),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
+            clock: workshop.clock,
             config,
             workshop,
             found: Mutex::default(),
@@ -370,7 +367,8 @@ impl Inner {
             definitions: Mutex::default(),
             waiters: Mutex::default(),
             stopped: Mutex::default(),
-            ids: Mutex::new(ulid::Generator::new()),
+            rng,
+            ids: Ids::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -392,12 +390,7 @@ impl Inner {
     }
 
     pub fn next_id(&self) -> String {
-        let mut ids = self.ids.lock();
-        match ids.generate() {
-            Ok(id) => id.to_string(),
-            // The generator ran out of numbers within one millisecond.
-            Err(_) => ulid::Ulid::generate().to_string(),
-        }
+        self.ids.next(&self.clock, &self.rng)
     }
 
     fn why_stopped(&self, run: &str) -> Error {
@@ -438,7 +431,7 @@ impl Inner {
             definition: definition.hash().to_owned(),
             status: Status::Running,
             degraded: false,
-            begun_ms: now_ms(),
+            begun_ms: self.clock.now_ms(),
             ended_ms: None,
             due_ms: None,
         };

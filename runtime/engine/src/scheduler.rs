@@ -10,7 +10,7 @@ use cofferdam_store::{KeyRange, Table};
 
 use crate::rows::{parse_timer_key, timer_key};
 use crate::runner::Message;
-use crate::runtime::{Inner, now_ms};
+use crate::runtime::Inner;
 
 /// How many due runs are woken in one go.
 const DUE_MAX: usize = 1_000;
@@ -30,6 +30,7 @@ pub(crate) async fn schedule(inner: Arc<Inner>) {
             }
         };
         tokio::select! {
+            biased;
             () = inner.closing.cancelled() => return,
             () = inner.timers_changed.notified() => {}
             () = tokio::time::sleep(nap) => {}
@@ -38,7 +39,7 @@ pub(crate) async fn schedule(inner: Arc<Inner>) {
 }
 
 fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
-    let now_ms = now_ms();
+    let now_ms = inner.clock.now_ms();
     let due = KeyRange::between(Vec::new(), timer_key(now_ms.saturating_add(1), ""));
     for (key, _) in inner.store.scan(Table::Timer, due, DUE_MAX)? {
         if let Some((_, run)) = parse_timer_key(&key) {

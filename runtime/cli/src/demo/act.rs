@@ -11,14 +11,13 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::example;
 use super::message::{Done, Message, Snapshot};
 use super::screen::Screen;
-use super::script::{Step, What, script};
+use super::script::{Step, What, When};
 use super::standins::Standins;
 use super::tally::{self, Tally};
+use super::watched::Watched;
 use super::worker::Job;
 use crate::interrupt;
 
-/// A showing that takes longer is stuck; the whole takes half a minute on a machine that is free.
-const TAKES_MAX: Duration = Duration::from_mins(5);
 /// How much of the worker's log is told when it ends unasked.
 const LOG_LINES: usize = 12;
 
@@ -34,6 +33,16 @@ pub struct Plan {
     pub pace_ms: u64,
     /// The version without policies and without a journal.
     pub brittle: bool,
+    /// The leads, as CSV.
+    pub csv: String,
+    /// The text of a configuration that is used instead of the example's.
+    pub config: Option<String>,
+    /// Runs that are in memory at once; more leads wait outside.
+    pub active_max: usize,
+    /// What goes wrong.
+    pub script: Vec<Step>,
+    /// A showing that takes longer is stuck.
+    pub takes_max: Duration,
 }
 
 /// What it came to.
@@ -46,14 +55,16 @@ pub struct Shown {
     pub drained: Option<Duration>,
     /// The largest backlog.
     pub parked_max: usize,
+    /// How the connections were while it ran.
+    pub watched: Watched,
 }
 
 /// Shows it.
-pub async fn show(plan: &Plan, screen: &mut Screen) -> Result<Shown> {
+pub async fn show(plan: Plan, screen: &mut Screen) -> Result<Shown> {
     std::fs::create_dir_all(&plan.dir)
         .with_context(|| format!("cannot make {}", plan.dir.display()))?;
     let standins = Standins::start(&[]).await?;
-    let example = example::write(&plan.dir, &standins.addresses, plan.brittle)?;
+    let example = example::write(&plan, &standins.addresses)?;
     let job = Job {
         config: example.config,
         workflow: example.workflow,
@@ -63,23 +74,27 @@ pub async fn show(plan: &Plan, screen: &mut Screen) -> Result<Shown> {
         most: plan.leads,
         arrived: 0,
         pace_ms: plan.pace_ms,
+        active_max: plan.active_max,
     };
     screen.begin(plan.title, plan.leads);
     let mut act = Act {
         standins,
-        dir: plan.dir.clone(),
+        dir: plan.dir,
         job,
-        steps: script(plan.leads).into_iter().collect(),
+        steps: plan.script.into(),
+        stepped: Instant::now(),
         snapshot: Snapshot::default(),
         begun: Instant::now(),
         recovered: None,
         drained: None,
         parked_max: 0,
+        watched: Watched::default(),
     };
+    let takes_max = plan.takes_max;
     let played = tokio::select! {
-        done = tokio::time::timeout(TAKES_MAX, act.play(screen)) => match done {
+        done = tokio::time::timeout(takes_max, act.play(screen)) => match done {
             Ok(done) => done,
-            Err(_) => Err(anyhow::anyhow!("the demo is stuck: it took more than {TAKES_MAX:?}")),
+            Err(_) => Err(anyhow::anyhow!("it is stuck: it took more than {takes_max:?}")),
         },
         () = interrupt::asked() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -94,6 +109,7 @@ pub async fn show(plan: &Plan, screen: &mut Screen) -> Result<Shown> {
         took,
         drained: act.drained,
         parked_max: act.parked_max,
+        watched: act.watched,
     })
 }
 
@@ -103,11 +119,14 @@ struct Act {
     job: Job,
     /// What has not happened yet.
     steps: std::collections::VecDeque<Step>,
+    /// When the last step was done.
+    stepped: Instant,
     snapshot: Snapshot,
     begun: Instant,
     recovered: Option<Instant>,
     drained: Option<Duration>,
     parked_max: usize,
+    watched: Watched,
 }
 
 /// A worker, and what it tells.
@@ -151,6 +170,7 @@ impl Act {
         if self.snapshot.arrived == 0 && arrived > 0 {
             self.begun = Instant::now();
         }
+        self.watched.note(&snapshot);
         let parked = snapshot.connections.iter().map(|line| line.parked).sum();
         self.parked_max = self.parked_max.max(parked);
         if let (Some(recovered), None, 0) = (self.recovered, self.drained, parked) {
@@ -165,10 +185,12 @@ impl Act {
     /// Does what is due; whether the worker is to be killed.
     async fn follow_script(&mut self, screen: &mut Screen) -> Result<bool> {
         let mut kill = false;
-        while let Some(step) = self
-            .steps
-            .pop_front_if(|step| step.arrived <= self.snapshot.arrived)
-        {
+        let (arrived, stepped) = (self.snapshot.arrived, &mut self.stepped);
+        while let Some(step) = self.steps.pop_front_if(|step| match step.when {
+            When::Arrived(leads) => leads <= arrived,
+            When::After(pause) => pause <= stepped.elapsed(),
+        }) {
+            *stepped = Instant::now();
             match &step.what {
                 What::Faults(service, faults) => self.standins.set_faults(service, faults).await?,
                 What::Recover(service) => {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::act::Plan;
 use super::standins::Addresses;
 
 /// The leads.
 pub const LEADS: &str = include_str!("../../../../examples/lead-intake/leads.csv");
 
-const FILES: [(&str, &str); 8] = [
-    ("leads.csv", LEADS),
+const FILES: [(&str, &str); 7] = [
     (
         "workflow.yaml",
         include_str!("../../../../examples/lead-intake/workflow.yaml"),
@@ -41,7 +41,11 @@ const FILES: [(&str, &str); 8] = [
     ),
 ];
 
-const CONFIG: &str = include_str!("../../../../examples/lead-intake/cofferdam.toml");
+/// The connections that the example's workflow calls.
+pub const CONNECTIONS: [&str; 7] = ["normalize", "score", "crm", "db", "mail", "chat", "pay"];
+
+/// The configuration of the example.
+pub const CONFIG: &str = include_str!("../../../../examples/lead-intake/cofferdam.toml");
 const BRITTLE_CONFIG: &str = include_str!("../../../../examples/lead-intake/brittle.toml");
 
 /// The ports of the example's configurations, where `cofferdam demo --services` listens.
@@ -69,15 +73,22 @@ pub struct Example {
     pub rows: PathBuf,
 }
 
-/// Writes the example into a folder; `brittle` chooses its version without policies.
-pub fn write(dir: &Path, addresses: &Addresses, brittle: bool) -> Result<Example> {
-    for (name, text) in FILES {
-        put(&dir.join(name), text)?;
-    }
-    let (config, workflow) = if brittle {
+/// Writes what the configurations of the example refer to into a folder.
+pub fn lay_out(dir: &Path) -> Result<()> {
+    FILES
+        .into_iter()
+        .try_for_each(|(name, text)| put(&dir.join(name), text))
+}
+
+/// Writes the example into the plan's folder, with the plan's leads and configuration.
+pub fn write(plan: &Plan, addresses: &Addresses) -> Result<Example> {
+    let dir = &plan.dir;
+    lay_out(dir)?;
+    put(&dir.join("leads.csv"), &plan.csv)?;
+    let (config, workflow) = if plan.brittle {
         (BRITTLE_CONFIG, "brittle.yaml")
     } else {
-        (CONFIG, "workflow.yaml")
+        (plan.config.as_deref().unwrap_or(CONFIG), "workflow.yaml")
     };
     let ports = [
         (HUBSPOT_PORT, addresses.hubspot),

@@ -1,5 +1,8 @@
 //! What the worker tells: one JSON document a line on its standard output.
 
+use std::collections::BTreeMap;
+
+use cofferdam_core::run::AttemptReport;
 use serde::{Deserialize, Serialize};
 
 /// A line.
@@ -30,6 +33,8 @@ pub struct Snapshot {
     pub review: usize,
     /// The connections.
     pub connections: Vec<Line>,
+    /// What the worker holds in memory.
+    pub resident_bytes: u64,
 }
 
 /// One connection.
@@ -63,6 +68,32 @@ pub struct Done {
     pub leads: Vec<Ended>,
     /// The addresses that the database has.
     pub rows: Vec<String>,
+    /// The attempts of all leads, by connection.
+    pub calls: BTreeMap<String, Calls>,
+}
+
+/// The attempts on one connection.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Calls {
+    /// How many.
+    pub attempts: u64,
+    /// Of those, how many failed.
+    pub failed: u64,
+    /// How long the longest took.
+    pub longest_ms: u64,
+}
+
+impl Calls {
+    /// Counts one more.
+    pub fn count(&mut self, attempt: &AttemptReport) {
+        self.attempts += 1;
+        self.failed += u64::from(attempt.failure.is_some());
+        let took_ms = attempt
+            .ended_ms
+            .map_or(0, |ended_ms| ended_ms.saturating_sub(attempt.started_ms));
+        self.longest_ms = self.longest_ms.max(took_ms);
+    }
 }
 
 /// What became of one lead.

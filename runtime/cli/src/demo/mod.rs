@@ -4,19 +4,21 @@
 //! Three kinds of processes: the stand-in services; the worker, which is this program with a
 //! runtime and gets killed; and this one, which plays the [`script`], draws, and counts.
 
-mod act;
-mod example;
+pub mod act;
+pub mod example;
 mod leads;
-mod message;
+pub mod message;
 mod report;
-mod screen;
-mod script;
+pub mod screen;
+pub mod script;
 mod standins;
-mod tally;
+pub mod tally;
+pub mod watched;
 mod worker;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -37,6 +39,10 @@ const WITH: &str = "with";
 const WITHOUT: &str = "without";
 /// The example has no more.
 const LEADS_MAX: u64 = 100;
+/// Runs that are in memory at once; more leads wait outside. A parked run is not in memory.
+pub const ACTIVE_MAX: usize = 16;
+/// A showing that takes longer is stuck; the whole takes half a minute on a machine that is free.
+const TAKES_MAX: Duration = Duration::from_mins(5);
 
 /// Shown by `cofferdam demo --help`.
 pub const EXAMPLES: &str = "\
@@ -107,19 +113,25 @@ fn folder(dir: &Path) -> Result<PathBuf> {
 
 async fn show(args: &DemoArgs, dir: PathBuf) -> Result<(Shown, Option<Shown>)> {
     let mut screen = Screen::new();
+    let leads = usize::try_from(args.leads).unwrap_or(usize::MAX);
     let plan = |title, name: &str, brittle| Plan {
         title,
         dir: dir.join(name),
-        leads: usize::try_from(args.leads).unwrap_or(usize::MAX),
+        leads,
         pace_ms: if args.fast { PACE_FAST_MS } else { PACE_MS },
         brittle,
+        csv: example::LEADS.to_owned(),
+        config: None,
+        active_max: ACTIVE_MAX,
+        script: script::script(leads),
+        takes_max: TAKES_MAX,
     };
-    let resilient = act::show(&plan("With Cofferdam", WITH, false), &mut screen).await?;
+    let resilient = act::show(plan("With Cofferdam", WITH, false), &mut screen).await?;
     if args.no_brittle {
         return Ok((resilient, None));
     }
     let plan = plan("The same steps without it", WITHOUT, true);
-    let brittle = act::show(&plan, &mut screen).await?;
+    let brittle = act::show(plan, &mut screen).await?;
     Ok((resilient, Some(brittle)))
 }
 

@@ -1,16 +1,27 @@
-//! What goes wrong, and when: told by how many leads have arrived, so that each showing goes wrong
-//! in the same places.
+//! What goes wrong, and when: in a showing told by how many leads have arrived, so that each goes
+//! wrong in the same places; in a drill by the time, too.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// One thing that goes wrong, or right again.
 pub struct Step {
-    /// Due when so many leads have arrived.
-    pub arrived: usize,
+    /// When it is due.
+    pub when: When,
     /// What is told of it.
     pub says: &'static str,
     /// What is done.
     pub what: What,
+}
+
+/// When a step is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum When {
+    /// So many leads have arrived.
+    Arrived(usize),
+    /// So long after the step before.
+    After(Duration),
 }
 
 /// What is done.
@@ -24,14 +35,14 @@ pub enum What {
 }
 
 /// The services that stand for the CRM and the chat.
-const CRM: &str = "hubspot";
+pub const CRM: &str = "hubspot";
 const CHAT: &str = "slack";
 
 /// The script for so many leads, in order.
 pub fn script(leads: usize) -> Vec<Step> {
     let at = |percent: usize| (leads * percent).div_ceil(100);
     let step = |percent, says, what| Step {
-        arrived: at(percent),
+        when: When::Arrived(at(percent)),
         says,
         what,
     };
@@ -78,8 +89,12 @@ mod tests {
     fn every_step_comes_before_the_last_lead_and_in_order() {
         for leads in [1, 7, 100] {
             let script = script(leads);
-            assert!(script.is_sorted_by_key(|step| step.arrived));
-            assert!(script.iter().all(|step| step.arrived <= leads));
+            let arrived = script.iter().map(|step| match step.when {
+                When::Arrived(arrived) => arrived,
+                When::After(_) => panic!("a showing goes by leads"),
+            });
+            assert!(arrived.clone().is_sorted());
+            assert!(arrived.max() <= Some(leads));
         }
     }
 }

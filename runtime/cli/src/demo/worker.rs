@@ -10,17 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cofferdam::{Config, Runtime, StartOptions, Status};
+use cofferdam::{Config, RunView, Runtime, StartOptions, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 
 use super::leads::{self, Lead};
-use super::message::{Done, Ended, Line, Message, Outcome, Snapshot};
+use super::message::{Calls, Done, Ended, Line, Message, Outcome, Snapshot};
 
 /// Between two snapshots.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
-/// Runs that are in memory at once; more leads wait outside. A parked run is not in memory.
-const ACTIVE_MAX: usize = 16;
 /// Between two looks at whether a run has gone from memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// No store of a demo has more runs.
@@ -42,6 +40,8 @@ pub struct Job {
     /// Leads that have arrived before; the others arrive at this pace.
     pub arrived: usize,
     pub pace_ms: u64,
+    /// Runs that are in memory at once; more leads wait outside. A parked run is not in memory.
+    pub active_max: usize,
 }
 
 /// Does a job.
@@ -93,7 +93,7 @@ impl Worker {
                 pace.tick().await;
             }
             // Runs leave memory when they end or wait, and each of their calls has a deadline.
-            while self.runtime.active_runs() >= ACTIVE_MAX {
+            while self.runtime.active_runs() >= self.job.active_max {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             let id = self.job.store.as_ref().map(|_| lead.run.clone());
@@ -143,6 +143,7 @@ impl Worker {
             faulted: count(&|row| row.status == Status::Faulted),
             review: count(&|row| in_review(&row.run, row.status)),
             connections: self.connections()?,
+            resident_bytes: resident_bytes(),
         };
         let at_rest = rows
             .iter()
@@ -175,7 +176,7 @@ impl Worker {
 
     async fn sum_up(&self, runs: &BTreeMap<usize, String>) -> Result<Done> {
         let mut told = BTreeSet::new();
-        let mut ended = Vec::new();
+        let (mut ended, mut calls) = (Vec::new(), BTreeMap::<String, Calls>::new());
         for lead in &self.leads {
             let Some(run) = runs
                 .get(&lead.line)
@@ -183,16 +184,23 @@ impl Worker {
             else {
                 continue;
             };
-            ended.push(self.ended(lead, run)?);
+            let view = self.runtime.run(run)?;
+            for attempt in view.tasks.iter().flat_map(|task| &task.attempts) {
+                calls
+                    .entry(attempt.connection.clone())
+                    .or_default()
+                    .count(attempt);
+            }
+            ended.push(self.ended(lead, &view));
         }
         Ok(Done {
             leads: ended,
+            calls,
             rows: self.rows().await?,
         })
     }
 
-    fn ended(&self, lead: &Lead, run: &str) -> Result<Ended> {
-        let view = self.runtime.run(run)?;
+    fn ended(&self, lead: &Lead, view: &RunView) -> Ended {
         let outcome = match view.status {
             Status::Completed if view.degraded => Outcome::Degraded,
             Status::Completed => Outcome::Whole,
@@ -213,8 +221,8 @@ impl Worker {
             .provenance
             .iter()
             .filter(|(_, provenance)| provenance.is_degraded());
-        Ok(Ended {
-            run: run.to_owned(),
+        Ended {
+            run: view.run.clone(),
             line: lead.line,
             email: lead.email.clone(),
             outcome,
@@ -222,7 +230,7 @@ impl Worker {
                 .map(|(task, p)| (task.trim_start_matches('/').to_owned(), p.to_string()))
                 .collect(),
             reason: detail.or(waits),
-        })
+        }
     }
 
     /// Asks the database, on the connection that the leads went through.
@@ -246,4 +254,12 @@ fn tell(message: &Message) -> Result<()> {
     out.write_all(&line)?;
     out.flush()?;
     Ok(())
+}
+
+/// What this process holds in memory; zero where the system does not tell.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
 }

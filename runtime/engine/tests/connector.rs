@@ -1,0 +1,167 @@
+//! Connections that code of the embedding program serves, for its own tests and simulations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cofferdam::{
+    Action, Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error,
+    Failure, Health, HealthStatus, Rng, Runtime, Source, Sources, StartOptions, Status, Swap,
+};
+use serde_json::{Value, json};
+
+/// Doubles `n`; hangs if it is told to.
+#[derive(Default)]
+struct Doubler {
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Connector for Doubler {
+    fn descriptor(&self) -> Descriptor {
+        let action = Action {
+            title: "Double".into(),
+            description: String::new(),
+            effect: Effect::Idempotent,
+            input: json!({}),
+            output: json!({}),
+            compensated_by: None,
+            lookup: false,
+            examples: Vec::new(),
+        };
+        Descriptor {
+            name: "doubler".into(),
+            version: "1.0.0".into(),
+            description: String::new(),
+            actions: [("double".to_owned(), action)].into_iter().collect(),
+        }
+    }
+
+    async fn invoke(&self, call: Call) -> Result<Value, Failure> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if call.input["hang"] == json!(true) {
+            std::future::pending::<()>().await;
+        }
+        Ok(json!({"n": call.input["n"].as_i64().unwrap_or_default() * 2}))
+    }
+
+    async fn lookup(&self, _: &str, _: &str) -> Result<Option<Value>, Failure> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<Health, Failure> {
+        Ok(Health {
+            status: HealthStatus::Healthy,
+            message: String::new(),
+        })
+    }
+}
+
+fn sources(task: &str) -> Sources {
+    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
+    Sources {
+        main: Source {
+            origin: "test.yaml".into(),
+            text: format!("{head}{task}"),
+        },
+        others: BTreeMap::new(),
+    }
+}
+
+fn config() -> Config {
+    let connection = Connection::new("sum", "no-such-plugin")
+        .with_timeouts(Duration::from_millis(20), Duration::from_millis(20))
+        .with_on_outage(cofferdam::OnOutage::Fail);
+    Config::new().with_connection(connection)
+}
+
+#[tokio::test]
+async fn code_of_the_program_serves_a_connection() {
+    let doubler = Arc::new(Doubler::default());
+    let runtime = Runtime::builder(config())
+        .connector("sum", doubler.clone())
+        .open()
+        .await
+        .unwrap();
+    let task = "  - a: {call: sum.double, with: {n: 21}}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.output.as_deref(), Some(&json!({"n": 42})));
+    assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn code_that_hangs_is_given_up_at_the_deadline_with_an_unknown_outcome() {
+    let runtime = Runtime::builder(config())
+        .connector("sum", Arc::new(Doubler::default()))
+        .open()
+        .await
+        .unwrap();
+    let task = "  - a: {call: sum.double, with: {hang: true}}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.status, Status::Faulted);
+    let failure = view.tasks[0].attempts[0].failure.as_ref().unwrap();
+    assert_eq!(
+        (failure.code.as_str(), failure.effect),
+        ("timeout", EffectState::Unknown)
+    );
+}
+
+#[tokio::test]
+async fn a_connector_for_no_connection_is_refused() {
+    let opened = Runtime::builder(config())
+        .connector("som", Arc::new(Doubler::default()))
+        .open()
+        .await;
+    assert!(matches!(
+        opened.err(),
+        Some(Error::UnknownConnection { connection }) if connection == "som"
+    ));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_program_serves_cannot_be_swapped() {
+    let runtime = Runtime::builder(config())
+        .connector("sum", Arc::new(Doubler::default()))
+        .open()
+        .await
+        .unwrap();
+    let swap = Swap {
+        artifact: "plugin.wasm".into(),
+        canary: None,
+        force: true,
+    };
+    let refused = runtime.swap("sum", swap).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("code of the program"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn ids_and_instants_come_from_the_clock_and_the_dice_that_were_given() {
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let runtime = Runtime::builder(Config::new())
+            .clock(Clock::tokio(86_400_000))
+            .rng(Rng::seeded(7))
+            .open()
+            .await
+            .unwrap();
+        let definition = runtime.define(&sources("  - a: {set: {n: 1}}\n")).unwrap();
+        let options = StartOptions::default();
+        let run = runtime
+            .start_with(&definition, json!({}), options)
+            .await
+            .unwrap();
+        let row = runtime.query().runs(None, 1).unwrap().remove(0);
+        assert!((86_400_000..172_800_000).contains(&row.begun_ms), "{row:?}");
+        made.push(run[10..].to_owned());
+    }
+    assert_eq!(made[0], made[1]);
+}
