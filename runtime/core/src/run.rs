@@ -526,7 +526,13 @@ impl Run {
     /// Whether nothing is under way: the run goes on only by a timer, a recovery or a person,
     /// and need not be held in memory until then.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.frames.values().all(|f| !f.wants_something())
+        let is_idle = self.in_flight.is_empty() && self.open.is_empty();
+        // Asked after each event: a look at every frame would cost a run of many tasks dearly.
+        debug_assert_eq!(
+            is_idle,
+            self.in_flight.is_empty() && self.frames.values().all(|f| !f.wants_something())
+        );
+        is_idle
     }
 
     /// How the run ended, if it did.
