@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 use crate::{
     call, chaos, compile, completions, connection, deadletters, demo, doctor, errors, events,
-    plugin, reviews, run, runs, serve,
+    plugin, reviews, run, runs, schedules, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -83,9 +83,12 @@ pub enum Verb {
     /// Look at the configured connections
     #[command(subcommand)]
     Connection(connection::ConnectionVerb),
-    /// Look at the events that workflows published
+    /// Look at events, publish them, and look after those who read them
     #[command(subcommand)]
     Events(events::EventsVerb),
+    /// Look at the schedules of workflows, and pause them
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesVerb),
     /// Check configuration, plugins, store, disk and connections
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),

@@ -2,6 +2,7 @@
 //! per file. Data goes to stdout and nothing else does; messages go to stderr.
 
 mod args;
+mod bus;
 mod call;
 mod chaos;
 mod compile;
@@ -22,6 +23,7 @@ mod plugin;
 mod reviews;
 mod run;
 mod runs;
+mod schedules;
 mod serve;
 mod style;
 
@@ -56,6 +58,7 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Reviews(verb) => reviews::run(context, verb),
         Verb::Connection(verb) => connection::run(context, &verb),
         Verb::Events(verb) => events::run(context, &verb),
+        Verb::Schedules(verb) => schedules::run(context, &verb),
         Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Demo(args) => demo::run(context, &args),
         Verb::Chaos(args) => chaos::run(context, &args),

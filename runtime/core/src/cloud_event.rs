@@ -280,7 +280,7 @@ fn is_base64(text: &str) -> bool {
 }
 
 /// Bytes of the value as JSON, without writing it. Recursion is bounded by [`depth::DEPTH_MAX`].
-pub(crate) fn size(value: &Value) -> usize {
+pub fn size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 5,
         Value::Number(_) => 8,

@@ -32,7 +32,7 @@ use serde_json::Value;
 pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT};
 pub use emit::instant;
 pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
-pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use report::{AttemptReport, TaskChange, TaskReport, TaskStatus, WaitsFor};
 
 use crate::call::{self, Decision, Lookup};
 use crate::cloud_event::CloudEvent;
@@ -342,6 +342,8 @@ pub struct Run {
     degraded: bool,
     /// How many events it has published.
     emitted: u64,
+    /// What became of tasks, if somebody wants to know.
+    changes: Option<Vec<TaskChange>>,
 }
 
 /// What a step works with besides the run itself.
@@ -375,6 +377,7 @@ impl Run {
             reports: IndexMap::new(),
             degraded: false,
             emitted: 0,
+            changes: None,
         }
     }
 
@@ -585,6 +588,36 @@ impl Run {
     /// [`Event::Lost`].
     pub fn in_flight(&self) -> Vec<u64> {
         self.in_flight.keys().copied().collect()
+    }
+
+    /// What became of one task, by its key.
+    pub fn report(&self, task: &str) -> Option<&TaskReport> {
+        self.reports.get(task)
+    }
+
+    /// Remembers from here on what becomes of tasks, for [`Run::take_task_changes`].
+    pub fn watch_tasks(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// What became of tasks since it was last asked, in order; nothing without
+    /// [`Run::watch_tasks`].
+    pub fn take_task_changes(&mut self) -> Vec<TaskChange> {
+        self.changes
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn note_change(&mut self, key: &str, is_retry: bool) {
+        if let (Some(changes), Some(report)) = (&mut self.changes, self.reports.get(key)) {
+            changes.push(TaskChange {
+                reference: report.reference.clone(),
+                status: report.status,
+                is_retry,
+                error: report.error.clone(),
+            });
+        }
     }
 
     /// Whether a task can be told of an event.

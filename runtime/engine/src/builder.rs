@@ -12,6 +12,7 @@ use crate::ambient::{Clock, Rng};
 use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::connector::Connector;
+use crate::events::bus::Bus;
 use crate::kv::StoreKv;
 use crate::runtime::{Inner, Runtime};
 use crate::shelf::Shelf;
@@ -167,12 +168,14 @@ impl RuntimeBuilder {
             connecting()?
         };
         served.extend(connections);
-        let inner = Arc::new(Inner::new(store, served, config, workshop, self.rng));
+        let bus = Bus::open(&*store)?;
+        let inner = Arc::new(Inner::new(store, served, config, workshop, self.rng, bus));
         *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });
         }
         crate::activation::settle(&inner).await?;
+        crate::events::dispatch::forget_shapes(&*inner.store).await?;
         inner.begin_all(&stamps)?;
         Ok(Runtime { inner })
     }

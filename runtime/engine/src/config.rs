@@ -11,6 +11,7 @@ mod plugins;
 mod read;
 #[cfg(test)]
 mod tests;
+mod workflows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,10 @@ use toml::de::DeTable;
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use workflows::ConfiguredWorkflow;
 
 use crate::Durability;
+use crate::events::EventOptions;
 use document::{Document, Section, list};
 
 /// A checked configuration. [`Config::default`] has no connections and no store path.
@@ -33,6 +36,8 @@ pub struct Config {
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    workflows: Vec<ConfiguredWorkflow>,
+    events: EventOptions,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
@@ -90,7 +95,14 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Result<Self, Error> {
-        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        root.only(&[
+            "store",
+            "plugins",
+            "limits",
+            "connections",
+            "workflows",
+            "events",
+        ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
             store.only(&["path", "durability"])?;
@@ -110,8 +122,11 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir"])?;
+            config.workflows = workflows::workflows(&workflows)?;
             config.workflows_dir = folder(&workflows, "dir")?;
+        }
+        if let Some(events) = root.section("events")? {
+            config.events = workflows::events(&events)?;
         }
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
@@ -184,6 +199,27 @@ impl Config {
         self
     }
 
+    /// Names a workflow, in place of one of the same name: its schedule is looked after by
+    /// [`crate::Runtime::run_schedules`], with this as the input of runs that begin at an instant.
+    pub fn with_workflow(
+        mut self,
+        name: impl Into<String>,
+        file: impl Into<PathBuf>,
+        input: serde_json::Value,
+    ) -> Self {
+        let (name, file) = (name.into(), file.into());
+        self.workflows.retain(|other| other.name != name);
+        self.workflows
+            .push(ConfiguredWorkflow { name, file, input });
+        self
+    }
+
+    /// Keeps events as long as this says, and publishes what it says.
+    pub fn with_events(mut self, events: EventOptions) -> Self {
+        self.events = events;
+        self
+    }
+
     /// Adds a connection, in place of one of the same name. Checked by [`Config::validate`].
     pub fn with_connection(mut self, mut connection: Connection) -> Self {
         connection.plugins_dir.clone_from(&self.plugins_dir);
@@ -239,6 +275,16 @@ impl Config {
     /// Where workflows that others run are looked up, if it says so.
     pub fn workflows_dir(&self) -> Option<&Path> {
         self.workflows_dir.as_deref()
+    }
+
+    /// The workflows that are named, in the order of the file.
+    pub fn workflows(&self) -> &[ConfiguredWorkflow] {
+        &self.workflows
+    }
+
+    /// How events are kept, and which runs publish about themselves.
+    pub fn events(&self) -> &EventOptions {
+        &self.events
     }
 
     /// Where compiled plugins are kept: the configured folder, else `cofferdam` in the user's cache

@@ -22,7 +22,8 @@ use crate::activation::Swap;
 use crate::{Error, Runtime};
 
 const SOCKET: &str = "control.sock";
-const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Room for an event of the largest size, escaped.
+const REQUEST_BYTES_MAX: u64 = 4 << 20;
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Requests at the same time; more wait in the socket's queue.
 const REQUESTS_MAX: usize = 8;
@@ -66,6 +67,38 @@ pub enum Request {
     },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
+    /// [`Runtime::publish_json`]; answers a `Published`.
+    Publish {
+        /// The event.
+        event: Value,
+    },
+    /// [`crate::Query::events_from`], as many as fit into an answer; answers a list of `EventRow`.
+    Events {
+        /// The number of the first; the last ones if none is given.
+        from: Option<u64>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// [`crate::Query::dead_events`]; answers a list of `EventLetter`.
+    DeadEvents,
+    /// [`crate::Query::subscribers`]; answers a list of `SubscriberState`.
+    Subscribers,
+    /// [`Runtime::replay`]; without a number [`Runtime::replay_dead`], which answers how many.
+    ReplayEvents {
+        /// The subscriber.
+        subscriber: String,
+        /// The number of the first event.
+        from: Option<u64>,
+    },
+    /// [`crate::Query::schedules`]; answers a list of `ScheduleRow`.
+    Schedules,
+    /// [`Runtime::pause_schedule`] or [`Runtime::resume_schedule`].
+    PauseSchedule {
+        /// The schedule.
+        name: String,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
 }
 
 /// The generations of a connection and what happened to them, newest first.
@@ -117,6 +150,29 @@ impl Runtime {
                 history: self.history(&connection)?,
             }),
             Request::Connections => json!(self.connections()),
+            Request::Publish { event } => json!(self.publish_json(event).await?),
+            Request::Events { from, limit } => {
+                json!(
+                    self.query()
+                        .events_from(from, limit, ANSWER_BYTES_MAX as usize / 2)?
+                )
+            }
+            Request::DeadEvents => json!(self.query().dead_events()?),
+            Request::Subscribers => json!(self.query().subscribers()?),
+            Request::ReplayEvents { subscriber, from } => match from {
+                Some(from) => json!(self.replay(&subscriber, from).await?),
+                None => json!(self.replay_dead(&subscriber).await?),
+            },
+            Request::Schedules => json!(self.query().schedules()?),
+            Request::PauseSchedule { name, paused: true } => {
+                json!(self.pause_schedule(&name).await?)
+            }
+            Request::PauseSchedule {
+                name,
+                paused: false,
+            } => {
+                json!(self.resume_schedule(&name).await?)
+            }
         };
         Ok(value)
     }

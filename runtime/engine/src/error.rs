@@ -261,6 +261,51 @@ pub enum Error {
         /// Whether its store is the reason.
         is_storage: bool,
     },
+    /// Something is no event that can be published.
+    #[error("CD0277: {0}")]
+    Event(#[from] cofferdam_core::cloud_event::Invalid),
+    /// A name that no subscriber can have.
+    #[error(
+        "CD0278: `{name}` cannot be the name of a subscriber; use 1 to 64 letters, digits, `-`, `_` and `.`"
+    )]
+    Subscriber {
+        /// The name.
+        name: String,
+    },
+    /// There is no such subscriber.
+    #[error("CD0279: there is no subscriber `{name}`; `cofferdam events subscribers` lists them")]
+    NoSubscriber {
+        /// The name.
+        name: String,
+    },
+    /// Events were let go before a subscriber came to them.
+    #[error(
+        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with          the oldest that is: keep more with `keep` in [events], or read faster"
+    )]
+    Lagged {
+        /// The subscriber.
+        name: String,
+        /// How many.
+        missed: u64,
+    },
+    /// A workflow waits for events that nobody publishes.
+    #[error(
+        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events:          set `lifecycle = \"{wanted}\"` in [events]"
+    )]
+    NoLifecycle {
+        /// The workflow.
+        workflow: String,
+        /// The type of event.
+        kind: String,
+        /// What has to be set.
+        wanted: &'static str,
+    },
+    /// There is no such schedule.
+    #[error("CD0282: there is no schedule `{name}`; `cofferdam schedules list` lists them")]
+    NoSchedule {
+        /// The name.
+        name: String,
+    },
     /// A panic in this program stopped a run.
     #[error(
         "CD0275: a defect of this program stopped run `{run}`; nothing that was acknowledged is lost, and \
@@ -286,6 +331,9 @@ impl Error {
             | Self::Read { .. }
             | Self::RunId { .. }
             | Self::NoConnection { .. }
+            | Self::Event(_)
+            | Self::Subscriber { .. }
+            | Self::NoLifecycle { .. }
             | Self::Input { .. } => Class::InvalidInput,
             Self::OtherRun { .. }
             | Self::Incompatible { .. }
@@ -304,6 +352,8 @@ impl Error {
             | Self::Control { .. }
             | Self::Defect { .. }
             | Self::Shelf { .. } => Class::Internal,
+            Self::NoSubscriber { .. } | Self::NoSchedule { .. } => Class::NotFound,
+            Self::Lagged { .. } => Class::Other,
             Self::NoRun { .. } | Self::NoReview { .. } | Self::UnknownConnection { .. } => {
                 Class::NotFound
             }

@@ -5,6 +5,9 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod letters;
+mod lifecycle;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +23,9 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::events::bus::Outgoing;
 use crate::rows::{
-    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
-    timer_key,
+    DeadLetter, Record, Review, RunRow, encode, parked_key, review_key, status_key, timer_key,
 };
 use crate::runtime::{Durability, Inner};
 
@@ -35,6 +38,8 @@ pub(crate) enum Message {
     Due,
     /// A connection that a task is parked on works again.
     Recovered { task: String, connection: String },
+    /// There may be events in its letter box.
+    Letters,
     /// A person decided.
     Decided {
         task: String,
@@ -98,6 +103,10 @@ pub(crate) struct Runner {
     claim: bool,
     /// What the next commit holds besides records.
     batch: Batch,
+    /// What the next commit holds and has to be numbered.
+    outgoing: Vec<Outgoing>,
+    mailbox: letters::Mailbox,
+    announced: lifecycle::Announced,
     records: Vec<Vec<u8>>,
     must_commit: bool,
     effects: VecDeque<Effect>,
@@ -132,6 +141,9 @@ impl Runner {
             head,
             claim: true,
             batch: Batch::new(),
+            outgoing: Vec::new(),
+            mailbox: letters::Mailbox::default(),
+            announced: lifecycle::Announced::default(),
             records: Vec::new(),
             must_commit: false,
             effects: VecDeque::new(),
@@ -150,6 +162,7 @@ impl Runner {
         &mut self,
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
+        self.begin_to_announce();
         match self.begin.take() {
             None => self.take_up(),
             Some(begin) => {
@@ -167,6 +180,9 @@ impl Runner {
                 // What comes late still tidies up: a row of a task that was parked, say.
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
+                }
+                if self.mailbox.look {
+                    self.read_letters()?;
                 }
                 return self.commit().await;
             }
@@ -218,6 +234,7 @@ impl Runner {
         match self.run.step(event.clone(), at) {
             Ok(effects) => {
                 self.effects.extend(effects);
+                self.announce(&event, at);
                 match encode(&Record { at, event }) {
                     Ok(record) => self.records.push(record),
                     Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
@@ -225,7 +242,12 @@ impl Runner {
                 true
             }
             // A task may be gone by the time its attempt is admitted or its connection is back.
-            Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
+            Err(
+                illegal @ (Illegal::Ticket(_)
+                | Illegal::Task(_)
+                | Illegal::Unheard(_)
+                | Illegal::Call { .. }),
+            ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 false
             }
@@ -239,6 +261,15 @@ impl Runner {
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
     /// was waiting for that.
     async fn work(&mut self) -> Result<(), Error> {
+        self.work_once().await?;
+        while self.mailbox.look {
+            self.read_letters()?;
+            self.work_once().await?;
+        }
+        Ok(())
+    }
+
+    async fn work_once(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
         }
@@ -298,16 +329,10 @@ impl Runner {
                 };
                 self.put(Table::Review, key, encode(&review)?);
             }
-            Effect::Emit { task, event } => {
-                let row = EventRow {
-                    run: self.row.run.clone(),
-                    task,
-                    event,
-                    at_ms,
-                };
-                let key = self.inner.next_id().into_bytes();
-                self.put(Table::Event, key, encode(&row)?);
-            }
+            Effect::Emit { task, event } => self.emit(task, event)?,
+            Effect::Listen { task, watches } => self.listen(task, watches),
+            Effect::Hear { .. } => self.mailbox.look = true,
+            Effect::ListenClosed { task, watches } => self.unlisten(&task, &watches)?,
             Effect::ReviewClosed { task } => {
                 let key = review_key(&self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Review, key));
@@ -442,7 +467,7 @@ impl Runner {
     /// Makes everything so far durable.
     async fn commit(&mut self) -> Result<(), Error> {
         self.must_commit = false;
-        if self.records.is_empty() && self.batch.is_empty() {
+        if self.records.is_empty() && self.batch.is_empty() && self.outgoing.is_empty() {
             return Ok(());
         }
         let changed = !self.batch.is_empty();
@@ -461,7 +486,11 @@ impl Runner {
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
         }
-        self.inner.store.commit(batch).await?;
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let bus = &self.inner.bus;
+        let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
+        handed.settle(bus).await?;
+        self.mailbox.done.clear();
         Ok(())
     }
 
@@ -514,6 +543,7 @@ impl Runner {
         }
         match message {
             Message::Resume => {}
+            Message::Letters => self.mailbox.look = true,
             Message::Due => self.tick(),
             Message::Recovered { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);

@@ -22,11 +22,13 @@ use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
+use crate::events::bus::Bus;
+use crate::events::mailbox::Letters;
 use crate::keeper::Stamp;
 use crate::rows::{RunRow, encode, review_key, status_prefix};
 use crate::runner::{Begin, Message, Runner};
 use crate::view::RunView;
-use crate::{Error, drain, keeper, query, scheduler};
+use crate::{Error, drain, events, keeper, query, scheduler};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +70,11 @@ pub(crate) struct Inner {
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
+    pub bus: Bus,
+    /// How many events wait in letter boxes.
+    pub letters: Letters,
+    /// A schedule may have something to do.
+    pub schedules_changed: Notify,
     pub clock: Clock,
     pub rng: Rng,
     ids: Ids,
@@ -120,6 +127,7 @@ impl Runtime {
     /// As for [`Runtime::load_workflow`].
     pub fn define(&self, sources: &cofferdam_core::workflow::Sources) -> Result<Definition, Error> {
         let definition = Definition::new(sources, &self.inner.connections)?;
+        events::lifecycle::check(&definition, self.inner.config.events().lifecycle)?;
         self.inner
             .definitions
             .lock()
@@ -352,8 +360,12 @@ impl Inner {
         config: Config,
         workshop: Workshop,
         rng: Rng,
+        bus: Bus,
     ) -> Self {
         Self {
+            bus,
+            letters: Letters::default(),
+            schedules_changed: Notify::new(),
             store,
             connections,
             durability: config.durability(),
@@ -378,6 +390,8 @@ impl Inner {
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
         self.take_up_all()?;
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        self.tasks
+            .spawn(events::dispatch::dispatch(Arc::clone(self)));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);

@@ -269,6 +269,9 @@ impl Run {
                 ended_ms: None,
                 failure: None,
             });
+            if report.attempts.len() > 1 {
+                self.note_change(&key, true);
+            }
         }
         Ok(())
     }

@@ -140,6 +140,7 @@ impl Run {
             report.end(TaskStatus::Failed, step.now_ms);
             report.error = Some(error.clone());
         }
+        self.note_change(key, false);
         let Some(frame) = self.remove(key, step) else {
             return;
         };

@@ -98,6 +98,7 @@ impl Run {
         }
         let report = TaskReport::new(&key, &task.reference, task.kind.word(), step.now_ms);
         self.reports.insert(key.clone(), report);
+        self.note_change(&key, false);
         let frame = Frame {
             task: Some(Arc::clone(&task)),
             parent: Some(parent),
@@ -428,6 +429,7 @@ impl Run {
         if let Some(report) = self.reports.get_mut(key) {
             report.end(status, now_ms);
         }
+        self.note_change(key, false);
     }
 
     pub(super) fn set_context(&mut self, key: &str, context: Arc<Value>) {

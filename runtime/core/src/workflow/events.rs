@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Block, Export, Output};
+use super::{Block, Export, Kind, Output, Task, Workflow};
 use crate::expr::{Expr, Template};
 
 /// `listen`.
@@ -150,4 +150,54 @@ pub enum Schedule {
         /// What of an event is its value.
         read: Read,
     },
+}
+
+impl Workflow {
+    /// The types of events that its tasks and its schedule name; also those of workflows that it
+    /// runs. In the order of the text.
+    pub fn event_types(&self) -> Vec<&str> {
+        let mut types = Vec::new();
+        if let Some(Schedule::On { to, .. }) = &self.schedule {
+            of_strategy(to, &mut types);
+        }
+        in_block(&self.body, &mut types);
+        types
+    }
+}
+
+fn in_block<'w>(block: &'w Block, types: &mut Vec<&'w str>) {
+    block.tasks.iter().for_each(|t| in_task(t, types));
+}
+
+fn in_task<'w>(task: &'w Task, types: &mut Vec<&'w str>) {
+    match &task.kind {
+        Kind::Listen(listen) => {
+            of_strategy(&listen.to, types);
+            let body = listen.foreach.iter().filter_map(|e| e.body.as_deref());
+            body.for_each(|b| in_block(b, types));
+        }
+        Kind::Do(body) => in_block(body, types),
+        Kind::For(each) => in_block(&each.body, types),
+        Kind::Fork(fork) => fork.branches.iter().for_each(|t| in_task(t, types)),
+        Kind::Try(attempt) => {
+            in_block(&attempt.body, types);
+            attempt.catch.body.iter().for_each(|b| in_block(b, types));
+        }
+        Kind::Run { workflow, .. } => in_block(&workflow.body, types),
+        Kind::Set(_)
+        | Kind::Call(_)
+        | Kind::Switch(_)
+        | Kind::Raise(_)
+        | Kind::Wait(_)
+        | Kind::Emit(_) => {}
+    }
+}
+
+fn of_strategy<'w>(strategy: &'w Strategy, types: &mut Vec<&'w str>) {
+    let until = strategy.until().map_or(&[][..], Strategy::filters);
+    for filter in strategy.filters().iter().chain(until) {
+        if let Some(Match::Is(Value::String(kind))) = filter.with.get("type") {
+            types.push(kind);
+        }
+    }
 }

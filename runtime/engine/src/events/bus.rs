@@ -180,7 +180,11 @@ fn put_watches(
             from_seq,
         };
         batch = batch
-            .put(Table::Subscription, keys::shape_key(&shape), encode(&watch.shape)?)
+            .put(
+                Table::Subscription,
+                keys::shape_key(&shape),
+                encode(&watch.shape)?,
+            )
             .put(
                 Table::Subscription,
                 keys::watch_key(&shape, &watch.values, owner),
@@ -252,8 +256,12 @@ impl Inner {
             let handed = self.bus.hand_over(&*self.store, Batch::new(), outgoing)?;
             let inner = Arc::clone(self);
             // Not on the caller's task: who stops waiting must not keep the bus from hearing.
-            let settling = self.tasks.spawn(async move { handed.settle(&inner.bus).await });
-            let seqs = settling.await.unwrap_or(Err(cofferdam_store::Error::Closed))?;
+            let settling = self
+                .tasks
+                .spawn(async move { handed.settle(&inner.bus).await });
+            let seqs = settling
+                .await
+                .unwrap_or(Err(cofferdam_store::Error::Closed))?;
             if let Some(Some(seq)) = seqs.first() {
                 let (seq, duplicate) = (*seq, false);
                 return Ok(Published { seq, duplicate });

@@ -119,7 +119,10 @@ fn wake_all(inner: &Arc<Inner>) {
             Ok(rows) => rows,
             Err(error) => return crate::runtime::storage_failed(&error),
         };
-        let Some(run) = rows.first().and_then(|(key, _)| keys::parse_run_letter(key)) else {
+        let Some(run) = rows
+            .first()
+            .and_then(|(key, _)| keys::parse_run_letter(key))
+        else {
             return;
         };
         inner.wake(run, Message::Letters);

@@ -280,6 +280,9 @@ mod tests {
             watch_prefix(&shape, &[json!(5), json!("x")]),
             watch_prefix(&shape, &[json!(5.0), json!("x")])
         );
-        assert_ne!(watch_prefix(&shape, &[json!("5")]), watch_prefix(&shape, &[json!(5)]));
+        assert_ne!(
+            watch_prefix(&shape, &[json!("5")]),
+            watch_prefix(&shape, &[json!(5)])
+        );
     }
 }
