@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::output::Format;
 use crate::{
-    call, chaos, compile, completions, connection, deadletters, demo, doctor, errors, events,
-    plugin, reviews, run, runs, schedules, serve,
+    backup, call, chaos, compile, completions, connection, deadletters, demo, doctor, errors,
+    events, plugin, reviews, run, runs, schedules, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -89,6 +89,15 @@ pub enum Verb {
     /// Look at the schedules of workflows, and pause them
     #[command(subcommand)]
     Schedules(schedules::SchedulesVerb),
+    /// Write the store to a file
+    #[command(after_long_help = backup::BACKUP_EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Make a store out of a backup
+    #[command(after_long_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Let another engine keep the store
+    #[command(after_long_help = backup::MIGRATE_EXAMPLES)]
+    MigrateStore(backup::MigrateArgs),
     /// Check configuration, plugins, store, disk and connections
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cofferdam::{Archive, ChildCompiler, Compiler, Config, Error, Runtime};
+use cofferdam::{Archive, ChildCompiler, Compiler, Config, Engine, Error, Runtime};
 use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
@@ -124,6 +124,26 @@ impl Context {
                 .store_path()
                 .map_or_else(|| DATA_DEFAULT.into(), Path::to_owned)),
         }
+    }
+
+    /// Whether `--data` says where the store is, or is to be.
+    pub fn names_data(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// Where the store is and what keeps it, and nothing else: `--data` beside a configuration that
+    /// is broken is enough.
+    pub fn place(&self) -> Result<Config> {
+        match self.config() {
+            Ok(config) => Ok(config),
+            Err(_) if self.data.is_some() => Ok(Config::default().with_store(self.store_path()?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the configuration says of the store's engine, if it can be read.
+    pub fn engine(&self) -> Option<Engine> {
+        self.config().ok()?.engine()
     }
 
     /// A runtime on a store that is there: for verbs that go on with runs.

@@ -2,6 +2,7 @@
 //! per file. Data goes to stdout and nothing else does; messages go to stderr.
 
 mod args;
+mod backup;
 mod bus;
 mod call;
 mod chaos;
@@ -59,6 +60,9 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Connection(verb) => connection::run(context, &verb),
         Verb::Events(verb) => events::run(context, &verb),
         Verb::Schedules(verb) => schedules::run(context, &verb),
+        Verb::Backup(args) => backup::backup(context, &args),
+        Verb::Restore(args) => backup::restore(context, &args),
+        Verb::MigrateStore(args) => backup::migrate(context, &args),
         Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Demo(args) => demo::run(context, &args),
         Verb::Chaos(args) => chaos::run(context, &args),
@@ -73,8 +77,8 @@ fn log_to_stderr(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
         // The store under the store tells in its own words what ours tells better.
-        0 => "error,sled=off",
-        1 => "cofferdam=info,warn,sled=off",
+        0 => "error,sled=off,fjall=off,lsm_tree=off",
+        1 => "cofferdam=info,warn,sled=off,fjall=off,lsm_tree=off",
         2 => "cofferdam=debug,info",
         _ => "trace",
     };

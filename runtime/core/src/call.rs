@@ -9,8 +9,13 @@ use serde_json::Value;
 
 use crate::descriptor;
 use crate::failure::{Class, EffectState, Failure};
-use crate::retry::Backoff;
-use crate::workflow::{OnOutage, OnUnknown};
+use crate::retry::{Backoff, Rule};
+use crate::workflow::{OnOutage, OnUnknown, ReviewPolicy};
+
+mod hedge;
+mod review;
+
+pub use hedge::{Hedge, HedgeEvent};
 
 /// Everything that is fixed when the task begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,34 @@ pub struct Plan {
     pub on_unknown: Option<OnUnknown>,
     /// All attempts and backoffs together, in milliseconds; parking does not count.
     pub schedule_to_close_ms: u64,
+    /// Waiting for the first attempt, for admission or parked, in milliseconds; unbounded if none.
+    pub schedule_to_start_ms: Option<u64>,
+    /// After how long an attempt gets a second one beside it, in milliseconds; never if none.
+    pub hedge_ms: Option<u64>,
+    /// What some failures are retried by instead; the first that fits counts.
+    pub retries: Vec<Rule>,
+    /// How long a person may take.
+    pub review: ReviewPolicy,
+    /// The behaviour that the run pins; see [`crate::run::Bindings::semantics`].
+    pub semantics: u32,
+}
+
+impl Plan {
+    /// Attempts and the time between them for this failure.
+    fn retry(&self, failure: &Failure) -> (u32, &Backoff) {
+        let rule = self.retries.iter().find(|rule| rule.fits(failure));
+        let attempts_max = rule.and_then(|r| r.attempts_max);
+        let backoff = rule.and_then(|r| r.backoff.as_ref());
+        (
+            attempts_max.unwrap_or(self.attempts_max),
+            backoff.unwrap_or(&self.backoff),
+        )
+    }
+
+    /// Whether the rules of [`crate::run::SEMANTICS`] 2 hold.
+    fn is_careful(&self) -> bool {
+        self.semantics >= 2
+    }
 }
 
 /// Where a call task is.
@@ -48,6 +81,18 @@ pub struct State {
     pub close_at_ms: u64,
     /// When it was first parked, if ever: the parking deadline counts from there.
     pub parked_since_ms: Option<u64>,
+    /// The first attempt has to begin before this instant.
+    pub start_by_ms: Option<u64>,
+    /// The second attempt beside the one that is under way.
+    pub hedge: Hedge,
+    /// When the review is over or goes to somebody else.
+    pub review_due_ms: Option<u64>,
+    /// How often the review went to somebody else.
+    pub escalations: usize,
+    /// The output that a person looks at.
+    pub held: Option<Value>,
+    /// Whether a person took the output as it is.
+    pub accepted: bool,
     /// What it is doing.
     pub phase: Phase,
 }
@@ -136,6 +181,8 @@ pub enum Event {
     LookedUp(Lookup, u32),
     /// A person decided.
     Decided(Decision),
+    /// Something happened to the second attempt.
+    Hedge(HedgeEvent),
 }
 
 /// What a connector knows about an earlier call.
@@ -165,7 +212,14 @@ pub enum Decision {
         /// The output.
         output: Value,
     },
-    /// It did not happen: call again.
+    /// The output that is looked at is taken as it is.
+    Accept,
+    /// Go on with this output, whatever happened.
+    Answer {
+        /// The output.
+        output: Value,
+    },
+    /// It did not happen, or not well: call again.
     Retry,
     /// Give up.
     Reject {
@@ -182,6 +236,29 @@ pub struct Illegal {
     event: &'static str,
 }
 
+impl Illegal {
+    /// Whether the task waits for a person, who decided what cannot be decided about it.
+    pub fn is_in_review(&self) -> bool {
+        self.phase == REVIEW
+    }
+}
+
+impl Decision {
+    /// One word for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Approve { .. } => "approve",
+            Self::Accept => "accept",
+            Self::Answer { .. } => "answer",
+            Self::Retry => "retry",
+            Self::Reject { .. } => "reject",
+        }
+    }
+}
+
+/// The name of the phase in which a person must decide.
+const REVIEW: &str = "in review";
+
 /// How often a connector is asked for an outcome before a person is.
 const LOOKUPS_MAX: u32 = 5;
 
@@ -195,6 +272,14 @@ impl State {
             tainted: false,
             close_at_ms: now_ms.saturating_add(plan.schedule_to_close_ms),
             parked_since_ms: None,
+            start_by_ms: plan
+                .schedule_to_start_ms
+                .map(|ms| now_ms.saturating_add(ms)),
+            hedge: Hedge::Off,
+            review_due_ms: None,
+            escalations: 0,
+            held: None,
+            accepted: false,
             phase: Phase::Ready,
         }
     }
@@ -206,10 +291,12 @@ impl State {
         let index = plan.connections.iter().position(|c| c == connection);
         state.connection = index.unwrap_or(0);
         state.tainted = last.is_some();
+        state.start_by_ms = None;
         state.phase = match last {
             None => Phase::InFlight,
-            Some(failure) => state.unknown(failure, plan),
+            Some(failure) => state.unknown(failure, None, now_ms, plan),
         };
+        state.watch_review(now_ms, plan);
         state
     }
 
@@ -222,13 +309,14 @@ impl State {
     pub fn due_ms(&self) -> Option<u64> {
         match self.phase {
             Phase::Backoff { due_ms, .. } => Some(due_ms),
-            Phase::Parked { deadline_ms, .. } => Some(deadline_ms),
-            Phase::Ready
-            | Phase::InFlight
-            | Phase::LookingUp { .. }
-            | Phase::Review { .. }
-            | Phase::Succeeded { .. }
-            | Phase::Exhausted { .. } => None,
+            Phase::Parked { deadline_ms, .. } => Some(
+                self.start_by_ms
+                    .map_or(deadline_ms, |at| at.min(deadline_ms)),
+            ),
+            Phase::Ready => self.start_by_ms,
+            Phase::InFlight => self.hedge.due_ms(),
+            Phase::Review { .. } => self.review_due_ms,
+            Phase::LookingUp { .. } | Phase::Succeeded { .. } | Phase::Exhausted { .. } => None,
         }
     }
 
@@ -241,22 +329,33 @@ impl State {
             phase: self.phase.name(),
             event: event.name(),
         };
+        let was_review = matches!(self.phase, Phase::Review { .. });
         self.phase = match (self.phase.clone(), event) {
             (Phase::Ready, Event::Started) => {
                 self.attempts += 1;
+                self.start_by_ms = None;
+                self.hedge = Hedge::armed(plan, now_ms);
                 Phase::InFlight
             }
+            (Phase::Ready, Event::Due) if self.start_by_ms.is_some() => Phase::Exhausted {
+                failure: not_started(),
+                fallback: true,
+            },
             (Phase::Ready, Event::Refused(failure)) => self.elsewhere(failure, now_ms, plan),
             (Phase::InFlight, Event::Succeeded(output)) => Phase::Succeeded {
                 output,
                 manual: false,
             },
             (Phase::InFlight, Event::Failed(failure, draw)) => {
-                self.failed(failure, draw, now_ms, plan)
+                self.first_failed(failure, draw, now_ms, plan)
             }
-            (Phase::InFlight, Event::Lost) => {
-                self.tainted = true;
-                self.unknown(lost(), plan)
+            (Phase::InFlight, Event::Lost) => self.first_lost(now_ms, plan),
+            (Phase::InFlight, Event::Due) if self.hedge.due_ms().is_some() => {
+                self.hedge = Hedge::Asked;
+                Phase::InFlight
+            }
+            (Phase::InFlight, Event::Hedge(event)) => {
+                self.hedged(event, now_ms, plan).ok_or(illegal)?
             }
             (
                 Phase::Backoff {
@@ -284,11 +383,15 @@ impl State {
             (Phase::LookingUp { failure, asked }, Event::LookedUp(answer, draw)) => {
                 self.looked_up(answer, failure, asked + 1, draw, now_ms, plan)
             }
-            (Phase::Review { failure }, Event::Decided(decision)) => {
-                self.decided(decision, failure, now_ms, plan)
-            }
+            (Phase::Review { failure }, Event::Decided(decision)) => self
+                .decided(decision, failure, now_ms, plan)
+                .ok_or(illegal)?,
+            (Phase::Review { failure }, Event::Due) => self.overdue(failure, now_ms, plan),
             _ => return Err(illegal),
         };
+        if !was_review {
+            self.watch_review(now_ms, plan);
+        }
         Ok(self)
     }
 
@@ -297,11 +400,16 @@ impl State {
         if failure.effect != EffectState::None {
             self.tainted = true;
             if plan.effect == descriptor::Effect::Once || !failure.class.is_transient() {
-                return self.unknown(failure, plan);
+                return self.unknown(failure, Some(draw), now_ms, plan);
             }
         }
+        let no_access = failure.class == Class::Unauthenticated;
+        if no_access && plan.is_careful() {
+            // The credentials are the connection's: somebody renews them, and all goes on.
+            return self.elsewhere(failure, now_ms, plan);
+        }
         if !failure.class.is_transient() {
-            return if failure.class.is_outage() {
+            return if failure.class.is_outage() && !no_access {
                 self.next_connection(
                     failure,
                     |_, failure| Phase::Exhausted {
@@ -317,11 +425,10 @@ impl State {
                 }
             };
         }
-        let delay_ms = plan
-            .backoff
-            .delay_after_ms(self.failed_here, draw, failure.retry_after_ms);
+        let (attempts_max, backoff) = plan.retry(&failure);
+        let delay_ms = backoff.delay_after_ms(self.failed_here, draw, failure.retry_after_ms);
         let due_ms = now_ms.saturating_add(delay_ms);
-        if self.failed_here < plan.attempts_max && due_ms < self.close_at_ms {
+        if self.failed_here < attempts_max && due_ms < self.close_at_ms {
             return Phase::Backoff {
                 due_ms,
                 then: Next::Attempt,
@@ -377,13 +484,19 @@ impl State {
                 }
                 if failure.class == Class::RateLimited {
                     // The connection is well: it would be woken at once, and asked too soon.
-                    let delay_ms = plan.backoff.delay_after_ms(
-                        self.failed_here,
-                        u32::MAX,
-                        failure.retry_after_ms,
-                    );
+                    let (_, backoff) = plan.retry(&failure);
+                    let delay_ms =
+                        backoff.delay_after_ms(self.failed_here, u32::MAX, failure.retry_after_ms);
+                    let due_ms = now_ms.saturating_add(delay_ms);
+                    if due_ms > deadline_ms && plan.is_careful() {
+                        // To ask at the deadline would be sooner than it was asked to.
+                        return Phase::Exhausted {
+                            failure,
+                            fallback: true,
+                        };
+                    }
                     return Phase::Backoff {
-                        due_ms: now_ms.saturating_add(delay_ms).min(deadline_ms),
+                        due_ms: due_ms.min(deadline_ms),
                         then: Next::Attempt,
                         failure,
                     };
@@ -405,8 +518,9 @@ impl State {
         self.close_at_ms = now_ms.saturating_add(plan.schedule_to_close_ms);
     }
 
-    /// Nobody knows whether the call happened.
-    fn unknown(&mut self, failure: Failure, plan: &Plan) -> Phase {
+    /// Nobody knows whether the call happened. `draw` is the randomness of a backoff; there is
+    /// none after a restart, which took its time.
+    fn unknown(&mut self, failure: Failure, draw: Option<u32>, now_ms: u64, plan: &Plan) -> Phase {
         let default = match plan.effect {
             descriptor::Effect::Read => OnUnknown::Repeat,
             _ if plan.lookup => OnUnknown::Lookup,
@@ -416,11 +530,34 @@ impl State {
         match plan.on_unknown.unwrap_or(default) {
             OnUnknown::Lookup if plan.lookup => Phase::LookingUp { failure, asked: 0 },
             OnUnknown::Lookup | OnUnknown::Review => Phase::Review { failure },
-            OnUnknown::Repeat if self.failed_here < plan.attempts_max => Phase::Ready,
+            OnUnknown::Repeat if self.failed_here < plan.retry(&failure).0 => {
+                self.again(failure, draw, now_ms, plan)
+            }
             OnUnknown::Repeat => Phase::Exhausted {
                 failure,
                 fallback: true,
             },
+        }
+    }
+
+    /// Another attempt under the same key, when it is time for it.
+    fn again(&self, failure: Failure, draw: Option<u32>, now_ms: u64, plan: &Plan) -> Phase {
+        let Some(draw) = draw.filter(|_| plan.is_careful() && self.failed_here > 0) else {
+            return Phase::Ready;
+        };
+        let (_, backoff) = plan.retry(&failure);
+        let delay_ms = backoff.delay_after_ms(self.failed_here, draw, failure.retry_after_ms);
+        let due_ms = now_ms.saturating_add(delay_ms);
+        if due_ms >= self.close_at_ms {
+            return Phase::Exhausted {
+                failure,
+                fallback: true,
+            };
+        }
+        Phase::Backoff {
+            due_ms,
+            then: Next::Attempt,
+            failure,
         }
     }
 
@@ -440,8 +577,8 @@ impl State {
             },
             Lookup::Absent => {
                 self.tainted = false;
-                if self.failed_here < plan.attempts_max {
-                    Phase::Ready
+                if self.failed_here < plan.retry(&failure).0 {
+                    self.again(failure, Some(draw), now_ms, plan)
                 } else if failure.class.is_transient() {
                     self.elsewhere(failure, now_ms, plan)
                 } else {
@@ -464,34 +601,6 @@ impl State {
             Lookup::Failed { .. } => Phase::Review { failure },
         }
     }
-
-    fn decided(
-        &mut self,
-        decision: Decision,
-        mut failure: Failure,
-        now_ms: u64,
-        plan: &Plan,
-    ) -> Phase {
-        match decision {
-            Decision::Approve { output } => Phase::Succeeded {
-                output,
-                manual: true,
-            },
-            Decision::Retry => {
-                self.tainted = false;
-                self.parked_since_ms = None;
-                self.unpark(now_ms, plan);
-                Phase::Ready
-            }
-            Decision::Reject { reason } => {
-                failure.message = format!("{} (rejected in review: {reason})", failure.message);
-                Phase::Exhausted {
-                    failure,
-                    fallback: false,
-                }
-            }
-        }
-    }
 }
 
 /// What is known of an attempt that nobody saw the end of.
@@ -504,6 +613,15 @@ pub(crate) fn lost() -> Failure {
     .with_effect(EffectState::Unknown)
 }
 
+/// The first attempt could not begin in time.
+fn not_started() -> Failure {
+    Failure::new(
+        Class::Timeout,
+        "timeout.schedule-to-start",
+        "the call could not begin within `scheduleToStart`",
+    )
+}
+
 impl Phase {
     /// One word for messages and lists.
     pub fn name(&self) -> &'static str {
@@ -513,7 +631,7 @@ impl Phase {
             Self::Backoff { .. } => "backing off",
             Self::Parked { .. } => "parked",
             Self::LookingUp { .. } => "looking up",
-            Self::Review { .. } => "in review",
+            Self::Review { .. } => REVIEW,
             Self::Succeeded { .. } => "succeeded",
             Self::Exhausted { .. } => "exhausted",
         }
@@ -531,7 +649,8 @@ impl Event {
             Self::Due => "due",
             Self::Recovered => "recovered",
             Self::LookedUp(..) => "looked up",
-            Self::Decided(_) => "decided",
+            Self::Decided(decision) => decision.name(),
+            Self::Hedge(_) => "an event of a second attempt",
         }
     }
 }

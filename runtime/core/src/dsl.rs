@@ -15,6 +15,7 @@ mod document;
 mod flow;
 mod handling;
 mod listen;
+mod options;
 mod policy;
 mod report;
 mod retry;

@@ -78,7 +78,10 @@ impl Class {
     /// Whether the failure says something about the health of the connection, as opposed to
     /// this one call. Breakers count these.
     pub fn is_outage(self) -> bool {
-        matches!(self, Self::Timeout | Self::Unavailable | Self::Internal)
+        matches!(
+            self,
+            Self::Timeout | Self::Unavailable | Self::Internal | Self::Unauthenticated
+        )
     }
 
     /// The HTTP status that an Open Workflow error object carries for this class.

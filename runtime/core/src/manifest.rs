@@ -42,12 +42,27 @@ pub struct Manifest {
     /// The version of the contract it was built for, `MAJOR.MINOR`.
     #[serde(default = "wit_default")]
     pub wit: String,
+    /// What is behind it, where that changes a default.
+    #[serde(default)]
+    pub kind: Kind,
     /// What it asks for.
     #[serde(default)]
     pub capabilities: Capabilities,
     /// What it needs more of than the defaults give.
     #[serde(default)]
     pub limits: Wishes,
+}
+
+/// What is behind a plugin, where that changes a default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Any system.
+    #[default]
+    System,
+    /// A language model: five attempts instead of three, since it is busy more often than it is
+    /// down.
+    Llm,
 }
 
 /// What a plugin asks for. Everything is off unless named.

@@ -17,6 +17,11 @@ pub enum Provenance {
     Default,
     /// Nothing: the task is not critical and was passed over.
     Skipped,
+    /// An earlier answer to the same question, so many seconds old.
+    Stale {
+        /// Its age in whole seconds.
+        age_s: u64,
+    },
     /// A person decided.
     Manual,
 }
@@ -26,7 +31,7 @@ impl Provenance {
     pub fn is_degraded(&self) -> bool {
         match self {
             Self::Live | Self::Manual => false,
-            Self::Backup(_) | Self::Default | Self::Skipped => true,
+            Self::Backup(_) | Self::Stale { .. } | Self::Default | Self::Skipped => true,
         }
     }
 }
@@ -36,6 +41,7 @@ impl fmt::Display for Provenance {
         match self {
             Self::Live => f.write_str("live"),
             Self::Backup(connection) => write!(f, "backup:{connection}"),
+            Self::Stale { age_s } => write!(f, "stale:{age_s}s"),
             Self::Default => f.write_str("default"),
             Self::Skipped => f.write_str("skipped"),
             Self::Manual => f.write_str("manual"),
@@ -63,10 +69,38 @@ impl TryFrom<String> for Provenance {
             "default" => Ok(Self::Default),
             "skipped" => Ok(Self::Skipped),
             "manual" => Ok(Self::Manual),
-            other => match other.strip_prefix("backup:") {
-                Some(connection) => Ok(Self::Backup(connection.to_owned())),
-                None => Err(Unknown(word)),
+            other => match other.split_once(':') {
+                Some(("backup", connection)) => Ok(Self::Backup(connection.to_owned())),
+                Some(("stale", age)) => match age.strip_suffix('s').map(str::parse) {
+                    Some(Ok(age_s)) => Ok(Self::Stale { age_s }),
+                    Some(Err(_)) | None => Err(Unknown(word)),
+                },
+                Some(_) | None => Err(Unknown(word)),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_says_what_it_was_made_of() {
+        let all = [
+            Provenance::Live,
+            Provenance::Backup("crm:eu".into()),
+            Provenance::Stale { age_s: 61 },
+            Provenance::Default,
+            Provenance::Skipped,
+            Provenance::Manual,
+        ];
+        for provenance in all {
+            let word = provenance.to_string();
+            assert_eq!(Provenance::try_from(word), Ok(provenance));
+        }
+        for word in ["stale:", "stale:5", "stale:-1s", "fresh", "backup"] {
+            assert!(Provenance::try_from(word.to_owned()).is_err(), "{word}");
         }
     }
 }

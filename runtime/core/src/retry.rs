@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::{Class, Failure};
+
 /// How the time between attempts grows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,6 +52,33 @@ pub enum Jitter {
     },
     /// None.
     None,
+}
+
+/// What some failures are retried by instead of what holds for all. A failure that can be retried
+/// at all goes by the first rule that fits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// The classes it is about; all if empty.
+    #[serde(default)]
+    pub classes: Vec<Class>,
+    /// The codes it is about; all if empty.
+    #[serde(default)]
+    pub codes: Vec<String>,
+    /// Attempts on each connection, the first included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
+    /// Time between attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+}
+
+impl Rule {
+    /// Whether it is about this failure.
+    pub fn fits(&self, failure: &Failure) -> bool {
+        (self.classes.is_empty() || self.classes.contains(&failure.class))
+            && (self.codes.is_empty() || self.codes.contains(&failure.code))
+    }
 }
 
 /// A delay is never longer than this, whatever a policy says: 24 hours.

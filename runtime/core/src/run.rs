@@ -14,13 +14,16 @@ mod bindings;
 mod calls;
 mod emit;
 mod environment;
+mod fallback;
 mod flow;
 mod frame;
+mod hedge;
 mod ledger;
 mod listen;
 mod report;
 mod saga;
 mod tasks;
+mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +32,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT};
+pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
 pub use emit::instant;
+pub use fallback::Kept;
 pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
 pub use report::{AttemptReport, TaskChange, TaskReport, TaskStatus, WaitsFor};
 
@@ -126,6 +130,14 @@ pub enum Event {
         /// The event.
         event: CloudEvent,
     },
+    /// What is kept of earlier answers was looked through.
+    Recalled {
+        /// From [`Effect::Recall`].
+        ticket: u64,
+        /// What was found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<Kept>,
+    },
 }
 
 /// What a run wants done.
@@ -154,17 +166,51 @@ pub enum Effect {
         /// The connection.
         connection: String,
     },
-    /// A person must decide; answer with [`Event::Decided`].
+    /// A person must decide; answer with [`Event::Decided`]. Told again when another person is
+    /// asked; then it replaces what was told before.
     Review {
         /// The task.
         task: String,
         /// Why.
         failure: Failure,
+        /// What is asked, and how long.
+        question: Question,
     },
     /// The decision that was asked for is not wanted any more: the task was stopped.
     ReviewClosed {
         /// The task.
         task: String,
+    },
+    /// Look for an earlier answer; answer with [`Event::Recalled`].
+    Recall {
+        /// To be given back.
+        ticket: u64,
+        /// The connections whose answers would do, the best first.
+        connections: Vec<String>,
+        /// The action.
+        action: String,
+        /// Its input.
+        input: Arc<Value>,
+        /// An older answer does not count, in milliseconds.
+        max_age_ms: u64,
+    },
+    /// Keep this answer for [`Effect::Recall`], with the next commit. Nothing depends on it.
+    Keep {
+        /// The connection that gave it.
+        connection: String,
+        /// The action.
+        action: String,
+        /// Its input.
+        input: Arc<Value>,
+        /// Its output.
+        output: Arc<Value>,
+        /// How long it can be of use, in milliseconds.
+        max_age_ms: u64,
+    },
+    /// This attempt may be dropped: nobody waits for its answer, which is not to be told.
+    Cancel {
+        /// From [`Attempt::ticket`].
+        ticket: u64,
     },
     /// Publish this CloudEvent.
     Emit {
@@ -217,6 +263,24 @@ pub struct Attempt {
     pub effect: descriptor::Effect,
     /// How long the attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// It is to end before this instant, unless that is over when it begins.
+    pub deadline_ms: Option<u64>,
+    /// Whether it is a second attempt beside one that is under way. It is refused rather than made
+    /// to wait, and whenever it could harm: see [`crate::call::Hedge`].
+    pub is_hedge: bool,
+}
+
+/// What a person is asked, besides why.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Question {
+    /// The output that is to be looked at.
+    pub output: Option<Value>,
+    /// When it is decided without them, or goes to the next one.
+    pub due_ms: Option<u64>,
+    /// Who is asked, if anybody in particular.
+    pub reviewer: Option<String>,
+    /// How often somebody else was asked before.
+    pub escalations: usize,
 }
 
 /// How a run ended.
@@ -319,6 +383,8 @@ struct InFlight {
     task: Key,
     /// Its effect in the ledger; none for reads.
     effect: Option<String>,
+    /// Index into the attempts of the task's report.
+    report: usize,
 }
 
 /// A run. See the module's documentation.
@@ -424,6 +490,7 @@ impl Run {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
             Event::Heard { task, seq, event } => self.heard(&task, seq, &event, &mut step)?,
+            Event::Recalled { ticket, found } => self.recalled(ticket, found, &mut step)?,
             Event::Tick => self.tick(&mut step),
         }
         self.settle(&mut step);
@@ -653,6 +720,7 @@ impl Event {
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Heard { .. } => "heard",
+            Self::Recalled { .. } => "recalled",
         }
     }
 }

@@ -364,13 +364,55 @@ pub struct Policy {
     /// `timeout.scheduleToClose`: how long the task may take over all attempts and backoffs
     /// (parking has its own deadline), in milliseconds.
     pub schedule_to_close_ms: Option<u64>,
+    /// `timeout.scheduleToStart`: how long the task may wait for its first attempt, in
+    /// milliseconds.
+    pub schedule_to_start_ms: Option<u64>,
     /// Attempts per connection, the first included.
     pub attempts_max: Option<u32>,
+    /// What some failures are retried by instead; the connection's if none.
+    pub retries: Option<Vec<crate::retry::Rule>>,
+    /// After how long an attempt gets a second one beside it, in milliseconds.
+    pub hedge_ms: Option<u64>,
+    /// What must hold for an output; evaluated on it.
+    pub validate: Vec<Expr>,
+    /// How long a person may take, and who is asked then.
+    pub review: Option<ReviewPolicy>,
+}
+
+/// How long a person may take, and what happens then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReviewPolicy {
+    /// In milliseconds; for ever if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// What happens then.
+    #[serde(default)]
+    pub on_deadline: OnDeadline,
+    /// Who is asked next, in order, each for as long. The last has all the time there is.
+    #[serde(default)]
+    pub escalate_to: Vec<String>,
+}
+
+/// What happens when nobody decided in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnDeadline {
+    /// The task is rejected, as a person would.
+    #[default]
+    Reject,
+    /// The next one is asked.
+    Escalate,
 }
 
 /// What to use instead of an answer.
 #[derive(Debug, Clone)]
 pub enum Fallback {
+    /// The last answer to the same input; provenance `stale:<age>`.
+    Cache {
+        /// It must not be older, in milliseconds.
+        max_age_ms: u64,
+    },
     /// This value; provenance `default`.
     Value(Template),
     /// The answer of another action; provenance `backup:<connection>`.
@@ -381,6 +423,8 @@ pub enum Fallback {
         action: String,
         /// Its input; the same as the task's if none.
         with: Option<Template>,
+        /// What undoes it; if none, what undoes the task, on the connection that was called.
+        compensate: Option<Box<Compensate>>,
     },
 }
 

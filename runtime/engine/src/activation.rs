@@ -100,8 +100,9 @@ impl Workshop {
         let mut spec = connection.spec_for(plugin.manifest());
         let name = connection.name().to_owned();
         spec.shared = self.shared.lock().entry(name).or_default().clone();
+        let policy = connection.binding_policy_for(plugin.manifest());
         let joined = plugin.connect(spec, self.services.clone())?;
-        let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
+        let strikes = connection.quarantine();
         Ok(Generation::new(
             row,
             Backend::Chamber(joined),

@@ -46,6 +46,22 @@ pub(crate) fn try_admit(slot: &Arc<Slot>, key: &str) -> Admission {
     }
 }
 
+/// Asks for leave to make a second attempt beside one that takes long. It gets none when it would
+/// have to wait, when the connection is not well, and when too many are made already.
+pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str) -> Result<Admitted, Failure> {
+    let refused = |why: &str| Err(Failure::new(Class::Unavailable, "hedge.refused", why));
+    if slot.breaker_state() != "Closed" {
+        return refused("the breaker is not closed");
+    }
+    let Ok(place) = Arc::clone(&slot.bulkhead).try_acquire_owned() else {
+        return refused("the connection has enough to do");
+    };
+    if !slot.hedges.spend() {
+        return refused("a tenth of the calls were second attempts already");
+    }
+    admitted(slot, place, key)
+}
+
 /// Waits for a place. Cancel-safe: places are given in the order in which they were asked for.
 pub(crate) async fn admit(slot: Arc<Slot>, key: &str) -> Result<Admitted, Failure> {
     let place = Arc::clone(&slot.bulkhead)
@@ -86,10 +102,13 @@ impl Admitted {
             input: (*attempt.input).clone(),
             idempotency_key: attempt.key.clone(),
             attempt: attempt.attempt,
-            timeout: Duration::from_millis(attempt.timeout_ms),
+            timeout: self.timeout(attempt),
             tenant,
             traceparent: String::new(),
         };
+        if !attempt.is_hedge {
+            self.slot.hedges.earn();
+        }
         let begun = Instant::now();
         let outcome = self.served.generation.connection.invoke(call).await;
         for line in &outcome.logs {
@@ -111,6 +130,18 @@ impl Admitted {
         self.ended(result, took_ms);
         self.give_back(verdict);
         outcome.result.and_then(bounded)
+    }
+
+    /// How long the attempt may take: no longer than its task, unless the time of that was over
+    /// before it could begin.
+    fn timeout(&self, attempt: &Attempt) -> Duration {
+        let now_ms = self.slot.clock.now_ms();
+        let left_ms = attempt
+            .deadline_ms
+            .and_then(|deadline_ms| deadline_ms.checked_sub(now_ms))
+            .filter(|left_ms| *left_ms > 0);
+        let timeout_ms = left_ms.map_or(attempt.timeout_ms, |ms| ms.min(attempt.timeout_ms));
+        Duration::from_millis(timeout_ms)
     }
 
     /// Asks the connection whether it works, and gives the leave back.

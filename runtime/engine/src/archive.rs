@@ -1,21 +1,22 @@
 //! A store opened by itself, to look at it: no plugins, and no run goes on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use cofferdam_store::Report as StoreReport;
-use cofferdam_store::{JournalStore, Options, SledStore};
+use cofferdam_store::{JournalStore, Options};
 
 use crate::Error;
 use crate::query::Query;
 
 /// A store that is only read. While it is open no runtime can open it.
 pub struct Archive {
-    store: SledStore,
+    store: Arc<dyn JournalStore>,
     path: PathBuf,
 }
 
 impl Archive {
-    /// Opens a store that is there; `None` if the directory is absent. Blocks while the log is read.
+    /// Opens a store that is there, whichever engine keeps it; `None` if the directory is absent. Blocks while the log is read.
     ///
     /// # Errors
     /// [`Error::Store`] if the directory holds something else, is in use, or is damaged.
@@ -23,11 +24,15 @@ impl Archive {
         if !path.exists() {
             return Ok(None);
         }
-        let store = SledStore::open(path, &Options::default())?;
+        let store = cofferdam_store::open(path, None, &Options::default())?;
         Ok(Some(Self {
             store,
             path: path.to_owned(),
         }))
+    }
+
+    pub(crate) fn store(&self) -> &dyn JournalStore {
+        &*self.store
     }
 
     /// Where it is.
@@ -37,7 +42,7 @@ impl Archive {
 
     /// What the store knows.
     pub fn query(&self) -> Query<'_> {
-        Query::new(&self.store)
+        Query::new(&*self.store)
     }
 
     /// Reads everything and reports what does not fit. Blocks.

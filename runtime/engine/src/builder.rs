@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cofferdam_host::{Compiler, Host, HostOptions, Services};
-use cofferdam_store::{Batch, JournalStore, MemoryStore, SledStore};
+use cofferdam_store::{Batch, JournalStore, MemoryStore};
 use parking_lot::Mutex;
 
 use crate::activation::Workshop;
@@ -121,10 +121,8 @@ impl RuntimeBuilder {
             (None, None) => Arc::new(MemoryStore::new()),
             (None, Some(path)) => {
                 let path = path.to_owned();
-                let options = cofferdam_store::Options::default();
-                let store = off_thread(move || Ok(SledStore::open(path, &options)?)).await?;
-                let store: Arc<dyn JournalStore> = Arc::new(store);
-                store
+                let (engine, options) = (self.config.engine(), self.config.store_options());
+                off_thread(move || Ok(cofferdam_store::open(path, engine, &options)?)).await?
             }
         };
         let host = match self.host {
@@ -176,6 +174,7 @@ impl RuntimeBuilder {
         }
         crate::activation::settle(&inner).await?;
         crate::events::dispatch::forget_shapes(&*inner.store).await?;
+        inner.answers.load(&*inner.store).await?;
         inner.begin_all(&stamps)?;
         Ok(Runtime { inner })
     }

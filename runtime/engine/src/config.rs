@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod workflows;
@@ -25,14 +26,16 @@ pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
 pub use workflows::ConfiguredWorkflow;
 
-use crate::Durability;
 use crate::events::EventOptions;
+use crate::{Durability, Engine};
 use document::{Document, Section, list};
 
 /// A checked configuration. [`Config::default`] has no connections and no store path.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     store_path: Option<PathBuf>,
+    engine: Option<Engine>,
+    store_options: cofferdam_store::Options,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
@@ -105,7 +108,8 @@ impl Config {
         ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability"])?;
+            store.only(&["path", "durability", "engine", "reserve"])?;
+            read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
                 config.durability = item.choice(&[
@@ -149,6 +153,20 @@ impl Config {
     /// Keeps runs in this directory; it is made if it is absent.
     pub fn with_store(mut self, path: impl Into<PathBuf>) -> Self {
         self.store_path = Some(path.into());
+        self
+    }
+
+    /// Lets this engine keep the store. Without it, the one that keeps the store that is there, and
+    /// sled for one that is made.
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Leaves so many bytes of the store's disk free: with less, no run is begun, and what is under
+    /// way waits; default 64 MiB.
+    pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
+        self.store_options.reserve_bytes = bytes;
         self
     }
 
@@ -267,6 +285,15 @@ impl Config {
         self.store_path.as_deref()
     }
 
+    /// What keeps the store, if it says so.
+    pub fn engine(&self) -> Option<Engine> {
+        self.engine
+    }
+
+    pub(crate) fn store_options(&self) -> cofferdam_store::Options {
+        self.store_options.clone()
+    }
+
     /// When a result has to be on disk.
     pub fn durability(&self) -> Durability {
         self.durability
@@ -314,6 +341,12 @@ impl Config {
         self.connections
             .iter()
             .find(|connection| connection.name == name)
+    }
+
+    /// How many earlier answers are kept, by connection.
+    pub(crate) fn answer_limits(&self) -> std::collections::HashMap<String, crate::AnswerLimits> {
+        let all = self.connections.iter();
+        all.map(|c| (c.name.clone(), c.answer_limits())).collect()
     }
 
     /// Who may vouch for the plugin of a connection.

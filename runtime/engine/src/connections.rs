@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::ambient::Clock;
 use crate::connector::Backend;
 use crate::generations::{Generations, Judgement, Lineup, Served};
+use crate::hedging::HedgeBudget;
 
 /// All connections by name.
 pub(crate) type Connections = BTreeMap<String, Arc<Slot>>;
@@ -45,6 +46,8 @@ pub(crate) struct Slot {
     pub parked: Notify,
     /// How many tasks were ever parked on it: tells the drain that some came back.
     pub parked_total: AtomicU64,
+    /// How many second attempts it may get.
+    pub hedges: HedgeBudget,
     breaker: Mutex<Breaker>,
     counts: Counts,
     last_failure: Mutex<Option<String>>,
@@ -112,6 +115,7 @@ impl Slot {
             slow_ms: config.slow_call_duration_ms,
             parked: Notify::new(),
             parked_total: AtomicU64::new(0),
+            hedges: HedgeBudget::default(),
             breaker: Mutex::new(Breaker::new(config)),
             counts: Counts::default(),
             last_failure: Mutex::new(None),

@@ -31,7 +31,7 @@ const REQUESTS_MAX: usize = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a process may take to answer what it knows, and to swap a plugin: it compiles it and
-/// asks its `check`.
+/// asks its `check`. To write a backup takes as long as the store is large.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const SWAP_TIMEOUT: Duration = Duration::from_mins(15);
 
@@ -64,6 +64,11 @@ pub enum Request {
     History {
         /// The connection.
         connection: String,
+    },
+    /// [`Runtime::backup`]; answers a `BackupSummary`.
+    Backup {
+        /// Absolute.
+        to: PathBuf,
     },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
@@ -149,6 +154,7 @@ impl Runtime {
                 generations: self.generations(&connection)?,
                 history: self.history(&connection)?,
             }),
+            Request::Backup { to } => json!(self.backup(to).await?),
             Request::Connections => json!(self.connections()),
             Request::Publish { event } => json!(self.publish_json(event).await?),
             Request::Events { from, limit } => {
@@ -276,7 +282,7 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
         }
     };
     let limit = match request {
-        Request::Swap { .. } => SWAP_TIMEOUT,
+        Request::Swap { .. } | Request::Backup { .. } => SWAP_TIMEOUT,
         _ => ANSWER_TIMEOUT,
     };
     let answered = tokio::time::timeout(limit, exchange(stream, request)).await;

@@ -49,6 +49,7 @@ impl Definition {
             )?;
         }
         check_lookups(&workflow, &bindings, origin)?;
+        crate::fits::check_hedges(&workflow, &bindings, origin)?;
         let pinned = encode(&Pinned {
             sources: sources.clone(),
             bindings: bindings.clone(),

@@ -101,6 +101,20 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// A decision that cannot be taken about a task in review.
+    #[error(
+        "CD0285: `{what}` does not fit task `{task}` of run `{run}`: an output can be accepted only where there \
+         is one to look at, and what is known to have happened is not retried if repeating it hurts; approve \
+         or answer with an output, or reject"
+    )]
+    UnfitDecision {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// What was decided.
+        what: &'static str,
+    },
     /// A run stopped because the store failed.
     #[error(
         "CD0259: run `{run}` stopped: {reason}; nothing is lost, and it goes on when that is put right \
@@ -336,6 +350,7 @@ impl Error {
             | Self::NoLifecycle { .. }
             | Self::Input { .. } => Class::InvalidInput,
             Self::OtherRun { .. }
+            | Self::UnfitDecision { .. }
             | Self::Incompatible { .. }
             | Self::OnTrial { .. }
             | Self::NoTrial { .. }

@@ -27,7 +27,9 @@
 mod activation;
 mod admission;
 mod ambient;
+mod answers;
 mod archive;
+mod backup;
 mod builder;
 pub mod config;
 mod connections;
@@ -38,7 +40,9 @@ mod definition;
 mod drain;
 mod error;
 mod events;
+mod fits;
 mod generations;
+mod hedging;
 mod history;
 mod keeper;
 mod kv;
@@ -50,12 +54,15 @@ mod scheduler;
 mod schedules;
 mod shelf;
 mod swaps;
+mod take_up;
 mod trust;
 mod view;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};
+pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
+pub use backup::{BackupSummary, Engine, migrate_store, restore};
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
@@ -66,8 +73,11 @@ pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
+pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
 pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
-pub use cofferdam_core::workflow::{OnOutage, Source, Sources};
+pub use cofferdam_core::workflow::{
+    OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
+};
 pub use cofferdam_host::{
     Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
 };

@@ -74,8 +74,29 @@ pub struct Review {
     pub workflow: String,
     /// Why a person must decide.
     pub failure: Failure,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// Since when, in milliseconds since the Unix epoch. When another person was asked, since then.
     pub at_ms: u64,
+    /// The output that is to be looked at: it can be accepted as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// When it is decided without a person, or another one is asked; in milliseconds since the Unix
+    /// epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<u64>,
+    /// Who is asked, if anybody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewer: Option<String>,
+    /// How often another person was asked before.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub escalations: usize,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it like that"
+)]
+fn is_none_yet(count: &usize) -> bool {
+    *count == 0
 }
 
 /// An event that was published.

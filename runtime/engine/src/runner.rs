@@ -8,7 +8,7 @@
 mod letters;
 mod lifecycle;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status}
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::Error;
 use crate::admission::{self, Admission, Admitted};
+use crate::answers;
 use crate::events::bus::Outgoing;
 use crate::rows::{
     DeadLetter, Record, Review, RunRow, encode, parked_key, review_key, status_key, timer_key,
@@ -112,6 +113,8 @@ pub(crate) struct Runner {
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
+    /// Attempts that may have to be dropped, by ticket.
+    hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
 }
@@ -149,6 +152,7 @@ impl Runner {
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
+            hedged: HashMap::new(),
             parked: Vec::new(),
             told: Vec::new(),
         }
@@ -230,6 +234,10 @@ impl Runner {
 
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, event: Event) -> bool {
+        self.try_feed(event).is_ok()
+    }
+
+    fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         match self.run.step(event.clone(), at) {
             Ok(effects) => {
@@ -239,7 +247,7 @@ impl Runner {
                     Ok(record) => self.records.push(record),
                     Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
                 }
-                true
+                Ok(())
             }
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(
@@ -249,11 +257,11 @@ impl Runner {
                 | Illegal::Call { .. }),
             ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
-                false
+                Err(illegal)
             }
             Err(illegal @ Illegal::Phase { .. }) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
-                false
+                Err(illegal)
             }
         }
     }
@@ -317,7 +325,11 @@ impl Runner {
                 self.put(Table::Parked, key, Vec::new());
                 self.parked.push(connection);
             }
-            Effect::Review { task, failure } => {
+            Effect::Review {
+                task,
+                failure,
+                question,
+            } => {
                 let (run, workflow) = (self.row.run.clone(), self.row.workflow.clone());
                 let key = review_key(&run, &task);
                 let review = Review {
@@ -326,6 +338,10 @@ impl Runner {
                     workflow,
                     failure,
                     at_ms,
+                    output: question.output,
+                    due_ms: question.due_ms,
+                    reviewer: question.reviewer,
+                    escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
             }
@@ -333,6 +349,36 @@ impl Runner {
             Effect::Listen { task, watches } => self.listen(task, watches),
             Effect::Hear { .. } => self.mailbox.look = true,
             Effect::ListenClosed { task, watches } => self.unlisten(&task, &watches)?,
+            Effect::Recall {
+                ticket,
+                connections,
+                action,
+                input,
+                max_age_ms,
+            } => {
+                let store = &*self.inner.store;
+                let asked = (action.as_str(), &*input);
+                let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
+                self.feed(Event::Recalled { ticket, found });
+            }
+            Effect::Keep {
+                connection,
+                action,
+                input,
+                output,
+                max_age_ms,
+            } => {
+                // Nothing depends on it: it goes with the next commit that is needed anyway.
+                let batch = std::mem::take(&mut self.batch);
+                let about = (connection.as_str(), action.as_str(), &*input);
+                let answers = &self.inner.answers;
+                self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
+            }
+            Effect::Cancel { ticket } => {
+                if let Some(slower) = self.hedged.remove(&ticket) {
+                    slower.abort();
+                }
+            }
             Effect::ReviewClosed { task } => {
                 let key = review_key(&self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Review, key));
@@ -355,6 +401,14 @@ impl Runner {
             });
             return;
         };
+        if attempt.is_hedge {
+            let ticket = attempt.ticket;
+            match admission::try_hedge(slot, &attempt.key) {
+                Ok(admitted) => self.admitted(attempt, admitted),
+                Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+            }
+            return;
+        }
         match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(admitted) => self.admitted(attempt, admitted),
             Admission::Refused(failure) => {
@@ -385,14 +439,18 @@ impl Runner {
     fn launch(&mut self, launch: Launch) {
         match launch {
             Launch::Call(attempt, admitted) => {
-                self.under_way.spawn(async move {
+                let (ticket, effect) = (attempt.ticket, attempt.effect);
+                let calling = self.under_way.spawn(async move {
                     let result = admitted.call(&attempt, String::new()).await;
                     Done::Called {
-                        ticket: attempt.ticket,
-                        effect: attempt.effect,
+                        ticket,
+                        effect,
                         result,
                     }
                 });
+                if effect == descriptor::Effect::Read {
+                    self.hedged.insert(ticket, calling);
+                }
             }
             Launch::Lookup {
                 ticket,
@@ -557,18 +615,33 @@ impl Runner {
                 told,
             } => {
                 let key = review_key(&self.row.run, &task);
-                if self.feed(Event::Decided {
+                let what = decision.name();
+                match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,
                 }) {
-                    self.edit(|batch, _| batch.delete(Table::Review, key));
-                    self.must_commit = true;
-                    self.told.push(told);
-                } else {
-                    let run = self.row.run.clone();
-                    let _ = told.send(Err(Error::NoReview { run, task }));
+                    Ok(()) => {
+                        self.edit(|batch, _| batch.delete(Table::Review, key));
+                        self.must_commit = true;
+                        self.told.push(told);
+                    }
+                    Err(illegal) => {
+                        let error = self.unfit(&illegal, task, what);
+                        let _ = told.send(Err(error));
+                    }
                 }
             }
+        }
+    }
+
+    /// Why a decision was not taken.
+    fn unfit(&self, illegal: &Illegal, task: String, what: &'static str) -> Error {
+        let run = self.row.run.clone();
+        let is_review = matches!(illegal, Illegal::Call { source, .. } if source.is_in_review());
+        if is_review {
+            Error::UnfitDecision { run, task, what }
+        } else {
+            Error::NoReview { run, task }
         }
     }
 
@@ -602,6 +675,7 @@ impl Runner {
                 effect,
                 result,
             }) => {
+                self.hedged.remove(&ticket);
                 // What came of an effect is durable before anything else leaves, a read included.
                 self.must_commit |= effect != descriptor::Effect::Read;
                 self.feed(match result {
@@ -620,6 +694,8 @@ impl Runner {
                     draw: self.inner.rng.u32(),
                 });
             }
+            // The slower of two attempts.
+            Err(error) if error.is_cancelled() => {}
             // The chamber catches panics; what is left is a defect of the runtime itself, and
             // the attempt is found lost when the run is taken up again.
             Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),

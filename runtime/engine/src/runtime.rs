@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cofferdam_core::call::Decision;
 use cofferdam_core::depth;
 use cofferdam_core::run::{Run, Status};
-use cofferdam_store::{Batch, JournalStore, KeyRange, Table};
+use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::activation::Workshop;
 use crate::ambient::{Clock, Ids, Rng};
+use crate::answers::{self, Answers};
 use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
@@ -25,8 +26,9 @@ use crate::definition::Definition;
 use crate::events::bus::Bus;
 use crate::events::mailbox::Letters;
 use crate::keeper::Stamp;
-use crate::rows::{RunRow, encode, review_key, status_prefix};
+use crate::rows::{RunRow, encode, review_key};
 use crate::runner::{Begin, Message, Runner};
+use crate::take_up::{TakeUp, take_up_all};
 use crate::view::RunView;
 use crate::{Error, drain, events, keeper, query, scheduler};
 
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
+    /// Earlier answers.
+    pub answers: Answers,
     /// What opening found out about generations, until it is written.
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
@@ -79,6 +83,7 @@ pub(crate) struct Inner {
     pub rng: Rng,
     ids: Ids,
     pub tasks: TaskTracker,
+    pub take_up: TakeUp,
 }
 
 /// Why a run does not go on.
@@ -90,8 +95,6 @@ struct Stop {
 
 /// How often the row of a run that another caller begins is looked for.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
-/// How many runs are looked up in one go when the runtime is opened.
-const PAGE: usize = 1_000;
 const RUN_ID_LEN_MAX: usize = 100;
 /// Well below what a record of the store may have.
 const INPUT_BYTES_MAX: usize = 8 << 20;
@@ -140,6 +143,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Store`]: then the run may or may not have begun; start it again under the same id.
+    /// If the disk is full it has not.
     pub async fn start(&self, definition: &Definition, input: Value) -> Result<String, Error> {
         self.start_with(definition, input, StartOptions::default())
             .await
@@ -158,6 +162,7 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        self.inner.check_room()?;
         let run = match options.id {
             Some(id) => checked(id)?,
             None => self.inner.next_id(),
@@ -241,6 +246,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoReview`] if the task does not wait for one; [`Error::Store`].
     pub async fn decide(&self, run: &str, task: &str, decision: Decision) -> Result<(), Error> {
+        self.inner.check_room()?;
         let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
             run: run.to_owned(),
         })?;
@@ -264,7 +270,7 @@ impl Runtime {
     async fn acknowledge(&self, run: &str, task: &str, decision: &Decision) -> Result<(), Error> {
         let key = review_key(run, task);
         let waits = self.inner.store.get(Table::Review, &key)?.is_some();
-        if !waits || *decision == Decision::Retry {
+        if !waits || matches!(decision, Decision::Retry | Decision::Accept) {
             let (run, task) = (run.to_owned(), task.to_owned());
             return Err(Error::NoReview { run, task });
         }
@@ -369,6 +375,7 @@ impl Inner {
             store,
             connections,
             durability: config.durability(),
+            answers: Answers::new(config.answer_limits()),
             closing: CancellationToken::new(),
             timers_changed: Notify::new(),
             clock: workshop.clock,
@@ -382,13 +389,15 @@ impl Inner {
             rng,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
+            take_up: TakeUp::default(),
         }
     }
 
     /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
-        self.take_up_all()?;
+        take_up_all(self)?;
+        self.tasks.spawn(answers::sweep(Arc::clone(self)));
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         self.tasks
             .spawn(events::dispatch::dispatch(Arc::clone(self)));
@@ -426,6 +435,15 @@ impl Inner {
         waiting.retain(|waiter| !waiter.is_closed());
         waiting.push(sender);
         changed
+    }
+
+    /// Refuses work, and the decisions that lead to some, while the disk has no room: what is
+    /// committed then waits, and nobody should wait for that unawares.
+    fn check_room(&self) -> Result<(), Error> {
+        match self.store.full() {
+            Some(full) => Err(full.into()),
+            None => Ok(()),
+        }
     }
 
     fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
@@ -485,25 +503,6 @@ impl Inner {
         }
     }
 
-    /// Takes up every run that was under way when the store was last closed.
-    fn take_up_all(self: &Arc<Self>) -> Result<(), Error> {
-        for status in [Status::Running, Status::Compensating] {
-            let prefix = status_prefix(status);
-            let mut range = KeyRange::prefix(prefix.clone());
-            loop {
-                let rows = self.store.scan(Table::RunByStatus, range, PAGE)?;
-                let Some((last, _)) = rows.last() else { break };
-                range = KeyRange::prefix(prefix.clone()).after(last);
-                for (key, _) in &rows {
-                    if let Ok(run) = std::str::from_utf8(&key[prefix.len()..]) {
-                        self.wake(run, Message::Resume);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Tells a run something, beginning it again from its journal if it is not held.
     pub fn wake(self: &Arc<Self>, run: &str, message: Message) {
         self.spawn(run.to_owned(), None, message);
@@ -559,6 +558,7 @@ impl Inner {
                 continue;
             }
             active.remove(&run);
+            self.take_up.let_go(&run);
             break;
         }
         for waiter in self.waiters.lock().remove(&run).unwrap_or_default() {

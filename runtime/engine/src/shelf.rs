@@ -19,7 +19,8 @@ use cofferdam_host::Artifact;
 
 use crate::Error;
 
-const FOLDER: &str = "plugins";
+/// Below the store's folder.
+pub(crate) const FOLDER: &str = "plugins";
 const COMPONENT: &str = "plugin.wasm";
 const MANIFEST: &str = "plugin.toml";
 const SIGNATURE: &str = "plugin.sig";

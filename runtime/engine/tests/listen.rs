@@ -51,7 +51,10 @@ async fn begin(runtime: &Runtime, tasks: &str, input: Value, id: &str) -> String
         id: Some(id.to_owned()),
         ..StartOptions::default()
     };
-    let run = runtime.start_with(&definition, input, options).await.unwrap();
+    let run = runtime
+        .start_with(&definition, input, options)
+        .await
+        .unwrap();
     assert_eq!(runtime.settle(&run).await.unwrap().status, Status::Waiting);
     run
 }
@@ -120,7 +123,8 @@ async fn an_event_of_the_run_itself_counts_from_the_task_that_listens() {
     runtime.shutdown().await;
 }
 
-const THREE: &str = "  - l: {listen: {to: {any: [{with: {type: x}}], until: \". | length == 3\"}}}\n";
+const THREE: &str =
+    "  - l: {listen: {to: {any: [{with: {type: x}}], until: \". | length == 3\"}}}\n";
 
 #[tokio::test]
 async fn events_come_in_the_order_of_their_numbers_across_restarts() {
@@ -287,7 +291,10 @@ async fn a_run_can_wait_for_the_end_of_another() {
         id: Some("other".into()),
         ..StartOptions::default()
     };
-    runtime.start_with(&other, json!({}), options).await.unwrap();
+    runtime
+        .start_with(&other, json!({}), options)
+        .await
+        .unwrap();
     assert_eq!(output(&runtime, &run).await[0]["output"], json!({"x": 1}));
     let kinds: Vec<_> = runtime
         .query()
@@ -295,11 +302,21 @@ async fn a_run_can_wait_for_the_end_of_another() {
         .unwrap()
         .into_iter()
         .filter(|row| row.run.as_deref() == Some("r"))
-        .map(|row| row.event["type"].as_str().unwrap().replace("io.serverlessworkflow.workflow.", ""))
+        .map(|row| {
+            row.event["type"]
+                .as_str()
+                .unwrap()
+                .replace("io.serverlessworkflow.workflow.", "")
+        })
         .collect();
     assert_eq!(
         kinds,
-        ["started.v1", "correlation-started.v1", "correlation-completed.v1", "completed.v1"]
+        [
+            "started.v1",
+            "correlation-started.v1",
+            "correlation-completed.v1",
+            "completed.v1"
+        ]
     );
     runtime.shutdown().await;
 }

@@ -96,6 +96,13 @@ pub enum Write {
         /// The epoch after the batch.
         epoch: u64,
     },
+    /// Sets where a run is that the store does not know, as it was in another store.
+    Place {
+        /// The run.
+        run: String,
+        /// Where it is before the appends that follow.
+        head: Head,
+    },
     /// Removes the run's [`Head`], as the last step of removing the run.
     Forget {
         /// The run.
@@ -177,6 +184,16 @@ impl Batch {
         self
     }
 
+    /// Sets the head of a run that the store does not know; [`Error::Stale`] if it does. Appends
+    /// after it in the batch need no guard. For moving runs between stores.
+    pub fn place(mut self, run: impl Into<String>, head: Head) -> Self {
+        self.writes.push(Write::Place {
+            run: run.into(),
+            head,
+        });
+        self
+    }
+
     /// Removes the run's epoch and sequence number. The batch must guard or claim the run.
     ///
     /// Its records are to be gone by then, see [`Batch::prune`]; any that are left are reported
@@ -250,7 +267,7 @@ impl Write {
             Self::Append { run, record, .. } => run.len() + record.len(),
             Self::Put { key, value, .. } => key.len() + value.len(),
             Self::Delete { key, .. } => key.len(),
-            Self::Claim { run, .. } | Self::Forget { run } => run.len(),
+            Self::Claim { run, .. } | Self::Place { run, .. } | Self::Forget { run } => run.len(),
         }
     }
 
@@ -274,7 +291,7 @@ impl Write {
                 check_value(&format!("a value for table {table}"), value)
             }
             Self::Delete { table, key } => check_key(*table, key),
-            Self::Claim { run, .. } => {
+            Self::Claim { run, .. } | Self::Place { run, .. } => {
                 check_run(run)?;
                 held.insert(run);
                 Ok(())

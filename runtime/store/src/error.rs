@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cofferdam_core::failure::Class;
 
-use crate::Head;
+use crate::{Engine, Head};
 
 /// Why a store refused or failed; each message names the place, the cause and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +109,85 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The disk has less room than the store leaves free. Nothing of the batch was applied.
+    #[error(
+        "the disk of {} has {free_bytes} bytes free, and the store leaves {reserve_bytes}; make \
+         room (what was begun goes on by itself then), or lower [store] reserve", path.display()
+    )]
+    Full {
+        /// The store's directory.
+        path: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What is to be left free.
+        reserve_bytes: u64,
+    },
+    /// Another engine keeps the store. It was not touched.
+    #[error(
+        "{} holds a store that is kept by {found}, and {wanted} was asked for; set [store] engine \
+         = \"{found}\", or move it with `cofferdam migrate-store --to {wanted}`", path.display()
+    )]
+    OtherEngine {
+        /// The directory.
+        path: PathBuf,
+        /// What keeps the store.
+        found: Engine,
+        /// What was asked for.
+        wanted: Engine,
+    },
+    /// This program was built without the engine. Nothing was touched.
+    #[error(
+        "{} is to be kept by {engine}, which this program was built without; build it with the \
+         feature `{engine}`, or set [store] engine to another", path.display()
+    )]
+    NoEngine {
+        /// The directory.
+        path: PathBuf,
+        /// The engine.
+        engine: Engine,
+    },
+    /// A backup is not what was written there. Nothing was restored from it.
+    #[error("{} is damaged at byte {offset}: {detail}; take another backup", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// Where the part begins that does not fit.
+        offset: u64,
+        /// What was found.
+        detail: String,
+    },
+    /// A backup was written by a version of Cofferdam that this one does not know.
+    #[error(
+        "{} has backup format {found}, this version of Cofferdam reads {supported}; restore it \
+         with the version that wrote it, or a later one", path.display()
+    )]
+    BackupVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version that can be read.
+        supported: u32,
+    },
+    /// A place that something was to be written to holds something. It was not touched.
+    #[error("{} is not empty: {found}; name a place where nothing is", path.display())]
+    NotEmpty {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// What was written is not what was read back. It was not put to use.
+    #[error(
+        "{} does not hold what was written to it: {detail}; see to the disk, and try again",
+        path.display()
+    )]
+    Mismatch {
+        /// The file or directory.
+        path: PathBuf,
+        /// Which row differs, and how.
+        detail: String,
+    },
     /// The store was closed. Nothing of the batch was applied.
     #[error("the store is closed; open it again")]
     Closed,
@@ -128,6 +207,13 @@ impl Error {
             Self::Version { .. } => "CD0407",
             Self::InUse { .. } => "CD0408",
             Self::Closed => "CD0409",
+            Self::Full { .. } => "CD0410",
+            Self::OtherEngine { .. } => "CD0411",
+            Self::NoEngine { .. } => "CD0412",
+            Self::Backup { .. } => "CD0413",
+            Self::BackupVersion { .. } => "CD0414",
+            Self::NotEmpty { .. } => "CD0415",
+            Self::Mismatch { .. } => "CD0416",
         }
     }
 
@@ -135,13 +221,20 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Stale { .. } => Class::Conflict,
-            Self::Invalid { .. } | Self::TooLarge { .. } | Self::Foreign { .. } => {
-                Class::InvalidInput
-            }
+            Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::Foreign { .. }
+            | Self::OtherEngine { .. }
+            | Self::Backup { .. }
+            | Self::NotEmpty { .. } => Class::InvalidInput,
             Self::Busy { .. } => Class::RateLimited,
-            Self::Io { .. } | Self::InUse { .. } | Self::Closed => Class::Unavailable,
-            Self::Version { .. } => Class::Unsupported,
-            Self::Corrupt { .. } => Class::Internal,
+            Self::Io { .. } | Self::InUse { .. } | Self::Closed | Self::Full { .. } => {
+                Class::Unavailable
+            }
+            Self::Version { .. } | Self::NoEngine { .. } | Self::BackupVersion { .. } => {
+                Class::Unsupported
+            }
+            Self::Corrupt { .. } | Self::Mismatch { .. } => Class::Internal,
         }
     }
 

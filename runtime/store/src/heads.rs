@@ -54,6 +54,14 @@ pub(crate) fn resolve(
                 head.epoch = *epoch;
                 changes.insert(run.clone(), Some(*head));
             }
+            Write::Place { run, head: placed } => {
+                let head = at(run, &mut heads, &mut current)?;
+                if *head != Head::default() {
+                    return Err(stale(run, Head::default(), *head));
+                }
+                *head = *placed;
+                changes.insert(run.clone(), Some(*placed));
+            }
             Write::Forget { run } => {
                 heads.insert(run, Head::default());
                 changes.insert(run.clone(), None);

@@ -2,7 +2,8 @@
 //!
 //! [`JournalStore`] is what the engine is written against: guarded, atomic batches that are
 //! durable when acknowledged, and reads that see whole batches only. [`MemoryStore`] is its model
-//! and has no disk; [`SledStore`] keeps its rows in a directory.
+//! and has no disk; [`SledStore`] keeps its rows in a directory, and so does `FjallStore`, behind
+//! the feature `fjall`.
 //!
 //! ```
 //! use cofferdam_store::{Batch, JournalStore, MemoryStore, Table};
@@ -19,24 +20,32 @@
 //! ```
 
 mod audit;
+pub mod backup;
 mod batch;
 mod commit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod engine;
 mod error;
 mod heads;
 mod memory;
-mod sled_store;
 mod store;
 mod table;
+pub mod transfer;
+mod tree_store;
 
 pub use batch::{
     BATCH_BYTES_MAX, BATCH_WRITES_MAX, Batch, Guard, Head, KEY_LEN_MAX, RUN_LEN_MAX, VALUE_LEN_MAX,
     Write,
 };
 pub use commit::Commit;
+pub use engine::{Engine, open};
 pub use error::Error;
 pub use memory::{Fault, MemoryStore};
-pub use sled_store::{CACHE_BYTES_MIN, Options, QUEUE_BYTES_MAX, QUEUE_COMMITS_MAX, SledStore};
-pub use store::{JournalStore, PROBLEMS_MAX, Problem, Records, Report, Rows};
+pub use store::{Entry, JournalStore, PROBLEMS_MAX, Problem, Records, Report, Rows};
 pub use table::{KeyRange, Table, journal_key, parse_journal_key};
+pub use tree_store::{
+    CACHE_BYTES_MIN, Options, QUEUE_BYTES_MAX, QUEUE_COMMITS_MAX, Sled, SledStore, Tree, TreeStore,
+};
+#[cfg(feature = "fjall")]
+pub use tree_store::{Fjall, FjallStore};

@@ -9,7 +9,7 @@ use crate::commit::Answer;
 use crate::heads;
 use crate::store::{Records, Rows, records};
 use crate::table::{check_run, journal_key, parse_journal_key, run_prefix};
-use crate::{Batch, Commit, Error, Head, JournalStore, KeyRange, Report, Table, Write};
+use crate::{Batch, Commit, Entry, Error, Head, JournalStore, KeyRange, Report, Table, Write};
 
 /// A [`JournalStore`] without a disk: everything is gone with the last clone of it.
 ///
@@ -174,7 +174,7 @@ impl Data {
                 Write::Delete { table, key } => {
                     self.rows.remove(&(*table, key.clone()));
                 }
-                Write::Claim { .. } | Write::Forget { .. } => {}
+                Write::Claim { .. } | Write::Place { .. } | Write::Forget { .. } => {}
             }
         }
         for (run, head) in changes {
@@ -233,6 +233,21 @@ impl JournalStore for MemoryStore {
         };
         let rows = self.lock().data.scan(Table::Journal, &range, limit);
         records(run, rows)
+    }
+
+    fn read_all(&self, visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let data = self.lock().data.clone();
+        for ((table, key), value) in &data.rows {
+            visit(Entry::Row {
+                table: *table,
+                key,
+                value,
+            })?;
+        }
+        for (run, head) in &data.heads {
+            visit(Entry::Head { run, head: *head })?;
+        }
+        visit(Entry::End)
     }
 
     fn verify(&self) -> Result<Report, Error> {

@@ -72,6 +72,29 @@ pub trait JournalStore: Send + Sync + 'static {
     /// [`Error::Corrupt`] for a gap. Those of [`scan`](Self::scan) and [`head`](Self::head).
     fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error>;
 
+    /// Visits every row and every head as of one point in time: the tables in the order of their
+    /// bytes, each in the order of its keys, then the heads in the order of the runs' names, then
+    /// [`Entry::End`], which still belongs to the same point in time.
+    ///
+    /// In bounded memory. Commits, and reads that come after them, wait until it is through.
+    ///
+    /// # Errors
+    /// Those of `visit`, which end it. [`Error::Corrupt`], naming table and key; [`Error::Io`];
+    /// [`Error::Invalid`] from a store that has no such thing, which is what this does if a store
+    /// says nothing else.
+    fn read_all(
+        &self,
+        _visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        Err(Error::invalid("this store cannot be read as a whole"))
+    }
+
+    /// Why no work should be begun now: [`Error::Full`] if the disk has no room. Commits are not
+    /// refused for it; they wait until there is room, and lose nothing.
+    fn full(&self) -> Option<Error> {
+        None
+    }
+
     /// Reads everything and reports what does not fit: rows whose checksum is wrong, gaps in
     /// journals, journals that end before or after their run's head, parts without an owner.
     ///
@@ -87,6 +110,29 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Io`].
     fn size_on_disk(&self) -> Result<u64, Error>;
+}
+
+/// A part of a store; see [`JournalStore::read_all`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A row of a table, records of journals included.
+    Row {
+        /// The table.
+        table: Table,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Where a run is.
+    Head {
+        /// The run.
+        run: &'a str,
+        /// Where it is.
+        head: Head,
+    },
+    /// There is no more.
+    End,
 }
 
 /// The records of a run out of the rows of [`Table::Journal`], which must follow upon one another:

@@ -39,11 +39,13 @@ pub enum Table {
     Cursor = 14,
     /// When workflows are run without being asked.
     Schedule = 15,
+    /// Earlier answers of connections.
+    Cache = 16,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -59,6 +61,7 @@ impl Table {
         Self::Subscription,
         Self::Cursor,
         Self::Schedule,
+        Self::Cache,
     ];
 
     /// The byte that stands for this table on disk.
@@ -89,6 +92,7 @@ impl Table {
             Self::Subscription => "subscription",
             Self::Cursor => "cursor",
             Self::Schedule => "schedule",
+            Self::Cache => "cache",
         }
     }
 }

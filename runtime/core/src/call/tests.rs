@@ -16,6 +16,11 @@ fn plan(effect: Effect) -> Plan {
         },
         on_unknown: None,
         schedule_to_close_ms: 3_600_000,
+        schedule_to_start_ms: None,
+        hedge_ms: None,
+        retries: Vec::new(),
+        review: ReviewPolicy::default(),
+        semantics: crate::run::SEMANTICS,
     }
 }
 
@@ -192,3 +197,5 @@ proptest! {
         }
     }
 }
+
+mod patterns;

@@ -6,7 +6,7 @@ use super::data::{Optional, optional};
 use super::report::{At, Fields, Report, suggest};
 use super::tree::Data;
 use crate::workflow::{
-    Compensate, CompensateWhen, Fallback, OnExhausted, OnOutage, OnUnknown, Policy,
+    Compensate, CompensateWhen, OnExhausted, OnOutage, OnUnknown, Policy, ReviewPolicy,
 };
 
 /// How long a task is parked if the workflow does not say, in milliseconds: an hour.
@@ -16,9 +16,9 @@ const CONCURRENCY_MAX: u64 = 10_000;
 /// More attempts than these are a mistake.
 const ATTEMPTS_MAX: u64 = 1_000;
 /// Failover and fallback lists are no longer.
-const LIST_MAX: usize = 16;
+pub(super) const LIST_MAX: usize = 16;
 
-const CALL_KEYS: [&str; 12] = [
+const CALL_KEYS: [&str; 13] = [
     "critical",
     "idempotencyKey",
     "failover",
@@ -29,6 +29,7 @@ const CALL_KEYS: [&str; 12] = [
     "compensate",
     "timeout",
     "attempts",
+    "retry",
     "hedge",
     "validate",
 ];
@@ -41,6 +42,22 @@ pub(super) fn of_document(report: &Report, head: &Fields<'_>) -> Optional<OnExha
     };
     let fields = report.fields(&settings, "metadata.cofferdam", &["onExhausted"])?;
     optional(fields.get("onExhausted"), |at| on_exhausted(report, at))
+}
+
+fn on_unknown(report: &Report, at: &At<'_>) -> Option<OnUnknown> {
+    let words = [
+        ("lookup", OnUnknown::Lookup),
+        ("repeat", OnUnknown::Repeat),
+        ("review", OnUnknown::Review),
+    ];
+    word(report, at, &words)
+}
+
+/// What is to be done, and how long a person may take if one is asked.
+type WithReview<T> = Option<(T, Option<ReviewPolicy>)>;
+
+fn parted<T>(chosen: WithReview<T>) -> (Option<T>, Option<ReviewPolicy>) {
+    chosen.map_or((None, None), |(what, review)| (Some(what), review))
 }
 
 fn settings<'n>(fields: &Fields<'n>) -> Option<At<'n>> {
@@ -57,7 +74,7 @@ fn on_exhausted(report: &Report, at: &At<'_>) -> Option<OnExhausted> {
     word(report, at, &words)
 }
 
-fn word<T: Copy>(report: &Report, at: &At<'_>, words: &[(&str, T)]) -> Option<T> {
+pub(super) fn word<T: Copy>(report: &Report, at: &At<'_>, words: &[(&str, T)]) -> Option<T> {
     report.constant(at)?;
     let text = report.text(at)?;
     words
@@ -144,63 +161,58 @@ impl<'n> Context<'n> {
         let keys = self
             .report
             .fields(&at, "metadata.cofferdam of a call", &CALL_KEYS)?;
-        self.refuse_later(&keys);
         let within = scope.vars(Stage::Within);
         let critical = optional(keys.get("critical"), |a| self.report.flag(a));
         let idempotency_key = optional(keys.get("idempotencyKey"), |a| self.expr(a, &within));
         let failover = optional(keys.get("failover"), |a| self.failover(a));
         let fallback = optional(keys.get("fallback"), |a| self.fallbacks(a, &within));
         let on_outage = optional(keys.get("onOutage"), |a| self.on_outage(a));
-        let exhausted = optional(keys.get("onExhausted"), |a| on_exhausted(self.report, a));
+        let exhausted = optional(keys.get("onExhausted"), |a| {
+            self.or_review(a, OnExhausted::Review, |a| on_exhausted(self.report, a))
+        });
         let on_unknown = optional(keys.get("onUnknown"), |a| {
-            let words = [
-                ("lookup", OnUnknown::Lookup),
-                ("repeat", OnUnknown::Repeat),
-                ("review", OnUnknown::Review),
-            ];
-            word(self.report, a, &words)
+            self.or_review(a, OnUnknown::Review, |a| on_unknown(self.report, a))
         });
         let compensate = optional(keys.get("compensate"), |a| {
             self.compensate(a, &scope.vars(Stage::Undo), own)
         });
         let timeouts = match keys.get("timeout") {
-            None => Some((None, None)),
+            None => Some((None, None, None)),
             Some(at) => self.call_timeout(&at),
         };
         let attempts = optional(keys.get("attempts"), |a| {
             self.report.count(a, 1, ATTEMPTS_MAX)
         });
-        let (start_to_close_ms, schedule_to_close_ms) = timeouts?;
+        let retries = optional(keys.get("retry"), |a| self.retry_rules(a));
+        let hedge_ms = optional(keys.get("hedge"), |a| self.hedge(a));
+        let validate = match keys.get("validate") {
+            None => Some(Vec::new()),
+            Some(at) => self.checks(&at, &scope.vars(Stage::Output)),
+        };
+        let (start_to_close_ms, schedule_to_start_ms, schedule_to_close_ms) = timeouts?;
+        let (on_exhausted, review) = parted(exhausted?);
+        let (on_unknown, review_unknown) = parted(on_unknown?);
         Some(Policy {
             critical: critical?,
             idempotency_key: idempotency_key?,
             failover: failover?,
             fallback: fallback?.unwrap_or_default(),
             on_outage: on_outage?,
-            on_exhausted: exhausted?,
-            on_unknown: on_unknown?,
+            on_exhausted,
+            on_unknown,
             compensate: compensate?,
             start_to_close_ms,
             schedule_to_close_ms,
+            schedule_to_start_ms,
             attempts_max: attempts?.and_then(|n| u32::try_from(n).ok()),
+            retries: retries?,
+            hedge_ms: hedge_ms?,
+            validate: validate?,
+            review: review.or(review_unknown),
         })
     }
 
-    fn refuse_later(&self, keys: &Fields<'n>) {
-        for (key, instead) in [
-            ("hedge", "set `timeout.startToClose` and `failover`"),
-            (
-                "validate",
-                "check the output with `output.schema`, or in a `switch` after the call",
-            ),
-        ] {
-            if let Some(at) = keys.get(key) {
-                self.not_yet::<()>(&at, key, instead);
-            }
-        }
-    }
-
-    fn not_yet<T>(&self, at: &At<'n>, key: &str, instead: &str) -> Option<T> {
+    pub(super) fn not_yet<T>(&self, at: &At<'n>, key: &str, instead: &str) -> Option<T> {
         let cause = format!("`{key}` is not supported by this version");
         self.report.error("CD0126", at, cause, instead)
     }
@@ -220,7 +232,7 @@ impl<'n> Context<'n> {
         names.collect::<Vec<_>>().into_iter().collect()
     }
 
-    fn list(&self, at: &At<'n>, what: &str) -> Option<Vec<At<'n>>> {
+    pub(super) fn list(&self, at: &At<'n>, what: &str) -> Option<Vec<At<'n>>> {
         let Some(items) = at.items() else {
             return self.report.wrong_kind(at, what);
         };
@@ -229,45 +241,6 @@ impl<'n> Context<'n> {
             return self.report.error("CD0106", at, cause, "remove some");
         }
         Some(items)
-    }
-
-    fn fallbacks(&self, at: &At<'n>, vars: &[&str]) -> Option<Vec<Fallback>> {
-        let items = self.list(at, "a list of fallbacks, each `value:` or `call:`")?;
-        let all: Vec<_> = items.iter().map(|item| self.fallback(item, vars)).collect();
-        all.into_iter().collect()
-    }
-
-    fn fallback(&self, at: &At<'n>, vars: &[&str]) -> Option<Fallback> {
-        let keys = self
-            .report
-            .fields(at, "a fallback", &["value", "call", "with", "cache"])?;
-        if let Some(cache) = keys.get("cache") {
-            return self.not_yet(&cache, "cache", "use `value` or `call`");
-        }
-        match (keys.get("value"), keys.get("call")) {
-            (Some(value), None) => {
-                if let Some(with) = keys.get("with") {
-                    let cause = "`with` belongs to `call`";
-                    return self.report.error("CD0106", &with, cause, "remove it");
-                }
-                self.template(&value, vars).map(Fallback::Value)
-            }
-            (None, Some(call)) => {
-                let target = self.target(&call, None);
-                let with = optional(keys.get("with"), |w| self.arguments(w, vars));
-                let (connection, action) = target?;
-                Some(Fallback::Call {
-                    connection,
-                    action,
-                    with: with?,
-                })
-            }
-            _ => {
-                let cause = "a fallback is either a `value` or a `call`";
-                self.report
-                    .error("CD0106", at, cause, "write one of the two")
-            }
-        }
     }
 
     fn on_outage(&self, at: &At<'n>) -> Option<OnOutage> {
@@ -299,7 +272,7 @@ impl<'n> Context<'n> {
         word(self.report, at, &words)
     }
 
-    fn compensate(&self, at: &At<'n>, vars: &[&str], own: &str) -> Option<Compensate> {
+    pub(super) fn compensate(&self, at: &At<'n>, vars: &[&str], own: &str) -> Option<Compensate> {
         let keys = self
             .report
             .fields(at, "compensate", &["call", "with", "when"])?;
@@ -328,15 +301,14 @@ impl<'n> Context<'n> {
         })
     }
 
-    /// startToClose and scheduleToClose.
-    fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>)> {
-        let keys = ["startToClose", "scheduleToClose", "scheduleToStart"];
+    /// startToClose, scheduleToStart and scheduleToClose.
+    #[expect(clippy::type_complexity, reason = "said once, in the sentence above")]
+    fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>, Option<u64>)> {
+        let keys = ["startToClose", "scheduleToStart", "scheduleToClose"];
         let keys = self.report.fields(at, "timeout", &keys)?;
-        if let Some(at) = keys.get("scheduleToStart") {
-            return self.not_yet(&at, "scheduleToStart", "use `scheduleToClose`");
-        }
         let one = optional(keys.get("startToClose"), |d| self.fixed_ms(d));
+        let begin = optional(keys.get("scheduleToStart"), |d| self.positive_ms(d));
         let all = optional(keys.get("scheduleToClose"), |d| self.fixed_ms(d));
-        Some((one?, all?))
+        Some((one?, begin?, all?))
     }
 }

@@ -55,7 +55,7 @@ impl<'n> Context<'n> {
     }
 
     /// How delays grow, and the longest of them if the policy says so.
-    fn growth(&self, at: &At<'n>) -> Option<(Growth, Option<u64>)> {
+    pub(super) fn growth(&self, at: &At<'n>) -> Option<(Growth, Option<u64>)> {
         let kinds = ["constant", "linear", "exponential"];
         self.report.fields(at, "backoff", &kinds)?;
         let entries = at.entries()?;
@@ -107,7 +107,7 @@ impl<'n> Context<'n> {
         })
     }
 
-    fn jitter(&self, at: &At<'n>) -> Option<Jitter> {
+    pub(super) fn jitter(&self, at: &At<'n>) -> Option<Jitter> {
         let fields = self.report.fields(at, "jitter", &["from", "to"])?;
         let from_ms = self
             .report

@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::environment::Around;
 use super::frame::{CallPolicy, CallWork, Frame, Key, Op, Slot, Work};
+use super::hedge::Role;
 use super::ledger;
 use super::report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 use super::saga::Undo;
-use super::{Illegal, InFlight, Run, Step};
+use super::{Effect, Illegal, InFlight, Run, Step};
 use crate::call::{self, Phase};
 use crate::descriptor;
 use crate::error::WorkflowError;
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 use crate::provenance::Provenance;
 
 use crate::workflow::{
-    Call, Fallback, HTTP_CONNECTION, Kind, OnExhausted, OnOutage, Policy, Target, Task, http_action,
+    Call, HTTP_CONNECTION, OnExhausted, OnOutage, Policy, Target, Task, http_action,
 };
 
 /// An idempotency key is handed to other systems, which take no more.
@@ -49,11 +50,13 @@ impl Run {
         let plan = self.plan(&connection, &action, &call.policy, &task.reference)?;
         let policy = CallPolicy {
             critical: call.policy.critical.unwrap_or(true),
-            on_exhausted: call.policy.on_exhausted,
+            on_exhausted: self.on_exhausted(&connection, &call.policy),
         };
         let timeout_ms = call.policy.start_to_close_ms;
         let timeout_ms = timeout_ms.unwrap_or(self.start_to_close_ms(&connection));
-        let work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
+        let keep_ms = self.keep_ms(&connection, plan.effect, &call.policy);
+        let mut work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
+        work.keep_ms = keep_ms;
         self.begin_call(key, work, step);
         Ok(())
     }
@@ -91,6 +94,9 @@ impl Run {
             key,
             timeout_ms,
             ticket,
+            hedge_ticket: 0,
+            recall: None,
+            keep_ms: None,
             effect,
             policy,
         }
@@ -105,7 +111,7 @@ impl Run {
         }
         self.set_work(key, Work::Call(Box::new(work)));
         match outcome {
-            Some((output, provenance)) => self.succeed(key, output, provenance, step),
+            Some((output, provenance)) => self.took_known(key, output, provenance, step),
             None => self.follow_call(key, step),
         }
     }
@@ -198,11 +204,30 @@ impl Run {
             attempts_max: policy.attempts_max.unwrap_or(attempts_max).max(1),
             backoff: binding.backoff,
             on_outage: policy.on_outage.unwrap_or(binding.on_outage),
-            on_unknown: policy.on_unknown,
+            on_unknown: policy.on_unknown.or(binding.on_unknown),
             schedule_to_close_ms: policy
                 .schedule_to_close_ms
                 .unwrap_or(binding.schedule_to_close_ms),
+            schedule_to_start_ms: policy.schedule_to_start_ms.or(binding.schedule_to_start_ms),
+            hedge_ms: policy.hedge_ms.or(binding.hedge_ms),
+            retries: match &policy.retries {
+                Some(rules) => rules.clone(),
+                None if once => Vec::new(),
+                None => binding.retries.clone(),
+            },
+            review: policy
+                .review
+                .clone()
+                .unwrap_or_else(|| binding.review.clone()),
+            semantics: self.bindings.semantics,
         })
+    }
+
+    fn on_exhausted(&self, connection: &str, policy: &Policy) -> Option<OnExhausted> {
+        let binding = self.bindings.connections.get(connection);
+        policy
+            .on_exhausted
+            .or_else(|| binding.and_then(|b| b.on_exhausted))
     }
 
     fn start_to_close_ms(&self, connection: &str) -> u64 {
@@ -232,35 +257,37 @@ impl Run {
         digest: String,
         step: &mut Step,
     ) -> Result<(), Illegal> {
-        let key = self.call_event(ticket, &call::Event::Started, step)?;
+        let (key, role) = self.answered(ticket, &call::Event::Started, step)?;
+        self.note_due(&key);
+        let (owner, fallback) = self.undone_with(&key);
         let Some(Frame {
             work: Work::Call(work),
-            task,
             ..
         }) = self.frames.get_mut(&key)
         else {
             return Ok(());
         };
-        let connection = work.state.connection(&work.plan).to_owned();
+        let connection = work.connection_of(role).to_owned();
         if let Some(id) = &work.effect {
             let entry = self.ledger.begun(id, ticket, &connection);
-            if let Some(task) = task
-                && let Kind::Call(call) = &task.kind
-                && call.policy.compensate.is_some()
+            if let Some(owner) = owner
                 && !entry.in_saga
             {
                 entry.in_saga = true;
-                self.undos.push(Undo::new(&key, task, &work.input, id));
+                self.undos
+                    .push(Undo::new(&key, &owner, fallback, &work.input, id));
             }
         }
+        let report = self.reports.get_mut(&key);
         self.in_flight.insert(
             ticket,
             InFlight {
                 task: key.clone(),
                 effect: work.effect.clone(),
+                report: report.as_ref().map_or(0, |r| r.attempts.len()),
             },
         );
-        if let Some(report) = self.reports.get_mut(&key) {
+        if let Some(report) = report {
             report.attempts.push(AttemptReport {
                 connection,
                 action: work.action.clone(),
@@ -268,6 +295,8 @@ impl Run {
                 started_ms: step.now_ms,
                 ended_ms: None,
                 failure: None,
+                hedge: role == Role::Second,
+                dropped: false,
             });
             if report.attempts.len() > 1 {
                 self.note_change(&key, true);
@@ -283,59 +312,70 @@ impl Run {
         event: &call::Event,
         step: &mut Step,
     ) -> Result<(), Illegal> {
-        let Some(InFlight { task, effect }) = self.in_flight.get(&ticket).cloned() else {
+        let Some(InFlight {
+            task,
+            effect,
+            report,
+        }) = self.in_flight.get(&ticket).cloned()
+        else {
             return Err(Illegal::Ticket(ticket));
         };
-        let observed = self.ticket_of(&task) == Some(ticket);
-        if observed {
-            self.apply(&task, event, step)?;
+        let role = self.role_of(&task, ticket);
+        if let Some(role) = role {
+            self.apply(&task, &role.tell(event), step)?;
         } else if let Some(id) = &effect {
             self.ledger.learnt(id, event, Provenance::Live);
+        }
+        if let Some(id) = &effect {
+            self.ledger.ended(id, ticket);
         }
         self.in_flight.remove(&ticket);
         if let Some(attempt) = self
             .reports
             .get_mut(&task)
-            .and_then(|r| r.attempts.last_mut())
-            && observed
+            .and_then(|r| r.attempts.get_mut(report))
+            && role.is_some()
         {
             attempt.ended_ms = (*event != call::Event::Lost).then_some(step.now_ms);
             if let call::Event::Failed(failure, _) = event {
                 attempt.failure = Some(failure.clone());
             }
         }
-        if observed {
+        if role.is_some() {
+            self.settle_race(&task, step);
             self.follow_call(&task, step);
         }
         Ok(())
     }
 
-    fn ticket_of(&self, key: &str) -> Option<u64> {
-        match self.frames.get(key)?.work {
-            Work::Call(ref work) => Some(work.ticket),
-            _ => None,
-        }
-    }
-
-    /// An answer to an open effect; returns the task.
+    /// An answer to an open effect.
     pub(super) fn call_event(
         &mut self,
         ticket: u64,
         event: &call::Event,
         step: &mut Step,
-    ) -> Result<Key, Illegal> {
+    ) -> Result<(), Illegal> {
+        let (key, _) = self.answered(ticket, event, step)?;
+        self.follow_call(&key, step);
+        Ok(())
+    }
+
+    /// Takes an answer to an open effect; returns the task and which of its attempts it is about.
+    fn answered(
+        &mut self,
+        ticket: u64,
+        event: &call::Event,
+        step: &mut Step,
+    ) -> Result<(Key, Role), Illegal> {
         let key = self
             .open
             .get(&ticket)
             .cloned()
             .ok_or(Illegal::Ticket(ticket))?;
-        let begins = *event == call::Event::Started;
-        self.apply(&key, event, step)?;
+        let role = self.role_of(&key, ticket).ok_or(Illegal::Ticket(ticket))?;
+        self.apply(&key, &role.tell(event), step)?;
         self.open.remove(&ticket);
-        if !begins {
-            self.follow_call(&key, step);
-        }
-        Ok(key)
+        Ok((key, role))
     }
 
     pub(super) fn task_event(
@@ -350,13 +390,38 @@ impl Run {
     }
 
     pub(super) fn call_due(&mut self, key: &str, step: &mut Step) {
+        let was_review = self.is_in_review(key);
         // `due` is told only while the call waits for an instant: the pair is legal.
         if self.apply(key, &call::Event::Due, step).is_ok() {
+            if was_review && !self.is_in_review(key) {
+                let task = key.to_owned();
+                step.effects.push(Effect::ReviewClosed { task });
+            }
+            self.withdraw_unasked(key);
             self.follow_call(key, step);
         }
     }
 
-    fn apply(&mut self, key: &str, event: &call::Event, step: &Step) -> Result<(), Illegal> {
+    fn is_in_review(&self, key: &str) -> bool {
+        let work = self.frames.get(key).map(|f| &f.work);
+        matches!(work, Some(Work::Call(work)) if matches!(work.state.phase, Phase::Review { .. }))
+    }
+
+    /// A call that gave up before it began does not wait for admission any more.
+    fn withdraw_unasked(&mut self, key: &str) {
+        if let Some(Work::Call(work)) = self.frames.get(key).map(|f| &f.work)
+            && matches!(work.state.phase, Phase::Exhausted { .. })
+        {
+            self.open.remove(&work.ticket);
+        }
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        key: &str,
+        event: &call::Event,
+        step: &Step,
+    ) -> Result<(), Illegal> {
         let Some(Frame {
             work: Work::Call(work),
             ..
@@ -379,7 +444,7 @@ impl Run {
     }
 
     /// Does what the phase that a call has come to asks for.
-    fn follow_call(&mut self, key: &str, step: &mut Step) {
+    pub(super) fn follow_call(&mut self, key: &str, step: &mut Step) {
         self.note_due(key);
         let Some(Frame {
             work: Work::Call(work),
@@ -391,15 +456,7 @@ impl Run {
         };
         let report = self.reports.get_mut(key);
         match work.state.phase.clone() {
-            Phase::Succeeded { output, manual } => {
-                let provenance = if manual {
-                    Provenance::Manual
-                } else {
-                    provenance(work)
-                };
-                let output = Arc::new(output);
-                self.succeed(key, output, provenance, step);
-            }
+            Phase::Succeeded { output, manual } => self.answer(key, output, manual, step),
             Phase::Exhausted { failure, fallback } => {
                 if fallback {
                     self.next_fallback(key, 0, step);
@@ -418,7 +475,7 @@ impl Run {
                     report.waits_for = None;
                 }
             }
-            Phase::InFlight => {}
+            Phase::InFlight => self.ask_beside(key, step),
             Phase::Review { failure } if matches!(slot, Slot::Undo(_)) => {
                 // An undoing that a person must see to does not hold up the others.
                 let error = WorkflowError::from_failure(&failure, "");
@@ -438,7 +495,13 @@ impl Run {
         }
     }
 
-    fn succeed(&mut self, key: &str, output: Arc<Value>, provenance: Provenance, step: &mut Step) {
+    pub(super) fn succeed(
+        &mut self,
+        key: &str,
+        output: Arc<Value>,
+        provenance: Provenance,
+        step: &mut Step,
+    ) {
         self.degraded |= provenance.is_degraded();
         if let Some(report) = self.reports.get_mut(key) {
             report.provenance = Some(provenance);
@@ -450,92 +513,7 @@ impl Run {
         });
     }
 
-    /// Uses the fallback with this index, or goes on without.
-    pub(super) fn next_fallback(&mut self, key: &str, index: usize, step: &mut Step) {
-        let Some(Frame {
-            work: Work::Call(work),
-            task,
-            input,
-            ..
-        }) = self.frames.get(key)
-        else {
-            return;
-        };
-        let Phase::Exhausted { failure, .. } = work.state.phase.clone() else {
-            return;
-        };
-        let fallback = task.as_ref().and_then(|task| match &task.kind {
-            Kind::Call(call) => call.policy.fallback.get(index).cloned(),
-            _ => None,
-        });
-        let (input, with, call_key) =
-            (Arc::clone(input), Arc::clone(&work.input), work.key.clone());
-        // What may have happened here must not be made to happen elsewhere as well.
-        let may_ask_elsewhere = !work.state.tainted || work.effect.is_none();
-        let around = Around::new(self, key);
-        match fallback {
-            None => self.out_of_options(key, failure, step),
-            Some(Fallback::Value(template)) => match self.evaluate(&template, &input, &around) {
-                Ok(value) => self.succeed(key, Arc::new(value), Provenance::Default, step),
-                Err(error) => step.ops.push(Op::Raise {
-                    key: key.to_owned(),
-                    error,
-                }),
-            },
-            Some(Fallback::Call { .. }) if !may_ask_elsewhere => {
-                self.next_fallback(key, index + 1, step);
-            }
-            Some(Fallback::Call {
-                connection,
-                action,
-                with: template,
-            }) => {
-                let reference = around.reference().to_owned();
-                let input = match template.map(|t| self.evaluate(&t, &input, &around)) {
-                    None => with,
-                    Some(Ok(value)) => Arc::new(value),
-                    Some(Err(error)) => {
-                        step.ops.push(Op::Raise {
-                            key: key.to_owned(),
-                            error,
-                        });
-                        return;
-                    }
-                };
-                let inner = InnerCall {
-                    key: format!("{key}/~fallback[{index}]"),
-                    parent: Some(key.to_owned()),
-                    slot: Slot::Fallback(index),
-                    reference: &reference,
-                    connection: &connection,
-                    action: &action,
-                    input,
-                    call_key: self
-                        .call_key("", Some(&Value::String(format!("{call_key}~{index}")))),
-                };
-                self.start_inner_call(inner, step);
-            }
-        }
-    }
-
-    pub(super) fn fallback_answered(
-        &mut self,
-        key: &str,
-        index: usize,
-        output: Arc<Value>,
-        step: &mut Step,
-    ) {
-        let task = self.frames.get(key).and_then(|f| f.task.clone());
-        let Some(Kind::Call(call)) = task.as_ref().map(|t| &t.kind) else {
-            return;
-        };
-        let Some(Fallback::Call { connection, .. }) = call.policy.fallback.get(index) else {
-            return;
-        };
-        self.succeed(key, output, Provenance::Backup(connection.clone()), step);
-    }
-
-    fn out_of_options(&mut self, key: &str, failure: Failure, step: &mut Step) {
+    pub(super) fn out_of_options(&mut self, key: &str, failure: Failure, step: &mut Step) {
         let Some(Frame {
             work: Work::Call(work),
             slot,
@@ -569,7 +547,7 @@ impl Run {
         };
         let on_exhausted = work.policy.on_exhausted;
         if on_exhausted.unwrap_or(default) == OnExhausted::Review && own_task && !rejected {
-            work.state.phase = Phase::Review { failure };
+            work.state.ask(failure, None, step.now_ms, &work.plan);
             self.follow_call(key, step);
             return;
         }
@@ -598,7 +576,7 @@ pub(super) struct InnerCall<'a> {
 }
 
 /// How the output of a call that succeeds came to be.
-fn provenance(work: &CallWork) -> Provenance {
+pub(super) fn provenance(work: &CallWork) -> Provenance {
     match work.state.connection {
         0 => Provenance::Live,
         _ => Provenance::Backup(work.state.connection(&work.plan).to_owned()),
@@ -637,7 +615,10 @@ fn waiting(work: &CallWork) -> String {
         Phase::Parked { failure, .. } => {
             format!("parked until connection `{connection}` works again, after {failure}")
         }
-        Phase::Review { failure } => format!("a person must decide, after {failure}"),
+        Phase::Review { failure } => match work.state.reviewer(&work.plan) {
+            None => format!("a person must decide, after {failure}"),
+            Some(reviewer) => format!("`{reviewer}` must decide, after {failure}"),
+        },
         phase => phase.name().to_owned(),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::listen::ListenWork;
-use super::{Attempt, Effect};
-use crate::call::{self, Phase};
+use super::{Attempt, Effect, Question};
+use crate::call::{self, Hedge, Phase};
 use crate::error::WorkflowError;
 use crate::workflow::{self, Block, Task, Then, Workflow};
 
@@ -96,9 +96,24 @@ pub(super) struct CallWork {
     pub timeout_ms: u64,
     /// The open attempt or question.
     pub ticket: u64,
+    /// The second attempt beside it; 0 if there is none.
+    pub hedge_ticket: u64,
+    /// The fallback for which earlier answers are looked through.
+    pub recall: Option<Recall>,
+    /// How long its answers can be of use, in milliseconds; they are not kept if none.
+    pub keep_ms: Option<u64>,
     /// Its effect in the ledger; none for reads.
     pub effect: Option<String>,
     pub policy: CallPolicy,
+}
+
+/// A question for an earlier answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recall {
+    /// Which fallback of the task it is.
+    pub index: usize,
+    /// In milliseconds.
+    pub max_age_ms: u64,
 }
 
 /// What is done with the end of a call.
@@ -189,10 +204,11 @@ impl Frame {
     pub fn wants_something(&self) -> bool {
         match &self.work {
             Work::Call(call) => {
-                matches!(
-                    call.state.phase,
-                    Phase::Ready | Phase::InFlight | Phase::LookingUp { .. }
-                )
+                call.recall.is_some()
+                    || matches!(
+                        call.state.phase,
+                        Phase::Ready | Phase::InFlight | Phase::LookingUp { .. }
+                    )
             }
             Work::Block(_)
             | Work::For(_)
@@ -220,19 +236,12 @@ impl Frame {
 impl CallWork {
     /// The effect that belongs to the phase the call is in.
     pub fn outstanding(&self, key: &str) -> Option<Effect> {
+        if let Some(recall) = self.recall {
+            return Some(self.ask_for_kept(recall));
+        }
         let connection = self.state.connection(&self.plan).to_owned();
         match &self.state.phase {
-            Phase::Ready => Some(Effect::Attempt(Attempt {
-                ticket: self.ticket,
-                task: key.to_owned(),
-                connection,
-                action: self.action.clone(),
-                input: Arc::clone(&self.input),
-                key: self.key.clone(),
-                attempt: self.state.attempts + 1,
-                effect: self.plan.effect,
-                timeout_ms: self.timeout_ms,
-            })),
+            Phase::Ready => Some(self.attempt(key, self.ticket, connection)),
             Phase::LookingUp { .. } => Some(Effect::Lookup {
                 ticket: self.ticket,
                 task: key.to_owned(),
@@ -247,11 +256,50 @@ impl CallWork {
             Phase::Review { failure } => Some(Effect::Review {
                 task: key.to_owned(),
                 failure: failure.clone(),
+                question: Question {
+                    output: self.state.held.clone(),
+                    due_ms: self.state.review_due_ms,
+                    reviewer: self.state.reviewer(&self.plan).map(str::to_owned),
+                    escalations: self.state.escalations,
+                },
             }),
             Phase::InFlight
             | Phase::Backoff { .. }
             | Phase::Succeeded { .. }
             | Phase::Exhausted { .. } => None,
+        }
+    }
+
+    /// The second attempt that is asked for.
+    pub fn hedge(&self, key: &str) -> Effect {
+        let index = self.state.hedge_connection(&self.plan);
+        self.attempt(key, self.hedge_ticket, self.plan.connections[index].clone())
+    }
+
+    fn attempt(&self, key: &str, ticket: u64, connection: String) -> Effect {
+        let is_careful = self.plan.semantics >= 2;
+        Effect::Attempt(Attempt {
+            ticket,
+            task: key.to_owned(),
+            connection,
+            action: self.action.clone(),
+            input: Arc::clone(&self.input),
+            key: self.key.clone(),
+            attempt: self.state.attempts + 1,
+            effect: self.plan.effect,
+            timeout_ms: self.timeout_ms,
+            deadline_ms: is_careful.then_some(self.state.close_at_ms),
+            is_hedge: self.state.hedge == Hedge::Asked,
+        })
+    }
+
+    fn ask_for_kept(&self, recall: Recall) -> Effect {
+        Effect::Recall {
+            ticket: self.ticket,
+            connections: self.plan.connections.clone(),
+            action: self.action.clone(),
+            input: Arc::clone(&self.input),
+            max_age_ms: recall.max_age_ms,
         }
     }
 }

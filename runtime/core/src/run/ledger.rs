@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::call::{Decision, Event, Lookup};
+use crate::call::{Decision, Event, HedgeEvent, Lookup};
 use crate::failure::EffectState;
 use crate::provenance::Provenance;
 
@@ -22,6 +22,8 @@ pub(super) struct Ledger(BTreeMap<String, Entry>);
 pub(super) struct Entry {
     /// The attempt that is under way.
     pub ticket: Option<u64>,
+    /// The second attempt beside it.
+    pub beside: Option<u64>,
     /// Whether an attempt that has ended may have had the effect.
     pub maybe: bool,
     /// What came of it.
@@ -47,10 +49,25 @@ impl Ledger {
     /// An attempt begins.
     pub fn begun(&mut self, id: &str, ticket: u64, connection: &str) -> &mut Entry {
         let entry = self.0.entry(id.to_owned()).or_default();
-        entry.ticket = Some(ticket);
+        match entry.ticket {
+            None => entry.ticket = Some(ticket),
+            Some(_) => entry.beside = Some(ticket),
+        }
         entry.attempts += 1;
         connection.clone_into(&mut entry.connection);
         entry
+    }
+
+    /// An attempt has ended, or nobody will see its end.
+    pub fn ended(&mut self, id: &str, ticket: u64) {
+        let Some(entry) = self.0.get_mut(id) else {
+            return;
+        };
+        if entry.beside == Some(ticket) {
+            entry.beside = None;
+        } else if entry.ticket == Some(ticket) {
+            entry.ticket = entry.beside.take();
+        }
     }
 
     /// Something was learnt about the effect. `provenance` is that of an outcome, if this is one.
@@ -59,19 +76,19 @@ impl Ledger {
             return;
         };
         match event {
-            Event::Succeeded(output) | Event::LookedUp(Lookup::Found { output }, _) => {
+            Event::Succeeded(output)
+            | Event::Hedge(HedgeEvent::Succeeded(output))
+            | Event::LookedUp(Lookup::Found { output }, _) => {
                 entry.settle(output, provenance);
             }
-            Event::Failed(failure, _) => {
-                entry.ticket = None;
+            Event::Failed(failure, _) | Event::Hedge(HedgeEvent::Failed(failure, _)) => {
                 entry.maybe |= failure.effect != EffectState::None;
             }
-            Event::Lost => {
-                entry.ticket = None;
-                entry.maybe = true;
-            }
-            Event::LookedUp(Lookup::Absent, _) | Event::Decided(Decision::Retry) => {
-                entry.maybe = false;
+            Event::Lost | Event::Hedge(HedgeEvent::Lost) => entry.maybe = true,
+            Event::LookedUp(Lookup::Absent, _) => entry.maybe = false,
+            Event::Decided(Decision::Retry) => {
+                // A person who saw an outcome wants another; that one still happened.
+                entry.maybe = entry.outcome.take().is_some();
             }
             Event::Decided(Decision::Approve { output }) => {
                 entry.settle(output, Provenance::Manual);
@@ -81,14 +98,16 @@ impl Ledger {
             | Event::Due
             | Event::Recovered
             | Event::LookedUp(Lookup::Failed { .. }, _)
-            | Event::Decided(Decision::Reject { .. }) => {}
+            | Event::Hedge(HedgeEvent::Started | HedgeEvent::Refused)
+            | Event::Decided(
+                Decision::Accept | Decision::Answer { .. } | Decision::Reject { .. },
+            ) => {}
         }
     }
 }
 
 impl Entry {
     fn settle(&mut self, output: &Value, provenance: Provenance) {
-        self.ticket = None;
         self.outcome = Some((Arc::new(output.clone()), provenance));
     }
 

@@ -103,6 +103,12 @@ pub struct AttemptReport {
     /// How it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether it was made beside another one that took long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hedge: bool,
+    /// Whether it was dropped, since the one beside it had succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
 }
 
 impl TaskReport {

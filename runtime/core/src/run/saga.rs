@@ -12,17 +12,21 @@ use super::calls::InnerCall;
 use super::frame::Slot;
 use super::ledger::Ledger;
 use super::report::TaskStatus;
-use super::{Effect, Outcome, Phase, Run, Step};
+use super::{Effect, Outcome, Phase, Question, Run, Step};
 use crate::error::WorkflowError;
 use crate::expr::Vars;
 use crate::failure::{Class, EffectState, Failure};
-use crate::workflow::{Call, Compensate, CompensateWhen, Kind, OnExhausted, Target, Task};
+use crate::workflow::{
+    Call, Compensate, CompensateWhen, Fallback, Kind, OnExhausted, Target, Task,
+};
 
 /// A task that can be undone. Whether its effect happened is in the ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Undo {
     task_key: String,
     task: Arc<Task>,
+    /// Which fallback of the task made the effect; its own call if none.
+    fallback: Option<usize>,
     input: Arc<Value>,
     effect: String,
     /// Whether its undoing was begun.
@@ -30,21 +34,51 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    pub fn new(task_key: &str, task: &Arc<Task>, input: &Arc<Value>, effect: &str) -> Self {
+    pub fn new(
+        task_key: &str,
+        task: &Arc<Task>,
+        fallback: Option<usize>,
+        input: &Arc<Value>,
+        effect: &str,
+    ) -> Self {
         Self {
             task_key: task_key.to_owned(),
             task: Arc::clone(task),
+            fallback,
             input: Arc::clone(input),
             effect: effect.to_owned(),
             begun: false,
         }
     }
 
-    fn compensate(&self) -> Option<&Compensate> {
+    fn call(&self) -> Option<&Call> {
         match &self.task.kind {
-            Kind::Call(call) => call.policy.compensate.as_ref(),
+            Kind::Call(call) => Some(call),
             _ => None,
         }
+    }
+
+    /// How it is undone, and the connection that the undoing names if it names only an action.
+    fn how(&self) -> Option<(&Compensate, Option<&str>)> {
+        let call = self.call()?;
+        let own = match &call.target {
+            Target::Action { connection, .. } => Some(connection.as_str()),
+            Target::Http => None,
+        };
+        let fallback = self.fallback.and_then(|i| call.policy.fallback.get(i));
+        if let Some(Fallback::Call {
+            compensate: Some(compensate),
+            connection,
+            ..
+        }) = fallback
+        {
+            return Some((compensate, Some(connection)));
+        }
+        Some((call.policy.compensate.as_ref()?, own))
+    }
+
+    fn compensate(&self) -> Option<&Compensate> {
+        self.how().map(|(compensate, _)| compensate)
     }
 
     fn is_wanted(&self, ledger: &Ledger) -> bool {
@@ -60,17 +94,46 @@ impl Undo {
 
     /// The connection that had the effect knows how to undo it; unless the workflow names another.
     fn connection(&self, compensate: &Compensate, asked: &str) -> String {
-        match &self.task.kind {
-            Kind::Call(Call {
-                target: Target::Action { connection, .. },
-                ..
-            }) if *connection == compensate.connection && !asked.is_empty() => asked.to_owned(),
+        match self.how() {
+            Some((_, Some(own))) if own == compensate.connection && !asked.is_empty() => {
+                asked.to_owned()
+            }
             _ => compensate.connection.clone(),
         }
     }
 }
 
 impl Run {
+    /// The task that says how the effect of this call is undone, and which fallback of the task
+    /// the call is.
+    pub(super) fn undone_with(&self, key: &str) -> (Option<Arc<Task>>, Option<usize>) {
+        let Some(frame) = self.frames.get(key) else {
+            return (None, None);
+        };
+        let (task, fallback) = match (&frame.slot, &frame.parent) {
+            (Slot::Fallback(index), Some(parent)) if self.bindings.semantics >= 2 => {
+                let parent = self.frames.get(parent);
+                (parent.and_then(|f| f.task.as_ref()), Some(*index))
+            }
+            _ => (frame.task.as_ref(), None),
+        };
+        let wanted = task.filter(|task| match &task.kind {
+            Kind::Call(call) => {
+                let own = fallback.and_then(|i| call.policy.fallback.get(i));
+                let own = matches!(
+                    own,
+                    Some(Fallback::Call {
+                        compensate: Some(_),
+                        ..
+                    })
+                );
+                own || call.policy.compensate.is_some()
+            }
+            _ => false,
+        });
+        (wanted.cloned(), fallback)
+    }
+
     /// An error that nothing catches: everything is stopped, and what was done is undone.
     pub(super) fn fault(
         &mut self,
@@ -166,6 +229,7 @@ impl Run {
         step.effects.push(Effect::Review {
             task: key.to_owned(),
             failure,
+            question: Question::default(),
         });
     }
 }

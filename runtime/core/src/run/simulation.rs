@@ -77,11 +77,14 @@ const BAD_LUCK_PERCENT: u64 = 30;
 const STEPS_MAX: usize = 3_000;
 
 impl World {
-    fn feed(&mut self, run: &mut Run, event: Event) {
-        if let Ok(effects) = run.step(event.clone(), self.now_ms) {
-            self.journal.push((self.now_ms, event));
-            self.todo.extend(effects);
-        }
+    /// Tells the machine what happened; false if it did not fit.
+    fn feed(&mut self, run: &mut Run, event: Event) -> bool {
+        let Ok(effects) = run.step(event.clone(), self.now_ms) else {
+            return false;
+        };
+        self.journal.push((self.now_ms, event));
+        self.todo.extend(effects);
+        true
     }
 
     /// Begins an attempt, as the engine does: intent first, durable if it matters.
@@ -97,13 +100,13 @@ impl World {
             );
             return;
         }
-        self.feed(
-            run,
-            Event::Started {
-                ticket: attempt.ticket,
-                digest: "d".into(),
-            },
-        );
+        let begun = Event::Started {
+            ticket: attempt.ticket,
+            digest: "d".into(),
+        };
+        if !self.feed(run, begun) {
+            return; // Withdrawn: something around the task has ended.
+        }
         if attempt.effect != Repeat::Read {
             self.durable = self.journal.len();
         }
@@ -162,6 +165,15 @@ impl World {
         );
     }
 
+    fn recall(&mut self, run: &mut Run, ticket: u64) {
+        let at_ms = self.now_ms;
+        let found = self.dice.percent(50).then(|| Kept {
+            output: json!({"kept": true}),
+            at_ms,
+        });
+        self.feed(run, Event::Recalled { ticket, found });
+    }
+
     /// The process is killed: what was not durable is gone, and requests under way may or may
     /// not still arrive.
     fn crash(&mut self, fresh: &Run) -> Run {
@@ -183,6 +195,13 @@ impl World {
     }
 
     fn step(&mut self, run: &mut Run) {
+        let due = run
+            .next_due_ms()
+            .is_some_and(|due_ms| due_ms <= self.now_ms);
+        if due && self.dice.percent(30) {
+            self.feed(run, Event::Tick);
+            return;
+        }
         let choice = self.dice.roll() % 3;
         if let Some(effect) = (choice > 0 || self.under_way.is_empty())
             .then(|| self.todo.pop())
@@ -191,6 +210,9 @@ impl World {
             match effect {
                 Effect::Attempt(attempt) => self.attempt(run, attempt),
                 Effect::Lookup { ticket, key, .. } => self.look_up(run, ticket, &key),
+                Effect::Recall { ticket, .. } => self.recall(run, ticket),
+                // Dropped, it may have arrived all the same.
+                Effect::Cancel { ticket } => self.under_way.retain(|a| a.ticket != ticket),
                 Effect::Park { task, .. } if self.dice.percent(70) => {
                     self.feed(run, Event::Recovered { task });
                 }
@@ -206,6 +228,7 @@ impl World {
                 }
                 Effect::Park { .. }
                 | Effect::ReviewClosed { .. }
+                | Effect::Keep { .. }
                 | Effect::Emit { .. }
                 | Effect::Listen { .. }
                 | Effect::Hear { .. }
@@ -241,11 +264,15 @@ do:
               call: chat.post
               with: {}
               metadata: {cofferdam: {critical: false, onOutage: fallback}}
+          - hedged:
+              call: pay.charge
+              with: {}
+              metadata: {cofferdam: {hedge: PT0.01S, compensate: {call: refund, with: {}}}}
   - items:
       for: {each: item, in: "${ [1, 2, 3] }"}
       metadata: {cofferdam: {maxConcurrency: 2}}
       do:
-        - look: {call: crm.get, with: {item: "${ $item }"}}
+        - look: {call: crm.get, with: {item: "${ $item }"}, metadata: {cofferdam: {hedge: PT0.02S, failover: [crm-eu], onOutage: fallback, fallback: [{cache: {maxAge: PT1H}}]}}}
   - charge: {call: pay.charge, with: {}}
 "#;
 

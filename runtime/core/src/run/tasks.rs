@@ -418,6 +418,7 @@ impl Run {
             return;
         };
         self.open.remove(&work.ticket);
+        self.open.remove(&work.hedge_ticket);
         if matches!(work.state.phase, call::Phase::Review { .. }) {
             step.effects.push(super::Effect::ReviewClosed {
                 task: key.to_owned(),

@@ -2,6 +2,7 @@
 
 mod effects;
 mod listen;
+mod patterns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub(super) fn bindings() -> Bindings {
     ];
     Bindings {
         connections: connections.map(|(n, b)| (n.to_owned(), b)).into(),
+        ..Bindings::default()
     }
 }
 
@@ -80,11 +82,19 @@ struct Play {
 
 impl Play {
     fn of(tasks: &str, input: Value) -> Self {
+        Self::bound(bindings(), tasks, input)
+    }
+
+    fn with(bindings: Bindings, tasks: &str) -> Self {
+        Self::bound(bindings, tasks, json!({}))
+    }
+
+    fn bound(bindings: Bindings, tasks: &str, input: Value) -> Self {
         let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
         let run = Run::new(
             "run-1",
             compile(&format!("{head}{tasks}")),
-            Arc::new(bindings()),
+            Arc::new(bindings),
         );
         let mut play = Self {
             run,

@@ -61,11 +61,16 @@ fn targets(call: &Call) -> Vec<(String, String)> {
         Fallback::Call {
             connection, action, ..
         } => Some((connection.clone(), action.clone())),
-        Fallback::Value(_) => None,
+        Fallback::Cache { .. } | Fallback::Value(_) => None,
+    });
+    let undo_fallback = policy.fallback.iter().filter_map(|f| match f {
+        Fallback::Call { compensate, .. } => compensate.as_deref(),
+        Fallback::Cache { .. } | Fallback::Value(_) => None,
     });
     let undo = policy
         .compensate
         .iter()
+        .chain(undo_fallback)
         .map(|c| (c.connection.clone(), c.action.clone()));
     own.iter()
         .cloned()

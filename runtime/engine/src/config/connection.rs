@@ -31,6 +31,9 @@ pub struct Connection {
     pub(super) grants: Grants,
     pub(super) limits: Limited,
     pub(super) binding: Binding,
+    /// Whether somebody said how many attempts there are.
+    pub(super) attempts_chosen: bool,
+    pub(super) answers: crate::AnswerLimits,
     pub(super) breaker: breaker::Config,
     pub(super) quarantine: quarantine::Config,
     pub(super) allow_unsigned: Option<bool>,
@@ -101,6 +104,8 @@ impl Connection {
             grants: Grants::default(),
             limits: Limited::default(),
             binding: Binding::default(),
+            attempts_chosen: false,
+            answers: crate::AnswerLimits::default(),
             breaker: breaker::Config::default(),
             quarantine: quarantine::Config::default(),
             allow_unsigned: None,
@@ -167,6 +172,7 @@ impl Connection {
     /// How often and when transient failures are tried again; the first attempt counts.
     pub fn with_retry(mut self, attempts_max: u32, backoff: Backoff) -> Self {
         self.binding.attempts_max = attempts_max;
+        self.attempts_chosen = true;
         self.binding.backoff = backoff;
         self
     }

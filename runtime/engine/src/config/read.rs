@@ -13,10 +13,12 @@ use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
 use cofferdam_core::workflow::OnOutage;
 use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
+use super::Config;
 use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
 use super::error::Error;
 use super::plugins::PluginRef;
+use crate::Engine;
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -58,6 +60,11 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "breaker",
         "quarantine",
         "rate-limit",
+        "hedge",
+        "cache",
+        "review",
+        "on-unknown",
+        "on-exhausted",
     ])?;
     let plugin = section.require(
         "plugin",
@@ -81,6 +88,10 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         grants: grants(&section, enabled)?,
         limits: rated(&section, limits(&section, &defaults.limits)?)?,
         binding: binding(&section)?,
+        answers: super::tasks::answers(&section)?,
+        attempts_chosen: section
+            .section("retry")?
+            .is_some_and(|retry| retry.get("attempts").is_some()),
         breaker: breaker(&section)?,
         quarantine: quarantine(&section)?,
         allow_unsigned: section
@@ -92,6 +103,18 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
     };
     connection.validate()?;
     Ok(connection)
+}
+
+/// Reads what keeps the store, and what it leaves free.
+pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Error> {
+    if let Some(item) = section.get("engine") {
+        let engines = Engine::ALL.map(|engine| (engine.as_str(), engine));
+        config.engine = Some(item.choice(&engines)?);
+    }
+    if let Some(item) = section.get("reserve") {
+        config.store_options.reserve_bytes = item.bytes()?;
+    }
+    Ok(())
 }
 
 /// Reads whom `[plugins]` lets vouch for plugins.
@@ -428,14 +451,14 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         ..Binding::default()
     };
     if let Some(retry) = section.section("retry")? {
-        retry.only(&["attempts", "delay", "factor", "max-delay"])?;
+        retry.only(&["attempts", "delay", "factor", "max-delay", "rules"])?;
         if let Some(attempts) = retry.get("attempts") {
             binding.attempts_max = attempts.integer(1, ATTEMPTS_MAX)? as u32;
         }
         binding.backoff = backoff(&retry)?;
     }
     if let Some(timeout) = section.section("timeout")? {
-        timeout.only(&["start-to-close", "schedule-to-close"])?;
+        timeout.only(&["start-to-close", "schedule-to-close", "schedule-to-start"])?;
         if let Some(item) = timeout.get("start-to-close") {
             binding.start_to_close_ms = item.duration_ms(HOUR)?;
         }
@@ -452,10 +475,11 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
             });
         }
     }
+    super::tasks::read(section, &mut binding)?;
     Ok(binding)
 }
 
-fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
+pub(super) fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
     let mut backoff = Backoff::default();
     if let Some(item) = retry.get("delay") {
         backoff.initial_ms = item.duration_ms(HOUR)?;

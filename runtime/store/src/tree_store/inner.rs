@@ -1,78 +1,74 @@
 //! The tree and the reads on it.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use super::Tree;
 use super::committer::Changes;
 use super::queue::Queue;
-use super::row::{self, HEADS};
+use super::row::{self, COUNT, HEADS};
 use crate::store::Rows;
 use crate::{Error, Head, KeyRange};
 
 /// What the store and its committer share.
-pub(super) struct Inner {
+pub(super) struct Inner<T> {
     pub(super) queue: Queue,
-    db: sled::Db,
+    tree: T,
     /// Held for writing while a group is applied, and for reading by whatever reads more than one
-    /// row: sled's iterators and gets are points in time of their own each.
+    /// row: a tree's iterators and gets are points in time of their own each.
     applying: RwLock<()>,
 }
 
 /// Proof that no group is being applied.
-pub(super) struct Still<'a> {
-    inner: &'a Inner,
+pub(super) struct Still<'a, T> {
+    inner: &'a Inner<T>,
     _lock: RwLockReadGuard<'a, ()>,
 }
 
-impl Inner {
-    pub(super) fn new(db: sled::Db) -> Self {
+impl<T: Tree> Inner<T> {
+    pub(super) fn new(tree: T) -> Self {
         Self {
             queue: Queue::default(),
-            db,
+            tree,
             applying: RwLock::new(()),
         }
     }
 
+    pub(super) fn tree(&self) -> &T {
+        &self.tree
+    }
+
     pub(super) fn apply(&self, changes: Changes) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
         let _applying = self
             .applying
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        self.db
-            .apply_batch(batch)
-            .map_err(|error| sled_error("writing to the database", &error))
-    }
-
-    /// Blocking, on purpose: `flush_async` has been reported to deadlock.
-    pub(super) fn flush(&self) -> Result<(), Error> {
-        self.db
-            .flush()
-            .map_err(|error| sled_error("flushing the database", &error))?;
-        Ok(())
-    }
-
-    pub(super) fn size_on_disk(&self) -> Result<u64, Error> {
-        self.db
-            .size_on_disk()
-            .map_err(|error| sled_error("measuring the database", &error))
+        self.tree.apply(changes)
     }
 
     /// The value of a key of the tree, frame and all.
     pub(super) fn raw(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.db.get(tree_key);
-        let value = value.map_err(|error| read_error(tree_key, &error))?;
-        Ok(value.map(|value| value.to_vec()))
+        let value = caught(|| self.tree.get(tree_key)).unwrap_or_else(|panicked| {
+            Err(Error::Corrupt {
+                place: String::new(),
+                detail: panicked,
+            })
+        });
+        value.map_err(|error| named(tree_key, error))
     }
 
-    /// Waits until no group is being applied, and keeps the next one waiting.
-    pub(super) fn still(&self) -> Still<'_> {
+    /// How many groups of commits are in the tree.
+    pub(super) fn count(&self) -> Result<u64, Error> {
+        match self.still().get(COUNT, &[])? {
+            Some(payload) => row::decode_count(&payload),
+            None => Ok(0),
+        }
+    }
+
+    /// Waits until no group is being applied, and keeps the next one waiting. Not to be called by
+    /// who holds one already.
+    pub(super) fn still(&self) -> Still<'_, T> {
         Still {
             inner: self,
             // The lock guards no data of its own that a panic could have left half done.
@@ -81,7 +77,7 @@ impl Inner {
     }
 }
 
-impl Still<'_> {
+impl<T: Tree> Still<'_, T> {
     pub(super) fn raw(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.inner.raw(tree_key)
     }
@@ -125,12 +121,26 @@ impl Still<'_> {
             // Spaces are far from 255, the last byte.
             None => vec![space + 1],
         };
-        // sled panics on a range that ends before it starts.
+        // Trees panic on a range that ends before it starts.
         let end = end.max(start.clone());
-        self.inner.db.range(start.clone()..end).map(move |row| {
-            let (key, value) = row.map_err(|error| read_error(&start, &error))?;
-            let key = key.get(1..).unwrap_or_default().to_vec();
-            Ok((key, value.to_vec()))
+        let mut pairs = Some(self.inner.tree.range(start.clone(), end));
+        std::iter::from_fn(move || {
+            let from = pairs.as_mut()?;
+            let next = caught(|| from.next()).unwrap_or_else(|panicked| {
+                Some(Err(Error::Corrupt {
+                    place: String::new(),
+                    detail: panicked,
+                }))
+            });
+            let next = next.map(|pair| {
+                let (key, value) = pair.map_err(|error| named(&start, error))?;
+                Ok((key.get(1..).unwrap_or_default().to_vec(), value))
+            });
+            // What an iterator does after an error is its own affair.
+            if !matches!(next, Some(Ok(_))) {
+                pairs = None;
+            }
+            next
         })
     }
 
@@ -143,8 +153,8 @@ impl Still<'_> {
 }
 
 /// Names the row in place of the file's offset, which tells an operator nothing.
-fn read_error(tree_key: &[u8], error: &sled::Error) -> Error {
-    match sled_error("reading from the database", error) {
+fn named(tree_key: &[u8], error: Error) -> Error {
+    match error {
         Error::Corrupt { detail, .. } => Error::Corrupt {
             place: row::place(tree_key),
             detail,
@@ -153,20 +163,9 @@ fn read_error(tree_key: &[u8], error: &sled::Error) -> Error {
     }
 }
 
-pub(super) fn sled_error(action: &str, error: &sled::Error) -> Error {
-    match error {
-        sled::Error::Corruption { .. } => Error::Corrupt {
-            place: "the database file".to_owned(),
-            detail: error.to_string(),
-        },
-        sled::Error::Io(_)
-        | sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_) => Error::Io {
-            action: action.to_owned(),
-            detail: error.to_string(),
-        },
-    }
+/// Runs what may panic on damage in place of returning an error; with what it said then.
+pub(super) fn caught<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(&*panic))
 }
 
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {

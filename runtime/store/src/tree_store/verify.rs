@@ -1,15 +1,16 @@
 //! Reads everything and says what does not fit.
 
+use super::Tree;
 use super::inner::{Inner, Still};
 use super::row::{self, CHUNKS, HEADS};
 use crate::audit::Audit;
 use crate::table::run_prefix;
-use crate::{Error, KeyRange, Report, Table, parse_journal_key};
+use crate::{Entry, Error, KeyRange, Report, Table, parse_journal_key};
 
 /// Rows read while commits wait.
 const PAGE_ROWS: usize = 256;
 
-pub(super) fn verify(inner: &Inner) -> Result<Report, Error> {
+pub(super) fn verify<T: Tree>(inner: &Inner<T>) -> Result<Report, Error> {
     let mut report = Report::default();
     for table in Table::ALL {
         if table != Table::Journal {
@@ -22,9 +23,44 @@ pub(super) fn verify(inner: &Inner) -> Result<Report, Error> {
     Ok(report)
 }
 
-type Check = fn(&Still<'_>, &[u8], &[u8], &mut Report);
+/// Everything, as of one point in time; see [`crate::JournalStore::read_all`].
+pub(super) fn read_all<T: Tree>(
+    inner: &Inner<T>,
+    visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let still = inner.still();
+    for table in Table::ALL {
+        for row in still.iter(table.byte(), &KeyRange::all()) {
+            let (key, value) = row?;
+            let value = still.decode(&row::tree_key(table.byte(), &key), &value)?;
+            visit(Entry::Row {
+                table,
+                key: &key,
+                value: &value,
+            })?;
+        }
+    }
+    for row in still.iter(HEADS, &KeyRange::all()) {
+        let (key, value) = row?;
+        let tree_key = row::tree_key(HEADS, &key);
+        let head = row::decode_head(&tree_key, &still.decode(&tree_key, &value)?)?;
+        let run = std::str::from_utf8(&key).map_err(|_| Error::Corrupt {
+            place: row::place(&tree_key),
+            detail: "it is not the name of a run".to_owned(),
+        })?;
+        visit(Entry::Head { run, head })?;
+    }
+    visit(Entry::End)
+}
 
-fn pages(inner: &Inner, space: u8, report: &mut Report, check: Check) -> Result<(), Error> {
+type Check<T> = fn(&Still<'_, T>, &[u8], &[u8], &mut Report);
+
+fn pages<T: Tree>(
+    inner: &Inner<T>,
+    space: u8,
+    report: &mut Report,
+    check: Check<T>,
+) -> Result<(), Error> {
     let mut range = KeyRange::all();
     loop {
         let still = inner.still();
@@ -39,7 +75,7 @@ fn pages(inner: &Inner, space: u8, report: &mut Report, check: Check) -> Result<
     }
 }
 
-fn check_row(still: &Still<'_>, tree_key: &[u8], value: &[u8], report: &mut Report) {
+fn check_row<T: Tree>(still: &Still<'_, T>, tree_key: &[u8], value: &[u8], report: &mut Report) {
     report.rows += 1;
     match still.decode(tree_key, value) {
         Ok(payload) => report.bytes += payload.len() as u64,
@@ -47,7 +83,7 @@ fn check_row(still: &Still<'_>, tree_key: &[u8], value: &[u8], report: &mut Repo
     }
 }
 
-fn check_head(still: &Still<'_>, tree_key: &[u8], value: &[u8], report: &mut Report) {
+fn check_head<T: Tree>(still: &Still<'_, T>, tree_key: &[u8], value: &[u8], report: &mut Report) {
     report.runs += 1;
     let head = still
         .decode(tree_key, value)
@@ -58,7 +94,7 @@ fn check_head(still: &Still<'_>, tree_key: &[u8], value: &[u8], report: &mut Rep
 }
 
 /// The payload is checked with the row that owns it; here, that there is one.
-fn check_chunk(still: &Still<'_>, tree_key: &[u8], _: &[u8], report: &mut Report) {
+fn check_chunk<T: Tree>(still: &Still<'_, T>, tree_key: &[u8], _: &[u8], report: &mut Report) {
     let owned = row::chunk_owner(tree_key).is_some_and(|(owner, index)| {
         let owner = still.raw(&owner).ok().flatten();
         owner.is_some_and(|owner| index < row::chunk_count(&owner))
@@ -69,7 +105,7 @@ fn check_chunk(still: &Still<'_>, tree_key: &[u8], _: &[u8], report: &mut Report
 }
 
 /// Goes from run to run; each is read in one go, so that its head and its records fit together.
-fn journals(inner: &Inner, report: &mut Report) -> Result<(), Error> {
+fn journals<T: Tree>(inner: &Inner<T>, report: &mut Report) -> Result<(), Error> {
     let space = Table::Journal.byte();
     let mut range = KeyRange::all();
     loop {

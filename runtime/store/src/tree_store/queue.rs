@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::commit::Answer;
 use crate::{Batch, Commit, Error};
@@ -95,6 +96,16 @@ impl Queue {
         }
         state.bytes -= bytes;
         Some(group)
+    }
+
+    /// Waits for so long, or until the queue is closed; says which.
+    pub(super) fn is_closed_within(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let (state, _) = self
+            .arrived
+            .wait_timeout_while(state, time, |state| !state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.closed
     }
 
     /// Takes no more commits; those that wait are still written.

@@ -4,51 +4,41 @@
 //! so far, applies them as one atomic batch, flushes, syncs, and only then answers them all.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::inner::{Inner, panic_message};
+use super::Tree;
+use super::inner::{Inner, caught};
+use super::mark::Mark;
 use super::queue::Job;
-use super::row::{self, HEADS};
+use super::room::Room;
+use super::row::{self, COUNT, HEADS};
 use crate::{Batch, Error, Head, Table, Write, heads};
 
-/// Makes what was written to a file durable. Apart from tests there is [`DataSync`] only.
-pub(crate) trait Syncer: Send + 'static {
-    /// Returns when everything written to the file survives a loss of power.
-    fn sync(&mut self, file: &File) -> std::io::Result<()>;
+/// Makes what was applied to a tree durable. Apart from tests there is [`TreeSync`] only.
+pub(crate) trait Syncer<T>: Send + 'static {
+    /// Returns when everything applied and flushed survives a loss of power.
+    fn sync(&mut self, tree: &T) -> Result<(), Error>;
 }
 
-/// `fdatasync`.
-///
-/// sled's own `flush()` is no replacement: on Linux it ends in `sync_file_range` (`write_to_log`
-/// in sled's `pagecache/iobuf.rs`), which neither writes the file's length nor empties the disk's
-/// cache, and so loses acknowledged records with the power.
-pub(crate) struct DataSync;
+/// The tree's own way.
+pub(crate) struct TreeSync;
 
-impl Syncer for DataSync {
-    fn sync(&mut self, file: &File) -> std::io::Result<()> {
-        file.sync_data()
+impl<T: Tree> Syncer<T> for TreeSync {
+    fn sync(&mut self, tree: &T) -> Result<(), Error> {
+        tree.sync()
     }
 }
 
-pub(super) struct Committer {
-    inner: Arc<Inner>,
-    /// The database file, on a descriptor of its own: whatever sled does with its own, errors of
-    /// the file are reported to this one too.
-    file: File,
-    syncer: Box<dyn Syncer>,
+pub(super) struct Committer<T> {
+    pub(super) inner: Arc<Inner<T>>,
+    pub(super) syncer: Box<dyn Syncer<T>>,
+    pub(super) room: Arc<Room>,
+    pub(super) mark: Mark,
+    /// Groups in the tree.
+    pub(super) count: u64,
 }
 
-impl Committer {
-    pub(super) fn new(inner: Arc<Inner>, file: File, syncer: Box<dyn Syncer>) -> Self {
-        Self {
-            inner,
-            file,
-            syncer,
-        }
-    }
-
+impl<T: Tree> Committer<T> {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         while let Some(group) = self.inner.queue.take_group() {
@@ -56,12 +46,18 @@ impl Committer {
                 .into_iter()
                 .map(|Job { batch, answer, .. }| (batch, answer))
                 .unzip();
-            // sled panics on some kinds of damage; the callers are to hear of that.
-            let written = catch_unwind(AssertUnwindSafe(|| self.write(&batches)));
-            let written = written.unwrap_or_else(|panic| {
+            if let Err(full) = self.room.wait(&self.inner.queue) {
+                // Nothing was touched: this is a refusal, not a failure.
+                for answer in answers {
+                    answer.send(Err(full.clone()));
+                }
+                continue;
+            }
+            // Trees panic on some kinds of damage; the callers are to hear of that.
+            let written = caught(|| self.write(&batches)).unwrap_or_else(|panicked| {
                 Err(Error::Io {
                     action: "writing to the database".to_owned(),
-                    detail: panic_message(&*panic),
+                    detail: panicked,
                 })
             });
             match written {
@@ -86,21 +82,23 @@ impl Committer {
     fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<(), Error>>, Error> {
         let mut staged = Staged::new(&self.inner);
         let verdicts = batches.iter().map(|batch| staged.add(batch)).collect();
-        let changes = staged.finish();
+        let mut changes = staged.finish();
         // A group that changes nothing has nothing to make durable: this thread has synced what
         // every group before it changed.
         if changes.is_empty() {
             return Ok(verdicts);
         }
+        self.count += 1;
+        let (value, _) = row::encode(&[COUNT], &self.count.to_le_bytes());
+        changes.insert(vec![COUNT], Some(value));
         // One group at a time, each synced before the next is applied: sled uses a segment of its
         // log again once what replaced the segment's content has been flushed, and flushed is to
-        // mean synced by then, or else a power cut could take the new copy and the old one.
+        // mean synced by then, or else a power cut could take the new copy and the old one. And
+        // so at most one group is ever torn.
         self.inner.apply(changes)?;
-        self.inner.flush()?;
-        self.syncer.sync(&self.file).map_err(|error| Error::Io {
-            action: "syncing the database file".to_owned(),
-            detail: error.to_string(),
-        })?;
+        self.inner.tree().flush()?;
+        self.syncer.sync(self.inner.tree())?;
+        self.mark.set(self.count);
         Ok(verdicts)
     }
 }
@@ -109,16 +107,16 @@ impl Committer {
 pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A group of batches as it grows: reads see the tree as it will be after them.
-struct Staged<'a> {
-    inner: &'a Inner,
+struct Staged<'a, T> {
+    inner: &'a Inner<T>,
     /// Of the batches that have passed.
     group: Changes,
     /// Of the batch at hand.
     batch: Changes,
 }
 
-impl<'a> Staged<'a> {
-    fn new(inner: &'a Inner) -> Self {
+impl<'a, T: Tree> Staged<'a, T> {
+    fn new(inner: &'a Inner<T>) -> Self {
         Self {
             inner,
             group: Changes::new(),
@@ -151,7 +149,7 @@ impl<'a> Staged<'a> {
                 }
                 Write::Put { table, key, value } => self.put(table.byte(), key, value)?,
                 Write::Delete { table, key } => self.delete(table.byte(), key)?,
-                Write::Claim { .. } | Write::Forget { .. } => {}
+                Write::Claim { .. } | Write::Place { .. } | Write::Forget { .. } => {}
             }
         }
         for (run, head) in changes {

@@ -20,6 +20,9 @@ pub(super) const HEADS: u8 = 254;
 pub(super) const CHUNKS: u8 = 253;
 /// The space of the store's facts about itself.
 pub(super) const SELF: u8 = 252;
+/// The space of the one row that counts the groups of commits. No table has 0. First of all, so
+/// that in a tree whose nodes are written anew as a whole its neighbours are short rows.
+pub(super) const COUNT: u8 = 0;
 
 /// Longest payload of one row, in bytes; a longer one is cut into chunks of this length.
 ///
@@ -28,7 +31,7 @@ pub(super) const SELF: u8 = 252;
 /// file is never synced (`write_blob` in `pagecache/blob_io.rs`): an acknowledged value in it would
 /// be lost with the power. What is written there is not a value but at times a whole leaf, up to
 /// 17 rows and 3 more that a merge brought (`should_split`, `should_merge` in `node.rs`), or a
-/// whole inner node, up to 257 keys and 63 more. With this length, [`super::SEGMENT_BYTES`] and
+/// whole inner node, up to 257 keys and 63 more. With this length, the segments of `sled_tree.rs` and
 /// [`crate::KEY_LEN_MAX`] neither comes near a quarter of a segment, so that no blob is ever made.
 pub(super) const CHUNK_LEN: usize = 16 * 1024;
 
@@ -198,6 +201,15 @@ pub(super) fn decode_head(tree_key: &[u8], payload: &[u8]) -> Result<Head, Error
     })
 }
 
+/// The number in the one row of [`COUNT`].
+pub(super) fn decode_count(payload: &[u8]) -> Result<u64, Error> {
+    let payload = payload.try_into().map_err(|_| Error::Corrupt {
+        place: place(&[COUNT]),
+        detail: "it is not a number".to_owned(),
+    })?;
+    Ok(u64::from_le_bytes(payload))
+}
+
 /// Names a row in messages.
 pub(super) fn place(tree_key: &[u8]) -> String {
     let (&space, key) = tree_key.split_first().unwrap_or((&0, &[]));
@@ -212,7 +224,7 @@ pub(super) fn place(tree_key: &[u8]) -> String {
     let name = match (Table::from_byte(space), space) {
         (Some(table), _) => format!("table {table}"),
         (None, HEADS) => "head of run".to_owned(),
-        (None, SELF) => "the store's own row".to_owned(),
+        (None, SELF | COUNT) => "the store's own row".to_owned(),
         (None, _) => format!("row in the unknown space {space}"),
     };
     format!("{name}, key `{}`", key.escape_ascii())

@@ -1,10 +1,11 @@
-//! The store and the model in memory are the same for any sequence of batches.
+//! The stores and the model in memory are the same for any sequence of batches.
 
 use proptest::prelude::*;
 
-use super::open;
+use super::super::Sled;
+use super::{Tree, open_as};
 use crate::conformance::contents;
-use crate::{Batch, JournalStore as _, MemoryStore, Table};
+use crate::{Batch, JournalStore, MemoryStore, Table};
 
 const RUNS: [&str; 3] = ["a", "b", "run-c"];
 const KEYS: [&str; 4] = ["", "k", "k\u{0}", "l"];
@@ -49,6 +50,10 @@ enum Part {
         run: usize,
         len: u64,
     },
+    Place {
+        run: usize,
+        at: (u64, u64),
+    },
 }
 
 /// Mostly 0: a batch that always fails teaches little.
@@ -70,7 +75,8 @@ fn part() -> impl Strategy<Value = Part> {
         3 => (table, key).prop_map(|(table, key)| Part::Delete { table, key }),
         3 => (run.clone(), 0..3_u64).prop_map(|(run, up_by)| Part::Claim { run, up_by }),
         1 => run.clone().prop_map(|run| Part::Forget { run }),
-        1 => (run, 0..3_u64).prop_map(|(run, len)| Part::Prune { run, len }),
+        1 => (run.clone(), 0..3_u64).prop_map(|(run, len)| Part::Prune { run, len }),
+        1 => (run, (0..3_u64, 0..3_u64)).prop_map(|(run, at)| Part::Place { run, at }),
     ]
 }
 
@@ -103,6 +109,10 @@ fn batch(model: &MemoryStore, parts: &[Part]) -> Batch {
             Part::Delete { table, key } => batch.delete(TABLES[table], KEYS[key]),
             Part::Claim { run, up_by } => batch.claim(RUNS[run], head(run).epoch + up_by),
             Part::Forget { run } => batch.forget(RUNS[run]),
+            Part::Place { run, at } => {
+                let (epoch, next_seq) = at;
+                batch.place(RUNS[run], crate::Head { epoch, next_seq })
+            }
             Part::Prune { run, len } => {
                 let records = model
                     .scan(Table::Journal, crate::KeyRange::all(), usize::MAX)
@@ -120,38 +130,65 @@ fn batch(model: &MemoryStore, parts: &[Part]) -> Batch {
     batch
 }
 
+fn equals_the_model<T: Tree>(steps: &[Step]) -> Result<(), TestCaseError> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_as::<T>(dir.path());
+    let model = MemoryStore::new();
+    for step in steps.iter().chain([&Step::Reopen]) {
+        match step {
+            Step::Group(group) => {
+                let mut expected = Vec::new();
+                let mut commits = Vec::new();
+                for parts in group {
+                    let batch = batch(&model, parts);
+                    expected.push(model.commit(batch.clone()).wait());
+                    commits.push(store.commit(batch));
+                }
+                let results: Vec<_> = commits.into_iter().map(crate::Commit::wait).collect();
+                prop_assert_eq!(results, expected);
+            }
+            Step::Reopen => {
+                drop(store);
+                store = open_as(dir.path());
+            }
+        }
+        prop_assert_eq!(contents(&store), contents(&model));
+        prop_assert_eq!(everything(&store), everything(&model));
+        prop_assert_eq!(store.verify(), model.verify());
+        for run in RUNS {
+            prop_assert_eq!(store.head(run), model.head(run));
+            prop_assert_eq!(store.journal(run, 1, 3), model.journal(run, 1, 3));
+        }
+    }
+    Ok(())
+}
+
+/// What `read_all` visits, as text.
+fn everything(store: &dyn JournalStore) -> Vec<String> {
+    let mut seen = Vec::new();
+    let visited = store.read_all(&mut |entry| {
+        seen.push(format!("{entry:?}"));
+        Ok(())
+    });
+    visited.unwrap();
+    seen
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sled_equals_the_model(steps in prop::collection::vec(step(), 1..25)) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = open(dir.path());
-        let model = MemoryStore::new();
-        for step in steps.iter().chain([&Step::Reopen]) {
-            match step {
-                Step::Group(group) => {
-                    let mut expected = Vec::new();
-                    let mut commits = Vec::new();
-                    for parts in group {
-                        let batch = batch(&model, parts);
-                        expected.push(model.commit(batch.clone()).wait());
-                        commits.push(store.commit(batch));
-                    }
-                    let results: Vec<_> = commits.into_iter().map(crate::Commit::wait).collect();
-                    prop_assert_eq!(results, expected);
-                }
-                Step::Reopen => {
-                    drop(store);
-                    store = open(dir.path());
-                }
-            }
-            prop_assert_eq!(contents(&store), contents(&model));
-            prop_assert_eq!(store.verify(), model.verify());
-            for run in RUNS {
-                prop_assert_eq!(store.head(run), model.head(run));
-                prop_assert_eq!(store.journal(run, 1, 3), model.journal(run, 1, 3));
-            }
-        }
+        equals_the_model::<Sled>(&steps)?;
+    }
+}
+
+#[cfg(feature = "fjall")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fjall_equals_the_model(steps in prop::collection::vec(step(), 1..25)) {
+        equals_the_model::<super::super::Fjall>(&steps)?;
     }
 }

@@ -4,12 +4,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::open;
-use crate::{Batch, JournalStore as _, Table};
+use crate::{Batch, Engine, JournalStore, Options, Table};
 
 const ROUNDS: u64 = 10;
 const WRITERS: u64 = 4;
 const DIR: &str = "COFFERDAM_STORE_TEST_DIR";
+const ENGINE: &str = "COFFERDAM_STORE_TEST_ENGINE";
 
 /// Not a test by itself: the process that is killed. Writes for ever, and prints each record
 /// once it has been acknowledged.
@@ -19,7 +19,8 @@ fn child_that_writes_until_it_is_killed() {
         assert!(std::env::var(DIR).is_err(), "run by the test below only");
         return;
     };
-    let store = open(Path::new(&dir));
+    let engine = std::env::var(ENGINE).unwrap();
+    let store = open(Path::new(&dir), Engine::from_name(&engine).unwrap());
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let store = &store;
@@ -42,6 +43,10 @@ fn child_that_writes_until_it_is_killed() {
     });
 }
 
+fn open(dir: &Path, engine: Engine) -> std::sync::Arc<dyn JournalStore> {
+    crate::open(dir, Some(engine), &Options::default()).unwrap()
+}
+
 /// Mostly small, at times cut into chunks.
 fn record(seq: u64) -> Vec<u8> {
     let len = if seq % 16 == 15 { 40_000 } else { 300 };
@@ -50,11 +55,12 @@ fn record(seq: u64) -> Vec<u8> {
 
 /// Starts the child, kills it after some acknowledgements, and returns the last record of each
 /// writer that was acknowledged.
-fn run_and_kill(dir: &Path, after: u64) -> Vec<Option<u64>> {
+fn run_and_kill(dir: &Path, engine: Engine, after: u64) -> Vec<Option<u64>> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("sled_store::tests::crash::child_that_writes_until_it_is_killed")
+        .arg("tree_store::tests::crash::child_that_writes_until_it_is_killed")
         .env(DIR, dir)
+        .env(ENGINE, engine.as_str())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -89,10 +95,20 @@ fn run_and_kill(dir: &Path, after: u64) -> Vec<Option<u64>> {
 
 #[test]
 fn every_acknowledged_record_outlives_a_kill() {
+    outlives_kills(Engine::Sled);
+}
+
+#[cfg(feature = "fjall")]
+#[test]
+fn every_acknowledged_record_outlives_a_kill_of_fjall() {
+    outlives_kills(Engine::Fjall);
+}
+
+fn outlives_kills(engine: Engine) {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
-        let acknowledged = run_and_kill(dir.path(), 20 + round * 13);
-        let store = open(dir.path());
+        let acknowledged = run_and_kill(dir.path(), engine, 20 + round * 13);
+        let store = open(dir.path(), engine);
         for (writer, last) in acknowledged.into_iter().enumerate() {
             let run = format!("run-{writer}");
             let head = store.head(&run).unwrap();

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::row;
-use super::{Options, SledStore, open};
-use crate::{Batch, Error, JournalStore as _, KEY_LEN_MAX, Table};
+use super::{Options, open};
+use crate::{Batch, Engine, Error, JournalStore as _, KEY_LEN_MAX, SledStore, Table};
 
 fn open_error(dir: &Path) -> Error {
     SledStore::open(dir, &Options::default()).unwrap_err()
@@ -79,7 +79,7 @@ fn a_directory_with_something_else_in_it_is_refused_and_not_touched() {
         magic(""),
         magic("garbage"),
         magic(r#"{"format":"other","version":1,"engine":"sled"}"#),
-        magic(r#"{"format":"cofferdam-store","version":1,"engine":"fjall"}"#),
+        magic(r#"{"format":"cofferdam-store","version":1,"engine":"other"}"#),
     ] {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in content {
@@ -97,6 +97,47 @@ fn a_directory_with_something_else_in_it_is_refused_and_not_touched() {
         );
         assert_eq!(files(dir.path()), before);
     }
+}
+
+#[test]
+fn a_store_of_another_engine_is_refused_with_the_way_out_and_not_touched() {
+    let dir = store_with_rows();
+    let magic = dir.path().join("cofferdam.store");
+    fs::write(
+        &magic,
+        r#"{"format":"cofferdam-store","version":1,"engine":"fjall"}"#,
+    )
+    .unwrap();
+    let before = files(dir.path());
+    let error = open_error(dir.path());
+    assert!(matches!(
+        error,
+        Error::OtherEngine {
+            found: Engine::Fjall,
+            wanted: Engine::Sled,
+            ..
+        }
+    ));
+    assert!(
+        error
+            .to_string()
+            .contains("cofferdam migrate-store --to sled"),
+        "{error}"
+    );
+    assert_eq!(files(dir.path()), before);
+    assert_eq!(Engine::of(dir.path()), Ok(Some(Engine::Fjall)));
+}
+
+#[cfg(not(feature = "fjall"))]
+#[test]
+fn an_engine_that_is_not_built_in_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = crate::open(dir.path(), Some(Engine::Fjall), &Options::default());
+    let Err(error) = error else {
+        panic!("it was opened");
+    };
+    assert_eq!(error.code(), "CD0412");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -306,7 +347,10 @@ fn the_longest_keys_and_values_make_no_blob_file() {
 #[test]
 fn options_out_of_bounds_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { cache_bytes: 1 };
+    let options = Options {
+        cache_bytes: 1,
+        ..Options::default()
+    };
     let error = SledStore::open(dir.path(), &options).unwrap_err();
     assert!(matches!(error, Error::Invalid { .. }));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -1,38 +1,37 @@
 //! When commits are answered, and what becomes of them when the disk fails.
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::super::committer::Syncer;
 use super::super::queue::GROUP_COMMITS_MAX;
-use super::{Options, SledStore, open};
-use crate::{Batch, Error, JournalStore as _, Table};
+use super::super::{Sled, Tree};
+use super::{open, open_as, open_with};
+use crate::{Batch, Error, JournalStore, SledStore, Table};
 
 /// Reports each sync that begins, and ends it when told how.
 struct Gate {
     begun: Sender<()>,
-    end: Receiver<io::Result<()>>,
+    end: Receiver<Result<(), Error>>,
 }
 
-struct Gated {
-    store: SledStore,
+struct Gated<T: Tree> {
+    store: super::TreeStore<T>,
     begun: Receiver<()>,
-    end: Sender<io::Result<()>>,
+    end: Sender<Result<(), Error>>,
     dir: tempfile::TempDir,
 }
 
-impl Syncer for Gate {
-    fn sync(&mut self, _: &File) -> io::Result<()> {
+impl<T: Tree> Syncer<T> for Gate {
+    fn sync(&mut self, _: &T) -> Result<(), Error> {
         let _ = self.begun.send(());
         // The test is over: let the store close.
         self.end.recv().unwrap_or(Ok(()))
     }
 }
 
-fn gated() -> Gated {
+fn gated<T: Tree>() -> Gated<T> {
     let dir = tempfile::tempdir().unwrap();
     let (begun_sender, begun) = channel();
     let (end, end_receiver) = channel();
@@ -40,7 +39,7 @@ fn gated() -> Gated {
         begun: begun_sender,
         end: end_receiver,
     };
-    let store = SledStore::open_with(dir.path(), &Options::default(), Box::new(gate)).unwrap();
+    let store = open_with(dir.path(), Box::new(gate));
     Gated {
         store,
         begun,
@@ -49,13 +48,19 @@ fn gated() -> Gated {
     }
 }
 
-fn put(store: &SledStore, key: impl Into<Vec<u8>>) -> crate::Commit {
+fn put(store: &dyn JournalStore, key: impl Into<Vec<u8>>) -> crate::Commit {
     store.commit(Batch::new().put(Table::Kv, key, "v"))
 }
 
 #[test]
 fn a_commit_is_answered_only_after_its_sync() {
-    let Gated {
+    answers_after_the_sync::<Sled>();
+    #[cfg(feature = "fjall")]
+    answers_after_the_sync::<super::super::Fjall>();
+}
+
+fn answers_after_the_sync<T: Tree>() {
+    let Gated::<T> {
         store,
         begun,
         end,
@@ -72,7 +77,7 @@ fn a_commit_is_answered_only_after_its_sync() {
 
 #[test]
 fn commits_that_arrive_during_a_sync_share_the_next_one() {
-    let Gated {
+    let Gated::<Sled> {
         store,
         begun,
         end,
@@ -96,7 +101,13 @@ fn commits_that_arrive_during_a_sync_share_the_next_one() {
 
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again() {
-    let Gated {
+    stops_after_a_failed_sync::<Sled>();
+    #[cfg(feature = "fjall")]
+    stops_after_a_failed_sync::<super::super::Fjall>();
+}
+
+fn stops_after_a_failed_sync<T: Tree>() {
+    let Gated::<T> {
         store,
         begun,
         end,
@@ -109,7 +120,10 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again()
     let failed = put(&store, "failed");
     begun.recv().unwrap();
     let waiting = put(&store, "waiting");
-    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let full = Error::Io {
+        action: "syncing".to_owned(),
+        detail: "no space left on device".to_owned(),
+    };
     end.send(Err(full)).unwrap();
     let error = failed.wait().unwrap_err();
     assert!(error.is_unknown_outcome());
@@ -121,7 +135,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again()
     assert!(begun.try_recv().is_err(), "it synced again");
     assert!(store.get(Table::Kv, b"before").unwrap().is_some());
     drop(store);
-    let store = open(dir.path());
+    let store = open_as::<T>(dir.path());
     assert!(store.get(Table::Kv, b"before").unwrap().is_some());
     assert!(store.get(Table::Kv, b"waiting").unwrap().is_none());
     assert_eq!(put(&store, "later").wait(), Ok(()));
@@ -145,13 +159,13 @@ fn closing_writes_and_answers_what_was_handed_over() {
 #[test]
 fn a_panic_while_writing_is_told_to_the_callers() {
     struct Panic;
-    impl Syncer for Panic {
-        fn sync(&mut self, _: &File) -> io::Result<()> {
+    impl Syncer<Sled> for Panic {
+        fn sync(&mut self, _: &Sled) -> Result<(), Error> {
             panic!("on purpose");
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    let store = SledStore::open_with(dir.path(), &Options::default(), Box::new(Panic)).unwrap();
+    let store: SledStore = open_with(dir.path(), Box::new(Panic));
     for _ in 0..2 {
         let error = put(&store, "k").wait().unwrap_err();
         assert!(matches!(&error, Error::Io { detail, .. } if detail == "on purpose"));
