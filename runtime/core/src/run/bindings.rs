@@ -22,7 +22,8 @@ pub struct Bindings {
     ///    its parking deadline, sooner than it was asked to.
     /// 2. Such a call is repeated after its backoff. What a fallback did is undone. Credentials
     ///    that are not accepted are an outage of the connection. Nobody is asked sooner than they
-    ///    said. An attempt ends when the time of all attempts is over.
+    ///    said. An attempt ends when the time of all attempts is over. A task that emits what is no
+    ///    CloudEvent fails.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub semantics: u32,
 }

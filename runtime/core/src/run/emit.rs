@@ -3,6 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::Run;
+use crate::cloud_event::CloudEvent;
+use crate::error::WorkflowError;
+
+/// Runs with these semantics or later ones fail where they emit what is no event; before, they went
+/// on, and what they emitted became a dead letter.
+const CHECKED_SINCE: u32 = 2;
 
 impl Run {
     /// Adds what every CloudEvent has where the workflow says nothing: the id is made of the run and
@@ -31,6 +37,17 @@ impl Run {
             }
         }
         Value::Object(whole)
+    }
+
+    /// Refuses what cannot be published.
+    pub(super) fn check_event(&self, event: &Value, reference: &str) -> Result<(), WorkflowError> {
+        if self.bindings.semantics < CHECKED_SINCE {
+            return Ok(());
+        }
+        CloudEvent::new(event.clone()).map(drop).map_err(|invalid| {
+            let detail = format!("this is no event that can be published: {invalid}");
+            WorkflowError::validation(detail, reference)
+        })
     }
 }
 

@@ -200,6 +200,7 @@ impl Run {
                     return Err(WorkflowError::expression(detail, &task.reference));
                 }
                 let event = self.completed_event(event, step.now_ms);
+                self.check_event(&event, &task.reference)?;
                 step.effects.push(super::Effect::Emit {
                     task: key.to_owned(),
                     event,

@@ -320,3 +320,12 @@ fn emitted_events_are_whole_and_each_has_its_own_id() {
     assert_eq!(events[0].source(), "cofferdam:t/t:1.0.0");
     assert_eq!(events[0].get("time"), Some(&json!("1970-01-01T00:00:01Z")));
 }
+
+#[test]
+fn what_is_no_event_is_not_emitted_and_the_task_fails() {
+    let tasks = "  - a: {emit: {event: {with: {type: '${ .kind }', TenantId: 5}}}}\n";
+    let play = Play::of(tasks, json!({"kind": "x"}));
+    let told = format!("{:?}", play.run.outcome());
+    assert!(told.contains("`TenantId` cannot be the name of an attribute"), "{told}");
+    assert!(!play.effects.iter().any(|e| matches!(e, Effect::Emit { .. })));
+}
