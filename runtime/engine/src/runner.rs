@@ -241,8 +241,8 @@ impl Runner {
         let at = self.inner.clock.now_ms();
         match self.run.step(event.clone(), at) {
             Ok(effects) => {
+                self.announce(&event, &effects, at);
                 self.effects.extend(effects);
-                self.announce(&event, at);
                 match encode(&Record { at, event }) {
                     Ok(record) => self.records.push(record),
                     Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),

@@ -271,7 +271,8 @@ fn in_words(plan: &Planned) -> String {
 fn first_ms(plan: &Planned, now_ms: u64) -> Option<u64> {
     match plan.schedule()? {
         Schedule::Cron(cron) => cron.next_ms(now_ms),
-        Schedule::Every(_) | Schedule::After(_) => Some(now_ms),
+        // Full seconds make ids that people can read.
+        Schedule::Every(_) | Schedule::After(_) => Some(now_ms - now_ms % 1_000),
         Schedule::On { .. } => None,
     }
 }

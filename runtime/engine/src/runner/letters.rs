@@ -83,7 +83,6 @@ impl Runner {
     /// A task listens: its rows go with the commit that makes it true.
     pub(super) fn listen(&mut self, task: String, watches: Vec<Watch>) {
         let run = self.row.run.clone();
-        self.announce_correlation(&task, true);
         let owner = Owner::Task { run, task };
         self.outgoing.push(Outgoing::Watch { owner, watches });
         self.must_commit = true;
@@ -97,7 +96,6 @@ impl Runner {
         };
         let batch = std::mem::take(&mut self.batch);
         self.batch = delete_watches(batch, &owner, watches)?;
-        self.announce_correlation(task, false);
         self.mailbox.look = true;
         Ok(())
     }

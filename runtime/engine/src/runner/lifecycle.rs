@@ -1,6 +1,6 @@
 //! A run publishes what becomes of it, in the batch that makes it true.
 
-use cofferdam_core::run::{Event, Outcome, TaskChange, TaskStatus};
+use cofferdam_core::run::{Effect, Event, Outcome, TaskChange, TaskStatus};
 use serde_json::{Map, Value, json};
 
 use super::Runner;
@@ -28,7 +28,7 @@ impl Runner {
     }
 
     /// Tells what an event has changed.
-    pub(super) fn announce(&mut self, event: &Event, at_ms: u64) {
+    pub(super) fn announce(&mut self, event: &Event, effects: &[Effect], at_ms: u64) {
         if self.inner.config.events().lifecycle == Lifecycle::Off {
             return;
         }
@@ -46,6 +46,13 @@ impl Runner {
         }
         for change in self.run.take_task_changes() {
             self.announce_task(&change, at_ms);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Listen { task, .. } => self.announce_correlation(task, true, at_ms),
+                Effect::ListenClosed { task, .. } => self.announce_correlation(task, false, at_ms),
+                _ => {}
+            }
         }
         let (before, status) = (self.announced.status, self.run.status().as_str());
         self.announced.status = status;
@@ -101,11 +108,8 @@ impl Runner {
         }
     }
 
-    /// That a task waits for events, or does not any more.
-    pub(super) fn announce_correlation(&mut self, task: &str, is_begun: bool) {
-        if self.inner.config.events().lifecycle == Lifecycle::Off {
-            return;
-        }
+    /// That a task waits for events, or has all of them.
+    fn announce_correlation(&mut self, task: &str, is_begun: bool, at_ms: u64) {
         let is_completed = self
             .run
             .report(task)
@@ -115,7 +119,6 @@ impl Runner {
             (false, true) => ("workflow.correlation-completed", "completedAt"),
             (false, false) => return,
         };
-        let at_ms = self.inner.clock.now_ms();
         let data = lifecycle::of_run(&self.run.workflow().document, &self.row.run, at, at_ms);
         self.publish(kind, data, at_ms);
     }

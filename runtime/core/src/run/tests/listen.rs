@@ -326,6 +326,14 @@ fn what_is_no_event_is_not_emitted_and_the_task_fails() {
     let tasks = "  - a: {emit: {event: {with: {type: '${ .kind }', TenantId: 5}}}}\n";
     let play = Play::of(tasks, json!({"kind": "x"}));
     let told = format!("{:?}", play.run.outcome());
-    assert!(told.contains("`TenantId` cannot be the name of an attribute"), "{told}");
-    assert!(!play.effects.iter().any(|e| matches!(e, Effect::Emit { .. })));
+    assert!(
+        told.contains("`TenantId` cannot be the name of an attribute"),
+        "{told}"
+    );
+    assert!(
+        !play
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Emit { .. }))
+    );
 }
