@@ -18,6 +18,7 @@ pub mod duration;
 pub mod error;
 pub mod expr;
 pub mod failure;
+pub mod fair;
 pub mod manifest;
 pub mod provenance;
 pub mod quarantine;

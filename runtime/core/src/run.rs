@@ -12,6 +12,8 @@
 
 mod bindings;
 mod calls;
+mod control;
+mod detached;
 mod emit;
 mod environment;
 mod fallback;
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use emit::instant;
 pub use fallback::Kept;
 pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
@@ -46,6 +49,7 @@ use crate::error::WorkflowError;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
 use crate::workflow::Workflow;
+use control::Control;
 use frame::{Frame, Key, Op};
 use ledger::Ledger;
 use saga::Undo;
@@ -62,6 +66,46 @@ pub enum Event {
     Begun {
         /// The workflow's raw input.
         input: Value,
+    },
+    /// The run was accepted and waits in a queue for [`Event::Admitted`].
+    Queued {
+        /// The workflow's raw input.
+        input: Value,
+    },
+    /// The run was accepted as the continuation of another one, and waits in a queue.
+    Forked {
+        /// The workflow's raw input.
+        input: Value,
+        /// Where it was forked from.
+        origin: Origin,
+        /// What was finished there, and is not repeated.
+        taken: TakenOver,
+    },
+    /// The run's turn has come.
+    Admitted,
+    /// Somebody stops the run.
+    Cancelled {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether what was done is undone.
+        compensate: bool,
+    },
+    /// Somebody lets the run begin nothing for now.
+    Suspended {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Somebody lets a suspended run go on.
+    Resumed,
+    /// Somebody lets a run that faulted go on from the task that failed; it waits in a queue.
+    Redriven {
+        /// What is to come into the task that failed, if not what came before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Value>,
+        /// What was finished, and is not repeated.
+        taken: TakenOver,
     },
     /// An attempt was admitted and begins: the intent.
     Started {
@@ -181,6 +225,17 @@ pub enum Effect {
         /// The task.
         task: String,
     },
+    /// Begin a run of its own, once: durably with the event that led here, or not at all.
+    Begin {
+        /// The task.
+        task: String,
+        /// The run's id: the same whenever this task of this run asks for it.
+        run: String,
+        /// The workflow, `namespace/name:version`; one of those that came with this one.
+        workflow: String,
+        /// Its input.
+        input: Value,
+    },
     /// Look for an earlier answer; answer with [`Event::Recalled`].
     Recall {
         /// To be given back.
@@ -263,6 +318,8 @@ pub struct Attempt {
     pub effect: descriptor::Effect,
     /// How long the attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What stands for the workflow's secrets in the input, with the name of each.
+    pub secrets: Arc<BTreeMap<String, String>>,
     /// It is to end before this instant, unless that is over when it begins.
     pub deadline_ms: Option<u64>,
     /// Whether it is a second attempt beside one that is under way. It is refused rather than made
@@ -298,39 +355,55 @@ pub enum Outcome {
         /// Whether the run is to be kept as a dead letter.
         dead_letter: bool,
     },
+    /// Somebody stopped it.
+    Cancelled {
+        /// Why.
+        reason: Option<String>,
+        /// Whether what was done was undone.
+        compensated: bool,
+    },
 }
 
 /// Where a run is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
+    /// It was accepted and waits for its turn.
+    Queued,
     /// Something is under way.
     Running,
     /// Nothing is under way until a timer, a connection or a person lets it go on.
     Waiting,
-    /// An error was not caught and tasks are being undone.
+    /// Somebody lets it begin nothing until it is resumed.
+    Suspended,
+    /// It ends without an output, and tasks are being undone.
     Compensating,
     /// It has its output.
     Completed,
     /// An error was not caught.
     Faulted,
+    /// Somebody stopped it.
+    Cancelled,
 }
 
 impl Status {
     /// The word used in JSON and in lists.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Waiting => "waiting",
+            Self::Suspended => "suspended",
             Self::Compensating => "compensating",
             Self::Completed => "completed",
             Self::Faulted => "faulted",
+            Self::Cancelled => "cancelled",
         }
     }
 
     /// Whether nothing more will happen.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Faulted)
+        matches!(self, Self::Completed | Self::Faulted | Self::Cancelled)
     }
 }
 
@@ -345,6 +418,9 @@ pub enum Illegal {
         /// The event.
         event: &'static str,
     },
+    /// What the run did was undone, or is about to be.
+    #[error("what the run did was undone")]
+    Undone,
     /// No attempt or question with this ticket is open.
     #[error("there is no open call with ticket {0}")]
     Ticket(u64),
@@ -368,11 +444,17 @@ pub enum Illegal {
 #[derive(Debug, Clone)]
 enum Phase {
     New,
+    Queued,
     Running,
     /// Waits for what is in flight, then undoes what was done.
     Compensating {
         error: WorkflowError,
         dead_letter: bool,
+    },
+    /// Waits for what is in flight, then undoes what was done if it is to.
+    Cancelling {
+        reason: Option<String>,
+        compensate: bool,
     },
     Ended(Outcome),
 }
@@ -410,6 +492,9 @@ pub struct Run {
     emitted: u64,
     /// What became of tasks, if somebody wants to know.
     changes: Option<Vec<TaskChange>>,
+    control: Control,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step works with besides the run itself.
@@ -426,9 +511,12 @@ const OPERATIONS_MAX: usize = 200_000;
 impl Run {
     /// A run that has not begun.
     pub fn new(id: impl Into<String>, workflow: Arc<Workflow>, bindings: Arc<Bindings>) -> Self {
+        let id = id.into();
+        let secrets = Arc::new(workflow.secrets.placeholders(&id));
         Self {
-            id: id.into(),
+            id,
             workflow,
+            secrets,
             bindings,
             phase: Phase::New,
             begun_ms: 0,
@@ -444,6 +532,7 @@ impl Run {
             degraded: false,
             emitted: 0,
             changes: None,
+            control: Control::default(),
         }
     }
 
@@ -461,6 +550,19 @@ impl Run {
         };
         match event {
             Event::Begun { input } => self.begin(input, &mut step),
+            Event::Queued { input } => self.queued(input, &step),
+            Event::Forked {
+                input,
+                origin,
+                taken,
+            } => self.forked(input, origin, taken, &step),
+            Event::Admitted => self.admitted(&mut step),
+            Event::Cancelled { reason, compensate } => {
+                self.cancelled(reason, compensate, &mut step)?;
+            }
+            Event::Suspended { reason } => self.suspended(reason, &step)?,
+            Event::Resumed => self.resumed(&mut step)?,
+            Event::Redriven { input, taken } => self.redriven(input, taken)?,
             Event::Started { ticket, digest } => self.started(ticket, digest, &mut step)?,
             Event::Refused { ticket, failure } => {
                 self.call_event(ticket, &call::Event::Refused(failure), &mut step)?;
@@ -494,32 +596,51 @@ impl Run {
             Event::Tick => self.tick(&mut step),
         }
         self.settle(&mut step);
+        self.hold_back(&mut step.effects);
         Ok(step.effects)
     }
 
     fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
         let fits = match (&self.phase, event) {
-            (Phase::New, event) => matches!(event, Event::Begun { .. }),
-            (Phase::Running | Phase::Compensating { .. }, event) => {
-                !matches!(event, Event::Begun { .. })
+            (Phase::New, event) => matches!(
+                event,
+                Event::Begun { .. } | Event::Queued { .. } | Event::Forked { .. }
+            ),
+            (Phase::Queued, event) => matches!(
+                event,
+                Event::Admitted
+                    | Event::Cancelled { .. }
+                    | Event::Suspended { .. }
+                    | Event::Resumed
+            ),
+            (
+                Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. },
+                Event::Started { .. },
+            ) => !self.is_suspended(),
+            (Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. }, event) => {
+                !matches!(
+                    event,
+                    Event::Begun { .. }
+                        | Event::Queued { .. }
+                        | Event::Forked { .. }
+                        | Event::Admitted
+                        | Event::Redriven { .. }
+                )
             }
             // Attempts that nobody waits for any more may still end.
             (Phase::Ended(_), event) => matches!(
                 event,
-                Event::Succeeded { .. } | Event::Failed { .. } | Event::Lost { .. }
+                Event::Succeeded { .. }
+                    | Event::Failed { .. }
+                    | Event::Lost { .. }
+                    | Event::Redriven { .. }
             ),
         };
         if fits {
             return Ok(());
         }
-        let phase = match self.phase {
-            Phase::New => "new",
-            Phase::Running => "running",
-            Phase::Compensating { .. } => "compensating",
-            Phase::Ended(_) => "ended",
-        };
         Err(Illegal::Phase {
-            phase,
+            phase: self.phase_name(),
             event: event.name(),
         })
     }
@@ -556,6 +677,9 @@ impl Run {
 
     /// The earliest instant at which [`Event::Tick`] is to be told, if any.
     pub fn next_due_ms(&self) -> Option<u64> {
+        if self.is_suspended() {
+            return None;
+        }
         self.dues.first().map(|(due_ms, _)| *due_ms)
     }
 
@@ -569,8 +693,8 @@ impl Run {
     }
 
     fn tick(&mut self, step: &mut Step) {
-        while let Some((due_ms, _)) = self.dues.first()
-            && *due_ms <= step.now_ms
+        while let Some(due_ms) = self.next_due_ms()
+            && due_ms <= step.now_ms
         {
             let Some((due_ms, key)) = self.dues.pop_first() else {
                 break;
@@ -585,31 +709,41 @@ impl Run {
     /// Where the run is.
     pub fn status(&self) -> Status {
         match &self.phase {
-            Phase::New | Phase::Running if self.is_idle() => Status::Waiting,
-            Phase::New | Phase::Running => Status::Running,
-            Phase::Compensating { .. } => Status::Compensating,
             Phase::Ended(Outcome::Completed { .. }) => Status::Completed,
             Phase::Ended(Outcome::Faulted { .. }) => Status::Faulted,
+            Phase::Ended(Outcome::Cancelled { .. }) => Status::Cancelled,
+            _ if self.is_suspended() => Status::Suspended,
+            Phase::Queued => Status::Queued,
+            Phase::New | Phase::Running if self.is_idle() => Status::Waiting,
+            Phase::New
+            | Phase::Running
+            | Phase::Cancelling {
+                compensate: false, ..
+            } => Status::Running,
+            Phase::Compensating { .. } | Phase::Cancelling { .. } => Status::Compensating,
         }
     }
 
     /// Whether nothing is under way: the run goes on only by a timer, a recovery or a person,
     /// and need not be held in memory until then.
     pub fn is_idle(&self) -> bool {
-        let is_idle = self.in_flight.is_empty() && self.open.is_empty();
         // Asked after each event: a look at every frame would cost a run of many tasks dearly.
-        debug_assert_eq!(
-            is_idle,
-            self.in_flight.is_empty() && self.frames.values().all(|f| !f.wants_something())
+        debug_assert!(
+            !self.in_flight.is_empty()
+                || self.open.is_empty() == self.frames.values().all(|f| !f.wants_something())
         );
-        is_idle
+        self.in_flight.is_empty() && (self.is_suspended() || self.open.is_empty())
     }
 
     /// How the run ended, if it did.
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.phase {
             Phase::Ended(outcome) => Some(outcome),
-            Phase::New | Phase::Running | Phase::Compensating { .. } => None,
+            Phase::New
+            | Phase::Queued
+            | Phase::Running
+            | Phase::Compensating { .. }
+            | Phase::Cancelling { .. } => None,
         }
     }
 
@@ -689,7 +823,11 @@ impl Run {
 
     /// Whether a task can be told of an event.
     pub fn hearing(&self, task: &str) -> Hearing {
-        listen::hearing(self.frames.get(task))
+        match listen::hearing(self.frames.get(task)) {
+            // What comes while it is suspended waits outside.
+            Hearing::Ready if self.is_suspended() => Hearing::Busy,
+            hearing => hearing,
+        }
     }
 
     /// What has to be done for the run to go on: all effects that were not answered yet, except
@@ -698,10 +836,13 @@ impl Run {
         if matches!(self.phase, Phase::Ended(_)) {
             return vec![Effect::Finished];
         }
-        self.frames
+        let mut outstanding = self
+            .frames
             .iter()
             .filter_map(|(key, frame)| frame.outstanding(key))
-            .collect()
+            .collect();
+        self.hold_back(&mut outstanding);
+        outstanding
     }
 }
 
@@ -710,6 +851,13 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Begun { .. } => "begun",
+            Self::Queued { .. } => "queued",
+            Self::Forked { .. } => "forked",
+            Self::Admitted => "admitted",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Suspended { .. } => "suspended",
+            Self::Resumed => "resumed",
+            Self::Redriven { .. } => "redriven",
             Self::Started { .. } => "started",
             Self::Refused { .. } => "refused",
             Self::Succeeded { .. } => "succeeded",

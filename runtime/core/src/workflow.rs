@@ -15,10 +15,13 @@ use crate::schema::Schema;
 
 mod calls;
 mod events;
+mod secrets;
 
 pub(crate) use calls::http_action;
 pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
 pub use events::{Correlation, Filter, Listen, ListenEach, Match, Read, Schedule, Strategy, Until};
+pub(crate) use secrets::placeholder;
+pub use secrets::{SecretUse, Secrets};
 
 /// A whole workflow, ready to run.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub struct Workflow {
     pub on_exhausted: Option<OnExhausted>,
     /// When it is run without being asked.
     pub schedule: Option<Schedule>,
+    /// `use.secrets`, and where they go.
+    pub secrets: Secrets,
+    /// The whole document, for `$workflow.definition` and `$task.definition`.
+    pub definition: Value,
+    /// What is allowed and should be put right; places and remedies as in errors.
+    pub warnings: Vec<crate::dsl::Error>,
 }
 
 /// The head of a workflow document.
@@ -181,12 +190,14 @@ pub enum Kind {
     Emit(Template),
     /// Waits for events.
     Listen(Box<Listen>),
-    /// Runs another workflow and waits for it.
+    /// Runs another workflow, and waits for it unless it is detached.
     Run {
         /// The other workflow, pinned with this one.
         workflow: Arc<Workflow>,
         /// Its input; the task's input if none.
         input: Option<Template>,
+        /// `await: false`: it becomes a run of its own, and the task goes on with its input.
+        detached: bool,
     },
 }
 
@@ -304,6 +315,8 @@ pub struct Catch {
     pub retry: Option<Retry>,
     /// What is run when the error is caught and not retried (any more).
     pub body: Option<Arc<Block>>,
+    /// Where the flow goes then; where the `try` task says if none.
+    pub then: Option<Then>,
 }
 
 /// A retry policy. The same shape serves the language's `retry` and a connection's own.

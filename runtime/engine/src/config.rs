@@ -4,6 +4,7 @@
 //! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
 //! loaded, and appear in no message and no `Debug` output.
 
+mod admission;
 mod connection;
 mod document;
 mod error;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
+pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
@@ -41,10 +43,12 @@ pub struct Config {
     workflows_dir: Option<PathBuf>,
     workflows: Vec<ConfiguredWorkflow>,
     events: EventOptions,
+    catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
     connections: Vec<Connection>,
+    admission: Admission,
 }
 
 impl Config {
@@ -105,6 +109,7 @@ impl Config {
             "connections",
             "workflows",
             "events",
+            "tenants",
         ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
@@ -128,10 +133,17 @@ impl Config {
         if let Some(workflows) = root.section("workflows")? {
             config.workflows = workflows::workflows(&workflows)?;
             config.workflows_dir = folder(&workflows, "dir")?;
+            if let Some(catalogs) = workflows.section("catalogs")? {
+                for item in catalogs.items() {
+                    let path = item.document.path(item.text()?);
+                    config.catalogs.insert(item.name, path);
+                }
+            }
         }
         if let Some(events) = root.section("events")? {
             config.events = workflows::events(&events)?;
         }
+        config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
             limits,
@@ -209,6 +221,28 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Lets so many runs be under way; see [`Admission`] for the defaults.
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// How many runs may be under way, and which go first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Takes functions of a catalog from this folder.
+    pub fn with_catalog(mut self, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        self.catalogs.insert(name.into(), dir.into());
+        self
+    }
+
+    /// Catalogs by name, each a local folder.
+    pub fn catalogs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.catalogs
     }
 
     /// Looks workflows that others run up in this folder.

@@ -37,25 +37,31 @@ mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
+mod detached;
 mod drain;
 mod error;
 mod events;
+mod external;
 mod fits;
 mod generations;
 mod hedging;
 mod history;
 mod keeper;
 mod kv;
+mod look;
 mod query;
+mod queue;
 mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
 mod schedules;
 mod shelf;
+mod start;
 mod swaps;
 mod take_up;
 mod trust;
+mod verbs;
 mod view;
 
 pub use activation::{Swap, Swapped};
@@ -74,7 +80,9 @@ pub use cofferdam_core::failure::{Class, EffectState, Failure};
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
-pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
+pub use cofferdam_core::run::{
+    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+};
 pub use cofferdam_core::workflow::{
     OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
 };
@@ -93,8 +101,12 @@ pub use events::{
 };
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
+pub use look::{Act, Look, SETTLE_MS_MAX};
 pub use query::Query;
+pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
-pub use runtime::{Durability, Runtime, StartOptions};
+pub use runtime::{Durability, Runtime};
 pub use schedules::ScheduleRow;
-pub use view::RunView;
+pub use start::{OnConflict, StartOptions};
+pub use verbs::{LetterFilter, REDRIVE_MAX, Redriven};
+pub use view::{Cancelled, RunView};

@@ -11,7 +11,9 @@ use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
 use crate::events::subscriber::{self, SubscriberState};
-use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix};
+use crate::rows::{
+    DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
+};
 use crate::view::RunView;
 
 /// How many rows are read in one go.
@@ -67,6 +69,33 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn reviews(&self) -> Result<Vec<Review>, Error> {
         self.all("review", Table::Review)
+    }
+
+    /// The dead letter of a run.
+    ///
+    /// # Errors
+    /// [`Error::NoDeadLetter`], [`Error::Store`], [`Error::Row`].
+    pub fn dead_letter(&self, run: &str) -> Result<DeadLetter, Error> {
+        match self.store.get(Table::DeadLetter, run.as_bytes())? {
+            Some(bytes) => decode("dead letter", run, &bytes),
+            None => Err(Error::NoDeadLetter {
+                run: run.to_owned(),
+            }),
+        }
+    }
+
+    /// One task that waits for a person.
+    ///
+    /// # Errors
+    /// [`Error::NoReview`], [`Error::Store`], [`Error::Row`].
+    pub fn review(&self, run: &str, task: &str) -> Result<Review, Error> {
+        match self.store.get(Table::Review, &review_key(run, task))? {
+            Some(bytes) => decode("review", run, &bytes),
+            None => Err(Error::NoReview {
+                run: run.to_owned(),
+                task: task.to_owned(),
+            }),
+        }
     }
 
     /// Events that were published and are still kept, oldest first.
@@ -193,7 +222,13 @@ pub(crate) fn fold(
     run: &str,
     definition: &Definition,
 ) -> Result<Run, Error> {
-    let mut machine = Run::new(run, definition.workflow(), definition.bindings());
+    let machine = Run::new(run, definition.workflow(), definition.bindings());
+    fold_into(store, machine)
+}
+
+/// The same into a run that has not begun.
+pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Run, Error> {
+    let run = &machine.id().to_owned();
     let mut next = 0;
     loop {
         let records = store.journal(run, next, PAGE)?;

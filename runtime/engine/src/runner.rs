@@ -7,6 +7,7 @@
 
 mod letters;
 mod lifecycle;
+mod verbs;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,20 +22,30 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::Error;
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
+use crate::detached;
 use crate::events::bus::Outgoing;
 use crate::rows::{
     DeadLetter, Record, Review, RunRow, encode, parked_key, review_key, status_key, timer_key,
 };
 use crate::runtime::{Durability, Inner};
+use crate::{Error, queue};
+
+pub(crate) use verbs::Verb;
 
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Go on: it was begun or the runtime was opened.
     Resume,
+    /// Its turn in the queue has come.
+    Admitted,
+    /// Somebody does something with it.
+    Verb {
+        verb: Verb,
+        told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    },
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
@@ -79,9 +90,10 @@ enum Launch {
 
 /// How a run begins.
 pub(crate) struct Begin {
-    pub input: Value,
-    /// Told when the run is on the disk, or cannot be.
-    pub told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    /// The first event of its journal.
+    pub event: Event,
+    /// Told when the run is on the disk, or cannot be; false if another caller began it.
+    pub told: tokio::sync::oneshot::Sender<Result<bool, Error>>,
 }
 
 /// A run whose next instant is nearer than this stays in memory.
@@ -92,6 +104,11 @@ const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Whether a run that is there is not held in memory.
+fn is_set_aside(status: Status) -> bool {
+    matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
+}
 
 pub(crate) struct Runner {
     inner: Arc<Inner>,
@@ -117,6 +134,10 @@ pub(crate) struct Runner {
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+    /// Whether the queue has to look, once this is on the disk.
+    note_queue: bool,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -155,7 +176,14 @@ impl Runner {
             hedged: HashMap::new(),
             parked: Vec::new(),
             told: Vec::new(),
+            note_queue: false,
+            begun: Vec::new(),
         }
+    }
+
+    /// Whom the run belongs to.
+    pub fn tenant(&self) -> &str {
+        &self.row.tenant
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
@@ -168,7 +196,21 @@ impl Runner {
     ) -> Result<(), Error> {
         self.begin_to_announce();
         match self.begin.take() {
-            None => self.take_up(),
+            None => {
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
+                }
+                // Who wakes a run to suspend or cancel it comes before what the run would do.
+                while let Ok(message) = mailbox.try_recv() {
+                    self.take(message);
+                }
+            }
             Some(begin) => {
                 if !self.first_commit(begin).await {
                     return Ok(());
@@ -185,10 +227,15 @@ impl Runner {
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
                 }
-                if self.mailbox.look {
-                    self.read_letters()?;
+                if self.row.status.is_final() {
+                    if self.mailbox.look {
+                        self.read_letters()?;
+                    }
+                    self.commit().await?;
+                    self.tell_all();
+                    return Ok(());
                 }
-                return self.commit().await;
+                continue;
             }
             if !self.wait(mailbox).await? {
                 return Ok(());
@@ -199,14 +246,14 @@ impl Runner {
     /// Makes the beginning durable, with what followed from it at once; false if the run is not
     /// ours to go on with.
     async fn first_commit(&mut self, begin: Begin) -> bool {
-        self.feed(Event::Begun { input: begin.input });
+        self.feed(begin.event);
         self.must_commit = true;
         let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(()), true),
+            Ok(()) => (Ok(true), true),
             // Somebody else began the same run meanwhile.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(()), false),
+            }) => (Ok(false), false),
             Err(error) => (Err(error), false),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
@@ -227,7 +274,7 @@ impl Runner {
         for ticket in self.run.in_flight() {
             self.feed(Event::Lost { ticket });
         }
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.set_status(Status::Running);
         }
     }
@@ -238,17 +285,8 @@ impl Runner {
     }
 
     fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
-        let at = self.inner.clock.now_ms();
-        match self.run.step(event.clone(), at) {
-            Ok(effects) => {
-                self.announce(&event, &effects, at);
-                self.effects.extend(effects);
-                match encode(&Record { at, event }) {
-                    Ok(record) => self.records.push(record),
-                    Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
-                }
-                Ok(())
-            }
+        match self.tell(event) {
+            Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(
                 illegal @ (Illegal::Ticket(_)
@@ -259,11 +297,25 @@ impl Runner {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ Illegal::Phase { .. }) => {
+            Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
         }
+    }
+
+    /// The same, and why it did not fit.
+    fn tell(&mut self, event: Event) -> Result<(), Illegal> {
+        let at = self.inner.clock.now_ms();
+        let effects = self.run.step(event.clone(), at)?;
+        self.announce(&event, &effects, at);
+        self.mailbox.look |= matches!(event, Event::Resumed);
+        self.effects.extend(effects);
+        match encode(&Record { at, event }) {
+            Ok(record) => self.records.push(record),
+            Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
+        }
+        Ok(())
     }
 
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
@@ -296,10 +348,18 @@ impl Runner {
                 slot.parked.notify_one();
             }
         }
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
+        }
+        self.tell_all();
+        Ok(())
+    }
+
+    /// What was asked for is on the disk.
+    fn tell_all(&mut self) {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
-        Ok(())
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -349,6 +409,23 @@ impl Runner {
             Effect::Listen { task, watches } => self.listen(task, watches),
             Effect::Hear { .. } => self.mailbox.look = true,
             Effect::ListenClosed { task, watches } => self.unlisten(&task, &watches)?,
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
+            }
             Effect::Recall {
                 ticket,
                 connections,
@@ -440,8 +517,9 @@ impl Runner {
         match launch {
             Launch::Call(attempt, admitted) => {
                 let (ticket, effect) = (attempt.ticket, attempt.effect);
+                let tenant = self.row.tenant.clone();
                 let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, String::new()).await;
+                    let result = admitted.call(&attempt, tenant).await;
                     Done::Called {
                         ticket,
                         effect,
@@ -487,7 +565,11 @@ impl Runner {
             dead_letter: true,
         }) = self.run.outcome()
         {
+            let failed = self.run.failed_task();
             let letter = DeadLetter {
+                task: failed.map(|(task, _)| task.to_owned()),
+                task_input: failed.map(|(_, input)| input.clone()),
+                tenant: self.row.tenant.clone(),
                 run: self.row.run.clone(),
                 workflow: self.row.workflow.clone(),
                 error: error.clone(),
@@ -497,6 +579,9 @@ impl Runner {
             let key = self.row.run.clone().into_bytes();
             self.put(Table::DeadLetter, key, encode(&letter)?);
         }
+        self.edit(queue::ended);
+        self.row.queued_ms = None;
+        self.note_queue |= self.row.concurrency_key.is_some();
         self.set_status(self.run.status());
         self.must_commit = true;
         Ok(())
@@ -549,6 +634,9 @@ impl Runner {
         let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
         handed.settle(bus).await?;
         self.mailbox.done.clear();
+        if std::mem::take(&mut self.note_queue) {
+            self.inner.gate.note(&self.row);
+        }
         Ok(())
     }
 
@@ -582,6 +670,10 @@ impl Runner {
 
     /// Leaves behind what is needed to begin the run again when its time has come.
     async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        let status = self.run.status();
+        if self.row.status == status && due_ms.is_none() {
+            return self.commit().await; // A run that begins in the queue has its rows.
+        }
         self.row.due_ms = due_ms;
         self.row.degraded = self.run.is_degraded();
         if let Some(due_ms) = due_ms {
@@ -589,19 +681,21 @@ impl Runner {
                 batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
             });
         }
-        self.set_status(Status::Waiting);
+        self.set_status(status);
         self.commit().await?;
         self.inner.timers_changed.notify_one();
         Ok(())
     }
 
     fn take(&mut self, message: Message) {
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.take_up();
         }
         match message {
             Message::Resume => {}
             Message::Letters => self.mailbox.look = true,
+            Message::Admitted => self.admitted_by_queue(),
+            Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
             Message::Recovered { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);

@@ -24,8 +24,8 @@ use crate::definition::Definition;
 use crate::events::bus::{Outgoing, delete_watches};
 use crate::events::keys::{self, Letter, Owner};
 use crate::rows::{decode, encode};
-use crate::runtime::{Inner, Runtime, StartOptions};
-use crate::{Error, query};
+use crate::runtime::{Inner, Runtime};
+use crate::{Error, StartOptions, query};
 
 /// How long it sleeps at most: a clock that was set forward is noticed after this.
 const NAP_MAX: Duration = Duration::from_secs(5);
@@ -426,6 +426,7 @@ async fn begin(
     let id = format!("{}.{stamp}", plan.name);
     let options = StartOptions {
         id: Some(id.clone()),
+        ..StartOptions::default()
     };
     match runtime.start_with(&plan.definition, input, options).await {
         // Another version of the workflow has done it.

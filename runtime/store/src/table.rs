@@ -41,11 +41,13 @@ pub enum Table {
     Schedule = 15,
     /// Earlier answers of connections.
     Cache = 16,
+    /// Runs that wait for their turn, and the concurrency keys that runs hold.
+    Queue = 18,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -62,6 +64,7 @@ impl Table {
         Self::Cursor,
         Self::Schedule,
         Self::Cache,
+        Self::Queue,
     ];
 
     /// The byte that stands for this table on disk.
@@ -93,6 +96,7 @@ impl Table {
             Self::Cursor => "cursor",
             Self::Schedule => "schedule",
             Self::Cache => "cache",
+            Self::Queue => "queue",
         }
     }
 }

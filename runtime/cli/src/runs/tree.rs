@@ -13,10 +13,12 @@ pub fn draw(view: &RunView, now_ms: u64, resume: &str, style: Style) -> String {
     let mut text = String::new();
     let status = match view.status {
         Status::Completed => style.good(view.status.as_str()),
-        Status::Faulted => style.bad(view.status.as_str()),
-        Status::Running | Status::Waiting | Status::Compensating => {
-            style.warn(view.status.as_str())
-        }
+        Status::Faulted | Status::Cancelled => style.bad(view.status.as_str()),
+        Status::Queued
+        | Status::Running
+        | Status::Waiting
+        | Status::Suspended
+        | Status::Compensating => style.warn(view.status.as_str()),
     };
     let degraded = if view.degraded {
         style.warn(", degraded")
@@ -205,6 +207,26 @@ fn next(view: &RunView, now_ms: u64, resume: &str) -> Vec<String> {
                 lines.push(format!("{undone} tasks were undone."));
             }
         }
+        Status::Cancelled => {
+            let cancelled = view.cancelled.as_ref();
+            let why = cancelled
+                .and_then(|c| c.reason.as_deref())
+                .unwrap_or("no reason was given");
+            lines.push(format!("It was cancelled: {why}"));
+            lines.push(match cancelled.is_some_and(|c| c.compensated) {
+                true => "What it had done was undone.".to_owned(),
+                false => "What it had done was left as it is.".to_owned(),
+            });
+        }
+        Status::Queued => lines.push(
+            "It waits for its turn, and begins by itself while a process has the store open."
+                .to_owned(),
+        ),
+        Status::Suspended => {
+            let why = view.suspended.as_ref().and_then(|s| s.reason.as_deref());
+            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+            lines.push(format!("It is suspended{why}. Let it go on with: {resume}"));
+        }
         Status::Compensating => lines.push(format!(
             "It undoes what it did. Should its process have died, go on with: {resume}"
         )),
@@ -263,6 +285,11 @@ mod tests {
             begun_ms: 0,
             ended_ms: None,
             due_ms: Some(62_000),
+            tenant: String::new(),
+            suspended: None,
+            cancelled: None,
+            forked_from: None,
+            redriven: 0,
         }
     }
 

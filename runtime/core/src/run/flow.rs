@@ -97,6 +97,18 @@ impl Run {
             (Work::Call(_), Slot::Fallback(index)) => {
                 self.fallback_answered(parent, index, output, step);
             }
+            (Work::Try(_), Slot::Catch) => {
+                let task = frame.task.as_ref();
+                let then = task.and_then(|task| match &task.kind {
+                    Kind::Try(attempt) => attempt.catch.then,
+                    _ => None,
+                });
+                step.ops.push(Op::Complete {
+                    key: parent.to_owned(),
+                    output,
+                    then,
+                });
+            }
             (Work::Try(_) | Work::Wait { .. }, _) => {
                 step.ops.push(Op::Complete {
                     key: parent.to_owned(),
@@ -132,6 +144,7 @@ impl Run {
 
     /// A frame has failed: it is taken out, and the frame around it deals with the error.
     pub(super) fn raise(&mut self, key: &str, mut error: WorkflowError, step: &mut Step) {
+        self.note_failing(key);
         let reference = Around::new(self, key).reference().to_owned();
         if error.instance.as_deref().is_none_or(str::is_empty) {
             error.instance = Some(reference.clone());
@@ -176,6 +189,7 @@ impl Run {
             }
             (Some(Work::Try(_)), Slot::Tried) => self.caught(&parent, error, step),
             (Some(Work::Call(_)), Slot::Fallback(index)) => {
+                self.forget_failing();
                 self.next_fallback(&parent, index + 1, step);
             }
             (Some(_), _) => step.ops.push(Op::Raise { key: parent, error }),
@@ -335,6 +349,7 @@ impl Run {
         report.error = Some(error.clone());
         self.reports.insert(key.to_owned(), report);
         self.degraded = true;
+        self.forget_failing();
     }
 
     pub(super) fn start_fork(
@@ -434,23 +449,26 @@ impl Run {
                 key: key.to_owned(),
                 error,
             }),
-            Ok(true) => match self.retry_due_ms(key, &error, step.now_ms) {
-                Err(broken) => step.ops.push(Op::Raise {
-                    key: key.to_owned(),
-                    error: broken,
-                }),
-                Ok(Some(due_ms)) => {
-                    if let Some(Frame {
-                        work: Work::Try(work),
-                        ..
-                    }) = self.frames.get_mut(key)
-                    {
-                        work.due_ms = Some(due_ms);
+            Ok(true) => {
+                self.forget_failing();
+                match self.retry_due_ms(key, &error, step.now_ms) {
+                    Err(broken) => step.ops.push(Op::Raise {
+                        key: key.to_owned(),
+                        error: broken,
+                    }),
+                    Ok(Some(due_ms)) => {
+                        if let Some(Frame {
+                            work: Work::Try(work),
+                            ..
+                        }) = self.frames.get_mut(key)
+                        {
+                            work.due_ms = Some(due_ms);
+                        }
+                        self.note_due(key);
                     }
-                    self.note_due(key);
+                    Ok(None) => self.handle(key, &error, step),
                 }
-                Ok(None) => self.handle(key, &error, step),
-            },
+            }
         }
     }
 
@@ -517,7 +535,7 @@ impl Run {
         let Some((catch, scope)) = self.catch_scope(key, error) else {
             return;
         };
-        let body = catch.body.clone();
+        let (body, then) = (catch.body.clone(), catch.then);
         let Some(input) = self.frames.get(key).map(|f| Arc::clone(&f.input)) else {
             return;
         };
@@ -525,7 +543,7 @@ impl Run {
             None => step.ops.push(Op::Complete {
                 key: key.to_owned(),
                 output: input,
-                then: None,
+                then,
             }),
             Some(body) => {
                 self.enter_block(

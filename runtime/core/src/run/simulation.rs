@@ -233,6 +233,7 @@ impl World {
                 | Effect::Listen { .. }
                 | Effect::Hear { .. }
                 | Effect::ListenClosed { .. }
+                | Effect::Begin { .. }
                 | Effect::Finished => {}
             }
         } else if !self.under_way.is_empty() {

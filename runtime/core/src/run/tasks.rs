@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::environment::Around;
 use super::frame::{BlockWork, Entry, FlowWork, Frame, Key, Op, Scope, Slot, Work};
-use super::report::{TaskReport, TaskStatus};
+use super::report::TaskStatus;
 use super::{Outcome, Phase, Run, Step};
 use crate::call;
 use crate::error::WorkflowError;
@@ -96,7 +96,8 @@ impl Run {
             // Something beside it ended what is around it, in this very step.
             return;
         }
-        let report = TaskReport::new(&key, &task.reference, task.kind.word(), step.now_ms);
+        let raw_input = self.edited_input(&key, raw_input);
+        let report = self.fresh_report(&key, &task, step);
         self.reports.insert(key.clone(), report);
         self.note_change(&key, false);
         let frame = Frame {
@@ -119,6 +120,9 @@ impl Run {
                     frame.input = Arc::clone(&input);
                 }
                 self.set_deadline(&key, deadline_ms);
+                if self.take_over(&key, step) {
+                    return;
+                }
                 if let Err(error) = self.start(&key, &task, &input, step) {
                     step.ops.push(Op::Raise { key, error });
                 }
@@ -225,11 +229,18 @@ impl Run {
             Kind::Run {
                 workflow,
                 input: template,
+                detached,
             } => {
                 let value = match template {
                     Some(t) => Arc::new(self.evaluate(t, input, &Around::new(self, key))?),
                     None => Arc::clone(input),
                 };
+                if *detached {
+                    let begin = self.detach(key, workflow, value)?;
+                    step.effects.push(begin);
+                    step.ops.push(complete(Arc::clone(input), None));
+                    return Ok(());
+                }
                 let parent = key.to_owned();
                 let inner = format!("{key}/~run");
                 self.enter_flow(inner, Some(parent), workflow, &value, step);
@@ -253,6 +264,7 @@ impl Run {
         let Some(frame) = self.frames.get(key) else {
             return;
         };
+        let raw = self.is_recording().then(|| Arc::clone(&output));
         match self.transform_output(key, frame, output) {
             Err(error) => step.ops.push(Op::Raise {
                 key: key.to_owned(),
@@ -262,6 +274,7 @@ impl Run {
                 if let Some(context) = exported {
                     self.set_context(key, context);
                 }
+                self.record(key, raw);
                 self.report_end(key, TaskStatus::Completed, step.now_ms);
                 let Some(frame) = self.remove(key, step) else {
                     return;
@@ -327,18 +340,15 @@ impl Run {
             return Ok((output, None));
         };
         output = self.apply_output(key, &task.output, &output)?;
-        let Some(template) = &task.export.r#as else {
-            return Ok((output, None));
-        };
         let around = Around::new(self, key).with_output(&output);
-        let context = self.evaluate(template, &output, &around)?;
-        check(
-            task.export.schema.as_ref(),
-            &context,
-            "export",
-            &task.reference,
-        )?;
-        Ok((output, Some(Arc::new(context))))
+        let exported = match &task.export.r#as {
+            None => None,
+            Some(template) => Some(Arc::new(self.evaluate(template, &output, &around)?)),
+        };
+        let context = exported.as_deref().unwrap_or(around.context());
+        let schema = task.export.schema.as_ref();
+        check(schema, context, "export", &task.reference)?;
+        Ok((output, exported))
     }
 
     fn apply_output(
@@ -432,6 +442,22 @@ impl Run {
             report.end(status, now_ms);
         }
         self.note_change(key, false);
+    }
+
+    /// The context of the workflow that a task belongs to.
+    pub(super) fn context_around(&self, key: &str) -> Option<Arc<Value>> {
+        let mut at = self.frames.get(key)?.parent.as_deref();
+        while let Some(key) = at {
+            let frame = self.frames.get(key)?;
+            if let Work::Block(BlockWork {
+                flow: Some(flow), ..
+            }) = &frame.work
+            {
+                return Some(Arc::clone(&flow.context));
+            }
+            at = frame.parent.as_deref();
+        }
+        None
     }
 
     pub(super) fn set_context(&mut self, key: &str, context: Arc<Value>) {

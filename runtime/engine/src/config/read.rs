@@ -377,10 +377,11 @@ fn directory(item: &Item<'_>) -> Result<Directory, Error> {
 /// Reads `limits` of a section, on top of what it inherits.
 pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limited, Error> {
     let mut limited = inherited.clone();
+    let is_root = section.key.is_empty();
     let Some(section) = section.section("limits")? else {
         return Ok(limited);
     };
-    section.only(&[
+    let mut known = vec![
         "memory",
         "timeout",
         "cpu",
@@ -390,7 +391,12 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
         "requests",
         "concurrency",
         "queue",
-    ])?;
+    ];
+    if is_root {
+        // Not of a connection; see `admission.rs`.
+        known.push("runs-active-max");
+    }
+    section.only(&known)?;
     let limits = &mut limited.limits;
     for item in section.items() {
         match item.name.as_str() {
@@ -403,6 +409,7 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
             "log" => limits.log_bytes = item.bytes()?,
             "requests" => limits.requests_max = item.integer(0, u64::from(u32::MAX))? as u32,
             "concurrency" => limits.concurrency_max = item.integer(0, u64::from(u32::MAX))? as u32,
+            "runs-active-max" => {}
             _ => limits.queue_max = item.integer(0, u64::from(u32::MAX))? as u32,
         }
         // After each key, so that the message has the place of the one that is out of range.

@@ -11,6 +11,8 @@ use crate::events::{EventOptions, Lifecycle};
 
 /// Longest name, in bytes: it is part of the ids of runs.
 const NAME_LEN_MAX: usize = 60;
+/// Keys of `[workflows]` that are no workflows.
+const RESERVED: [&str; 3] = ["dir", "catalogs", "concurrency"];
 const KEEP_MAX: u64 = 100_000_000;
 const KEEP_FOR_MAX: Duration = Duration::from_hours(24 * 366);
 
@@ -25,10 +27,12 @@ pub struct ConfiguredWorkflow {
     pub input: Value,
 }
 
-/// Every entry but `dir` is a workflow: `NAME = "FILE"`, or a table with `file` and `input`.
+/// Every entry but these few is a workflow: `NAME = "FILE"`, or a table with `file` and `input`.
 pub(super) fn workflows(section: &Section<'_>) -> Result<Vec<ConfiguredWorkflow>, Error> {
     let items = section.items();
-    let named = items.iter().filter(|item| item.name != "dir");
+    let named = items
+        .iter()
+        .filter(|item| !RESERVED.contains(&item.name.as_str()));
     named.map(workflow).collect()
 }
 
