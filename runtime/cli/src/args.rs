@@ -16,7 +16,7 @@ Exit codes:
   0  completed
   1  the run faulted, the call failed, a check did not pass
   2  the command line is wrong, or a file that it names (config, workflow, plugin, input)
-  3  the run waits: parked on a connection, or for a person's decision
+  3  the run waits: parked on a connection, or for an event or a person's decision
   4  the store cannot be opened, read or written
 
 Data goes to standard output and nothing else does. Every error has a code (CD0202) that

@@ -23,7 +23,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
         let stop = interrupt::asked();
         let config = context.config()?;
         let runtime = crate::context::open(config).await?;
-        crate::run::listen(&runtime);
+        // Before others can ask: an event that they publish then is not too early for a schedule.
         let schedules = match runtime.run_schedules().await {
             Ok(schedules) => schedules,
             Err(error) => {
@@ -31,6 +31,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
                 return Err(error.into());
             }
         };
+        crate::run::listen(&runtime);
         eprintln!(
             "ready: {} connections, {} runs under way, {} schedules; stop with Ctrl-C",
             runtime.connections().len(),

@@ -243,6 +243,13 @@ fn waiting(view: &RunView, now_ms: u64, resume: &str, lines: &mut Vec<String>) {
     if waits_for(WaitsFor::Connection) {
         lines.push("It is parked until its connection works again, and goes on by itself while a process has the store open.".to_owned());
     }
+    if waits_for(WaitsFor::Event) {
+        lines.push(
+            "It goes on when the event is published and a process has the store open: \
+             `cofferdam events publish FILE`."
+                .to_owned(),
+        );
+    }
     if waits_for(WaitsFor::Person) {
         lines.push(
             "It waits for a person: `cofferdam reviews list` shows what is to be decided."
