@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 use crate::{
     backup, call, chaos, compile, completions, connection, deadletters, demo, doctor, errors,
-    events, plugin, reviews, run, runs, serve,
+    events, plugin, reviews, run, runs, schedules, serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -16,7 +16,7 @@ Exit codes:
   0  completed
   1  the run faulted, the call failed, a check did not pass
   2  the command line is wrong, or a file that it names (config, workflow, plugin, input)
-  3  the run waits: parked on a connection, or for a person's decision
+  3  the run waits: parked on a connection, or for an event or a person's decision
   4  the store cannot be opened, read or written
 
 Data goes to standard output and nothing else does. Every error has a code (CD0202) that
@@ -83,9 +83,12 @@ pub enum Verb {
     /// Look at the configured connections
     #[command(subcommand)]
     Connection(connection::ConnectionVerb),
-    /// Look at the events that workflows published
+    /// Look at events, publish them, and look after those who read them
     #[command(subcommand)]
     Events(events::EventsVerb),
+    /// Look at the schedules of workflows, and pause them
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesVerb),
     /// Write the store to a file
     #[command(after_long_help = backup::BACKUP_EXAMPLES)]
     Backup(backup::BackupArgs),

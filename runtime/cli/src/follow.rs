@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub enum Followed {
     /// It has ended.
     Ended(RunView),
-    /// It waits for a connection, a person, or a later instant.
+    /// It waits for a connection, a person, an event, or a later instant.
     Waiting(RunView),
     /// Somebody asked this program to stop.
     Interrupted,
@@ -74,7 +74,7 @@ fn goes_on_by_itself(view: &RunView, now_ms: u64) -> bool {
         task.status == TaskStatus::Waiting
             && matches!(
                 task.waits_for,
-                Some(WaitsFor::Connection | WaitsFor::Person)
+                Some(WaitsFor::Connection | WaitsFor::Person | WaitsFor::Event)
             )
     });
     let is_near = view

@@ -3,6 +3,7 @@
 
 mod args;
 mod backup;
+mod bus;
 mod call;
 mod chaos;
 mod compile;
@@ -24,6 +25,7 @@ mod reach;
 mod reviews;
 mod run;
 mod runs;
+mod schedules;
 mod serve;
 mod style;
 
@@ -58,6 +60,7 @@ fn act(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Reviews(verb) => reviews::run(context, verb),
         Verb::Connection(verb) => connection::run(context, &verb),
         Verb::Events(verb) => events::run(context, &verb),
+        Verb::Schedules(verb) => schedules::run(context, &verb),
         Verb::Backup(args) => backup::backup(context, &args),
         Verb::Restore(args) => backup::restore(context, &args),
         Verb::MigrateStore(args) => backup::migrate(context, &args),

@@ -7,7 +7,10 @@
 pub mod breaker;
 pub mod call;
 pub mod canary;
+pub mod cloud_event;
 pub mod compatibility;
+pub mod consume;
+pub mod cron;
 pub mod depth;
 pub mod descriptor;
 pub mod dsl;

@@ -12,15 +12,18 @@
 
 mod bindings;
 mod calls;
+mod changes;
 mod control;
 mod deferral;
 mod detached;
+mod emit;
 mod environment;
 mod fallback;
 mod flow;
 mod frame;
 mod hedge;
 mod ledger;
+mod listen;
 mod report;
 mod saga;
 mod tasks;
@@ -39,11 +42,15 @@ pub use bindings::{
 };
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use deferral::Deferred;
+pub use emit::instant;
 pub use fallback::Kept;
-pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
+pub use report::{AttemptReport, TaskChange, TaskReport, TaskStatus, WaitsFor};
 pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
+use crate::cloud_event::CloudEvent;
+use crate::consume::Watch;
 use crate::descriptor;
 use crate::error::WorkflowError;
 use crate::failure::Failure;
@@ -175,6 +182,15 @@ pub enum Event {
         /// What.
         decision: Decision,
     },
+    /// An event for a task that listens.
+    Heard {
+        /// The task.
+        task: String,
+        /// The event's number: a task takes events in the order of their numbers, each once.
+        seq: u64,
+        /// The event.
+        event: CloudEvent,
+    },
     /// What is kept of earlier answers was looked through.
     Recalled {
         /// From [`Effect::Recall`].
@@ -284,6 +300,25 @@ pub enum Effect {
         task: String,
         /// Attributes and data.
         event: Value,
+    },
+    /// Tell [`Event::Heard`] of events that these watches may let through.
+    Listen {
+        /// The task.
+        task: String,
+        /// What to look events up by.
+        watches: Vec<Watch>,
+    },
+    /// The task is ready for its next event.
+    Hear {
+        /// The task.
+        task: String,
+    },
+    /// The task does not listen any more.
+    ListenClosed {
+        /// The task.
+        task: String,
+        /// As they were in [`Effect::Listen`].
+        watches: Vec<Watch>,
     },
     /// The run has ended; see [`Run::outcome`].
     Finished,
@@ -419,6 +454,9 @@ pub enum Illegal {
     /// No such task is under way.
     #[error("no call task `{0}` is under way")]
     Task(String),
+    /// The task does not take this event, or has taken it before.
+    #[error("task `{0}` does not take this event")]
+    Unheard(String),
     /// The task is not where this event belongs.
     #[error("task `{task}`: {source}")]
     Call {
@@ -477,6 +515,10 @@ pub struct Run {
     ledger: Ledger,
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
+    /// How many events it has published.
+    emitted: u64,
+    /// What became of tasks, if somebody wants to know.
+    changes: Option<Vec<TaskChange>>,
     control: Control,
     /// The run's placeholders; see [`Attempt::secrets`].
     secrets: Arc<BTreeMap<String, String>>,
@@ -515,6 +557,8 @@ impl Run {
             ledger: Ledger::default(),
             reports: IndexMap::new(),
             degraded: false,
+            emitted: 0,
+            changes: None,
             control: Control::default(),
         }
     }
@@ -580,6 +624,7 @@ impl Run {
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
+            Event::Heard { task, seq, event } => self.heard(&task, seq, &event, &mut step)?,
             Event::Recalled { ticket, found } => self.recalled(ticket, found, &mut step)?,
             Event::Tick => self.tick(&mut step),
         }
@@ -818,6 +863,7 @@ impl Event {
             Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
+            Self::Heard { .. } => "heard",
             Self::Recalled { .. } => "recalled",
         }
     }

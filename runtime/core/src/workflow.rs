@@ -14,10 +14,12 @@ use crate::expr::{Expr, Template};
 use crate::schema::Schema;
 
 mod calls;
+mod events;
 mod secrets;
 
 pub(crate) use calls::http_action;
 pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
+pub use events::{Correlation, Filter, Listen, ListenEach, Match, Read, Schedule, Strategy, Until};
 pub(crate) use secrets::placeholder;
 pub use secrets::{SecretUse, Secrets};
 
@@ -36,6 +38,8 @@ pub struct Workflow {
     pub timeout: Option<DurationSpec>,
     /// What to do with a run that has faulted: `metadata.cofferdam.onExhausted` of the document.
     pub on_exhausted: Option<OnExhausted>,
+    /// When it is run without being asked.
+    pub schedule: Option<Schedule>,
     /// `use.secrets`, and where they go.
     pub secrets: Secrets,
     /// The whole document, for `$workflow.definition` and `$task.definition`.
@@ -188,6 +192,8 @@ pub enum Kind {
     Wait(DurationSpec),
     /// Publishes a CloudEvent; the template makes its attributes and data.
     Emit(Template),
+    /// Waits for events.
+    Listen(Box<Listen>),
     /// Runs another workflow, and waits for it unless it is detached.
     Run {
         /// The other workflow, pinned with this one.
@@ -213,6 +219,7 @@ impl Kind {
             Self::Raise(_) => "raise",
             Self::Wait(_) => "wait",
             Self::Emit(_) => "emit",
+            Self::Listen(_) => "listen",
             Self::Run { .. } => "run",
         }
     }

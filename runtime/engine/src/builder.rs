@@ -12,6 +12,7 @@ use crate::ambient::{Clock, Rng};
 use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::connector::Connector;
+use crate::events::bus::Bus;
 use crate::kv::StoreKv;
 use crate::mutation::Armed;
 use crate::runtime::{Inner, Runtime};
@@ -175,13 +176,15 @@ impl RuntimeBuilder {
             connecting()?
         };
         served.extend(connections);
+        let bus = Bus::open(&*store)?;
         let ambient = (self.rng, self.armed);
-        let inner = Arc::new(Inner::new(store, served, config, workshop, ambient));
+        let inner = Arc::new(Inner::new(store, served, config, workshop, ambient, bus));
         *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });
         }
         crate::activation::settle(&inner).await?;
+        crate::events::dispatch::forget_shapes(&*inner.store).await?;
         inner.answers.load(&*inner.store).await?;
         inner.begin_all(&stamps)?;
         Ok(Runtime { inner })

@@ -14,6 +14,7 @@ mod resilience;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod workflows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
 pub use resilience::Bulkhead;
+pub use workflows::ConfiguredWorkflow;
 
+use crate::events::EventOptions;
 use crate::{Durability, Engine};
 use document::{Document, Section, list};
 
@@ -42,6 +45,8 @@ pub struct Config {
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    workflows: Vec<ConfiguredWorkflow>,
+    events: EventOptions,
     catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
@@ -107,6 +112,7 @@ impl Config {
             "limits",
             "connections",
             "workflows",
+            "events",
             "tenants",
         ])?;
         let mut config = Self::default();
@@ -129,7 +135,7 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir", "catalogs", "concurrency"])?;
+            config.workflows = workflows::workflows(&workflows)?;
             config.workflows_dir = folder(&workflows, "dir")?;
             if let Some(catalogs) = workflows.section("catalogs")? {
                 for item in catalogs.items() {
@@ -137,6 +143,9 @@ impl Config {
                     config.catalogs.insert(item.name, path);
                 }
             }
+        }
+        if let Some(events) = root.section("events")? {
+            config.events = workflows::events(&events)?;
         }
         config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
@@ -253,6 +262,27 @@ impl Config {
         self
     }
 
+    /// Names a workflow, in place of one of the same name: its schedule is looked after by
+    /// [`crate::Runtime::run_schedules`], with this as the input of runs that begin at an instant.
+    pub fn with_workflow(
+        mut self,
+        name: impl Into<String>,
+        file: impl Into<PathBuf>,
+        input: serde_json::Value,
+    ) -> Self {
+        let (name, file) = (name.into(), file.into());
+        self.workflows.retain(|other| other.name != name);
+        self.workflows
+            .push(ConfiguredWorkflow { name, file, input });
+        self
+    }
+
+    /// Keeps events as long as this says, and publishes what it says.
+    pub fn with_events(mut self, events: EventOptions) -> Self {
+        self.events = events;
+        self
+    }
+
     /// Adds a connection, in place of one of the same name. Checked by [`Config::validate`].
     pub fn with_connection(mut self, mut connection: Connection) -> Self {
         connection.plugins_dir.clone_from(&self.plugins_dir);
@@ -322,6 +352,16 @@ impl Config {
     /// Where workflows that others run are looked up, if it says so.
     pub fn workflows_dir(&self) -> Option<&Path> {
         self.workflows_dir.as_deref()
+    }
+
+    /// The workflows that are named, in the order of the file.
+    pub fn workflows(&self) -> &[ConfiguredWorkflow] {
+        &self.workflows
+    }
+
+    /// How events are kept, and which runs publish about themselves.
+    pub fn events(&self) -> &EventOptions {
+        &self.events
     }
 
     /// Where compiled plugins are kept: the configured folder, else `cofferdam` in the user's cache

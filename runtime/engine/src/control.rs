@@ -28,6 +28,8 @@ pub const VERSION: u32 = 1;
 /// The largest input of a run, with its workflow, fits.
 const REQUEST_BYTES_MAX: u64 = 24 << 20;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Events in one answer.
+const EVENTS_BYTES_MAX: usize = 8 << 20;
 /// Requests at the same time; more wait in the socket's queue.
 const REQUESTS_MAX: usize = 64;
 /// A peer that connects and says nothing does not hold a place for longer.
@@ -82,6 +84,38 @@ pub enum Request {
     },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
+    /// [`Runtime::publish_json`]; answers a `Published`.
+    Publish {
+        /// The event.
+        event: Value,
+    },
+    /// [`crate::Query::events_from`], as many as fit into an answer; answers a list of `EventRow`.
+    Events {
+        /// The number of the first; the last ones if none is given.
+        from: Option<u64>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// [`crate::Query::dead_events`]; answers a list of `EventLetter`.
+    DeadEvents,
+    /// [`crate::Query::subscribers`]; answers a list of `SubscriberState`.
+    Subscribers,
+    /// [`Runtime::replay`]; without a number [`Runtime::replay_dead`], which answers how many.
+    ReplayEvents {
+        /// The subscriber.
+        subscriber: String,
+        /// The number of the first event.
+        from: Option<u64>,
+    },
+    /// [`crate::Query::schedules`]; answers a list of `ScheduleRow`.
+    Schedules,
+    /// [`Runtime::pause_schedule`] or [`Runtime::resume_schedule`].
+    PauseSchedule {
+        /// The schedule.
+        name: String,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
     /// [`Runtime::look`].
     Look {
         /// The question.
@@ -156,6 +190,26 @@ impl Runtime {
                 setting,
             } => json!(self.set_breaker(&connection, setting).await?),
             Request::Connections => json!(self.connections()),
+            Request::Publish { event } => json!(self.publish_json(event).await?),
+            Request::Events { from, limit } => {
+                json!(self.query().events_from(from, limit, EVENTS_BYTES_MAX)?)
+            }
+            Request::DeadEvents => json!(self.query().dead_events()?),
+            Request::Subscribers => json!(self.query().subscribers()?),
+            Request::ReplayEvents { subscriber, from } => match from {
+                Some(from) => json!(self.replay(&subscriber, from).await?),
+                None => json!(self.replay_dead(&subscriber).await?),
+            },
+            Request::Schedules => json!(self.query().schedules()?),
+            Request::PauseSchedule { name, paused: true } => {
+                json!(self.pause_schedule(&name).await?)
+            }
+            Request::PauseSchedule {
+                name,
+                paused: false,
+            } => {
+                json!(self.resume_schedule(&name).await?)
+            }
             Request::Look { look } => self.look(&look)?,
             Request::Act { act } => self.act_on(act).await?,
         };

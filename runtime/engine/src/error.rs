@@ -363,6 +363,51 @@ pub enum Error {
         /// Whether its store is the reason.
         is_storage: bool,
     },
+    /// Something is no event that can be published.
+    #[error("CD0277: {0}")]
+    Event(#[from] cofferdam_core::cloud_event::Invalid),
+    /// A name that no subscriber can have.
+    #[error(
+        "CD0278: `{name}` cannot be the name of a subscriber; use 1 to 64 letters, digits, `-`, `_` and `.`"
+    )]
+    Subscriber {
+        /// The name.
+        name: String,
+    },
+    /// There is no such subscriber.
+    #[error("CD0279: there is no subscriber `{name}`; `cofferdam events subscribers` lists them")]
+    NoSubscriber {
+        /// The name.
+        name: String,
+    },
+    /// Events were let go before a subscriber came to them.
+    #[error(
+        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with          the oldest that is: keep more with `keep` in [events], or read faster"
+    )]
+    Lagged {
+        /// The subscriber.
+        name: String,
+        /// How many.
+        missed: u64,
+    },
+    /// A workflow waits for events that nobody publishes.
+    #[error(
+        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events:          set `lifecycle = \"{wanted}\"` in [events]"
+    )]
+    NoLifecycle {
+        /// The workflow.
+        workflow: String,
+        /// The type of event.
+        kind: String,
+        /// What has to be set.
+        wanted: &'static str,
+    },
+    /// There is no such schedule.
+    #[error("CD0282: there is no schedule `{name}`; `cofferdam schedules list` lists them")]
+    NoSchedule {
+        /// The name.
+        name: String,
+    },
     /// A panic in this program stopped a run.
     #[error(
         "CD0275: a defect of this program stopped run `{run}`; nothing that was acknowledged is lost, and \
@@ -389,6 +434,9 @@ impl Error {
             | Self::RunId { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
+            | Self::Event(_)
+            | Self::Subscriber { .. }
+            | Self::NoLifecycle { .. }
             | Self::Input { .. } => Class::InvalidInput,
             Self::OtherRun { .. }
             | Self::UnfitDecision { .. }
@@ -414,7 +462,10 @@ impl Error {
             | Self::Defect { .. }
             | Self::Shelf { .. } => Class::Internal,
             Self::AnswerSize { .. } => Class::Unsupported,
+            Self::Lagged { .. } => Class::Other,
             Self::NoTask { .. }
+            | Self::NoSubscriber { .. }
+            | Self::NoSchedule { .. }
             | Self::NoDeadLetter { .. }
             | Self::NoRun { .. }
             | Self::NoReview { .. }

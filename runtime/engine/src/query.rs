@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::definition::Definition;
+use crate::events::bus::EVENTS_PAGE;
+use crate::events::keys::{self, EventLetter};
+use crate::events::subscriber::{self, SubscriberState};
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
@@ -25,6 +28,10 @@ impl<'a> Query<'a> {
     /// Reads this store.
     pub fn new(store: &'a dyn JournalStore) -> Self {
         Self { store }
+    }
+
+    pub(crate) fn store(&self) -> &'a dyn JournalStore {
+        self.store
     }
 
     /// Runs, newest first, at most `limit`; all statuses if none is given.
@@ -52,7 +59,8 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::Store`], [`Error::Row`].
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
-        self.all("dead letter", Table::DeadLetter)
+        let range = KeyRange::from(keys::DEAD_RUNS);
+        self.range("dead letter", Table::DeadLetter, range)
     }
 
     /// Tasks that wait for a person.
@@ -90,12 +98,61 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Events that workflows published, oldest first.
+    /// Events that were published and are still kept, oldest first.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Row`].
     pub fn events(&self) -> Result<Vec<EventRow>, Error> {
-        self.all("event", Table::Event)
+        let range = KeyRange::between(Vec::new(), keys::EVENTS_END);
+        self.range("event", Table::Event, range)
+    }
+
+    /// Events from a number on, or the last ones, oldest first: at most `limit`, and no more than
+    /// about so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn events_from(
+        &self,
+        from: Option<u64>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<EventRow>, Error> {
+        let last = subscriber::last_seq(self.store)?;
+        let from = from.unwrap_or_else(|| (last + 1).saturating_sub(limit as u64));
+        let mut range = KeyRange::between(keys::event_key(from), keys::EVENTS_END);
+        let (mut found, mut bytes_found) = (Vec::new(), 0);
+        loop {
+            let rows = self.store.scan(Table::Event, range.clone(), EVENTS_PAGE)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(found);
+            };
+            range = range.after(last);
+            for (_, bytes) in &rows {
+                bytes_found += bytes.len();
+                if found.len() >= limit || bytes_found > bytes_max {
+                    return Ok(found);
+                }
+                found.push(decode("event", "event", bytes)?);
+            }
+        }
+    }
+
+    /// Events that somebody they were for could do nothing with.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn dead_events(&self) -> Result<Vec<EventLetter>, Error> {
+        let range = KeyRange::prefix(keys::dead_prefix());
+        self.range("dead letter", Table::DeadLetter, range)
+    }
+
+    /// How far each subscriber of events has come.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Row`].
+    pub fn subscribers(&self) -> Result<Vec<SubscriberState>, Error> {
+        subscriber::states(self.store)
     }
 
     /// How many tasks are parked on a connection at this moment. One that was woken counts until
@@ -118,14 +175,23 @@ impl<'a> Query<'a> {
     }
 
     fn all<T: DeserializeOwned>(&self, what: &'static str, table: Table) -> Result<Vec<T>, Error> {
+        self.range(what, table, KeyRange::all())
+    }
+
+    fn range<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        table: Table,
+        whole: KeyRange,
+    ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
-        let mut range = KeyRange::all();
+        let mut range = whole.clone();
         loop {
             let rows = self.store.scan(table, range, PAGE)?;
             let Some((last, _)) = rows.last() else {
                 return Ok(found);
             };
-            range = KeyRange::all().after(last);
+            range = whole.clone().after(last);
             for (key, bytes) in &rows {
                 found.push(decode(what, &String::from_utf8_lossy(key), bytes)?);
             }

@@ -141,14 +141,19 @@ fn is_none_yet(count: &usize) -> bool {
     *count == 0
 }
 
-/// An event that a workflow published.
+/// An event that was published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventRow {
-    /// The run that published it.
-    pub run: String,
+    /// Its number; none for events of a store from before there were numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The run that published it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// The task that published it.
-    pub task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// The CloudEvent.
     pub event: Value,
     /// When, in milliseconds since the Unix epoch.

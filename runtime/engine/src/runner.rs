@@ -6,6 +6,8 @@
 //! decision begins it again from its journal.
 
 mod launch;
+mod letters;
+mod lifecycle;
 mod outbox;
 mod verbs;
 
@@ -26,11 +28,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
+use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::ramp::Leave;
 use crate::rows::{
-    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
-    timer_key,
+    DeadLetter, Record, Review, RunRow, encode, parked_key, review_key, status_key, timer_key,
 };
 use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
@@ -58,6 +60,8 @@ pub(crate) enum Message {
         /// The drain's, to be held until the call has ended.
         leave: Option<Leave>,
     },
+    /// There may be events in its letter box.
+    Letters,
     /// A person decided.
     Decided {
         task: String,
@@ -130,6 +134,10 @@ pub(crate) struct Runner {
     claim: bool,
     /// What the next commit holds besides records.
     batch: Batch,
+    /// What the next commit holds and has to be numbered.
+    outgoing: Vec<Outgoing>,
+    mailbox: letters::Mailbox,
+    announced: lifecycle::Announced,
     records: Vec<Vec<u8>>,
     must_commit: bool,
     effects: VecDeque<Effect>,
@@ -174,6 +182,9 @@ impl Runner {
             head,
             claim: true,
             batch: Batch::new(),
+            outgoing: Vec::new(),
+            mailbox: letters::Mailbox::default(),
+            announced: lifecycle::Announced::default(),
             records: Vec::new(),
             must_commit: false,
             effects: VecDeque::new(),
@@ -202,6 +213,7 @@ impl Runner {
         &mut self,
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
+        self.begin_to_announce();
         match self.begin.take() {
             None => {
                 match self.row.pending.take() {
@@ -235,6 +247,9 @@ impl Runner {
                     self.take(message);
                 }
                 if self.row.status.is_final() {
+                    if self.mailbox.look {
+                        self.read_letters()?;
+                    }
                     self.commit().await?;
                     self.tell_all();
                     return Ok(());
@@ -299,7 +314,12 @@ impl Runner {
         match self.tell(event) {
             Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
-            Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
+            Err(
+                illegal @ (Illegal::Ticket(_)
+                | Illegal::Task(_)
+                | Illegal::Unheard(_)
+                | Illegal::Call { .. }),
+            ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
@@ -314,6 +334,8 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
+        self.announce(&event, &effects, at);
+        self.mailbox.look |= matches!(event, Event::Resumed);
         // What follows from an effect comes before the effects beside it, so that a long list of
         // them can be written in parts.
         for effect in effects.into_iter().rev() {
@@ -329,6 +351,15 @@ impl Runner {
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
     /// was waiting for that.
     async fn work(&mut self) -> Result<(), Error> {
+        self.work_once().await?;
+        while self.mailbox.look {
+            self.read_letters()?;
+            self.work_once().await?;
+        }
+        Ok(())
+    }
+
+    async fn work_once(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
             if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
@@ -422,6 +453,10 @@ impl Runner {
                 };
                 self.put(Table::Review, key, encode(&review)?);
             }
+            Effect::Emit { task, event } => self.emit(task, event)?,
+            Effect::Listen { task, watches } => self.listen(task, watches),
+            Effect::Hear { .. } => self.mailbox.look = true,
+            Effect::ListenClosed { task, watches } => self.unlisten(&task, &watches)?,
             Effect::Begin {
                 run,
                 workflow,
@@ -468,16 +503,6 @@ impl Runner {
                 if let Some(slower) = self.hedged.remove(&ticket) {
                     slower.abort();
                 }
-            }
-            Effect::Emit { task, event } => {
-                let row = EventRow {
-                    run: self.row.run.clone(),
-                    task,
-                    event,
-                    at_ms,
-                };
-                let key = self.inner.next_id().into_bytes();
-                self.put(Table::Event, key, encode(&row)?);
             }
             Effect::ReviewClosed { task } => {
                 let key = review_key(&self.row.run, &task);
@@ -605,7 +630,7 @@ impl Runner {
     /// Makes everything so far durable.
     async fn commit(&mut self) -> Result<(), Error> {
         self.must_commit = false;
-        if self.records.is_empty() && self.batch.is_empty() {
+        if self.records.is_empty() && self.batch.is_empty() && self.outgoing.is_empty() {
             return Ok(());
         }
         let changed = !self.batch.is_empty();
@@ -624,7 +649,11 @@ impl Runner {
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
         }
-        self.inner.store.commit(batch).await?;
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let bus = &self.inner.bus;
+        let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
+        handed.settle(bus).await?;
+        self.mailbox.done.clear();
         if std::mem::take(&mut self.note_queue) {
             self.inner.gate.note(&self.row);
         }
@@ -684,6 +713,7 @@ impl Runner {
         }
         match message {
             Message::Resume => {}
+            Message::Letters => self.mailbox.look = true,
             Message::Admitted => self.admitted_by_queue(),
             Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),

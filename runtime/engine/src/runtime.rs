@@ -21,6 +21,8 @@ use crate::builder::RuntimeBuilder;
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
+use crate::events::bus::Bus;
+use crate::events::mailbox::Letters;
 use crate::keeper::Stamp;
 use crate::mutation::Armed;
 use crate::queue::{Gate, Place};
@@ -28,7 +30,9 @@ use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
 use crate::view::RunView;
-use crate::{Error, drain, health, keeper, outbox, query, queue, retention, scheduler, service};
+use crate::{
+    Error, drain, events, health, keeper, outbox, query, queue, retention, scheduler, service,
+};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +69,11 @@ pub(crate) struct Inner {
     waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
+    pub bus: Bus,
+    /// How many events wait in letter boxes.
+    pub letters: Letters,
+    /// A schedule may have something to do.
+    pub schedules_changed: Notify,
     pub clock: Clock,
     pub rng: Rng,
     pub armed: Armed,
@@ -108,6 +117,7 @@ impl Runtime {
     /// As for [`Runtime::load_workflow`].
     pub fn define(&self, sources: &cofferdam_core::workflow::Sources) -> Result<Definition, Error> {
         let definition = Definition::new(sources, &self.inner.connections)?;
+        events::lifecycle::check(&definition, self.inner.config.events().lifecycle)?;
         self.inner
             .definitions
             .lock()
@@ -288,8 +298,12 @@ impl Inner {
         config: Config,
         workshop: Workshop,
         (rng, armed): (Rng, Armed),
+        bus: Bus,
     ) -> Self {
         Self {
+            bus,
+            letters: Letters::default(),
+            schedules_changed: Notify::new(),
             store,
             connections,
             durability: config.durability(),
@@ -334,6 +348,8 @@ impl Inner {
         if let Some(kept) = self.config.retention() {
             self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
         }
+        self.tasks
+            .spawn(events::dispatch::dispatch(Arc::clone(self)));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);

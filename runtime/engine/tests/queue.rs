@@ -75,7 +75,7 @@ fn status(runtime: &Runtime, run: &str) -> Status {
 /// Who had a turn, in order.
 fn turns(runtime: &Runtime) -> Vec<String> {
     let events = runtime.query().events().unwrap();
-    events.iter().map(|row| row.run.clone()).collect()
+    events.iter().filter_map(|row| row.run.clone()).collect()
 }
 
 /// Until so many have had a turn.

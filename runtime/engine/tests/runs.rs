@@ -149,7 +149,10 @@ async fn published_events_are_kept() {
     runtime.wait(&run).await.unwrap();
     let events = runtime.query().events().unwrap();
     assert_eq!(
-        (events[0].run.as_str(), &events[0].event["data"]["n"]),
+        (
+            events[0].run.as_deref().unwrap(),
+            &events[0].event["data"]["n"]
+        ),
         (run.as_str(), &json!(7))
     );
 }

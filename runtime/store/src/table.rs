@@ -33,6 +33,12 @@ pub enum Table {
     Kv = 11,
     /// Index of runs by status.
     RunByStatus = 12,
+    /// Who waits for which events, and events on their way to them.
+    Subscription = 13,
+    /// How far readers of events have come.
+    Cursor = 14,
+    /// When workflows are run without being asked.
+    Schedule = 15,
     /// Earlier answers of connections.
     Cache = 16,
     /// Runs that wait for their turn, and the concurrency keys that runs hold.
@@ -43,7 +49,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -56,6 +62,9 @@ impl Table {
         Self::Connection,
         Self::Kv,
         Self::RunByStatus,
+        Self::Subscription,
+        Self::Cursor,
+        Self::Schedule,
         Self::Cache,
         Self::Queue,
         Self::Outbox,
@@ -86,6 +95,9 @@ impl Table {
             Self::Connection => "connection",
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
+            Self::Subscription => "subscription",
+            Self::Cursor => "cursor",
+            Self::Schedule => "schedule",
             Self::Cache => "cache",
             Self::Queue => "queue",
             Self::Outbox => "outbox",

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::context::{Context, Scope, Stage};
+use super::data::optional;
 use super::extensions::extensions;
 use super::report::{At, Fields, Report};
 use super::subflow::Library;
@@ -23,7 +24,6 @@ pub(super) fn compile<'n>(
     let head = report
         .need(&fields, "document")
         .and_then(|d| head(report, &d));
-    refuse_schedule(report, &fields);
     let evaluate = evaluate(report, &fields);
     let context = reusable(report, library, &fields);
     context.check_reusable();
@@ -31,6 +31,7 @@ pub(super) fn compile<'n>(
     let input = context.input(fields.get("input"), &scope.vars(Stage::WorkflowInput));
     let output = context.output(fields.get("output"), &scope.vars(Stage::WorkflowOutput));
     let timeout = context.timeout(fields.get("timeout"), &["workflow", "runtime"]);
+    let schedule = optional(fields.get("schedule"), |s| context.schedule(s));
     let body = report
         .need(&fields, "do")
         .and_then(|d| context.block(&d, &scope));
@@ -43,6 +44,7 @@ pub(super) fn compile<'n>(
         output: output?,
         timeout: timeout?,
         on_exhausted,
+        schedule: schedule?,
         secrets: context.secrets.into_inner(),
         definition: root.node.to_value(),
         warnings: report.warnings(),
@@ -168,17 +170,6 @@ pub(super) fn semver_parts(text: &str) -> Option<([u64; 3], bool, String)> {
         .next()
         .is_none()
         .then(|| (numbers, pre.is_none(), pre.unwrap_or_default().to_owned()))
-}
-
-fn refuse_schedule(report: &Report, fields: &Fields<'_>) {
-    if let Some(at) = fields.get("schedule") {
-        report.error::<()>(
-            "CD0117",
-            &at,
-            "`schedule` is not supported: a workflow does not start itself",
-            "remove it and start the run from outside (cron, an event handler, the HTTP API)",
-        );
-    }
 }
 
 fn evaluate(report: &Report, fields: &Fields<'_>) -> Option<()> {

@@ -257,12 +257,7 @@ impl<'n> Context<'n> {
             "switch" => self.switch(&fields.get("switch")?, &within, targets),
             "try" => self.attempt(fields, scope, targets),
             "wait" => self.duration(&fields.get("wait")?, &within).map(Kind::Wait),
-            _ => self.report.error(
-                "CD0116",
-                &fields.get("listen")?,
-                "`listen` is not supported: a run does not wait for events",
-                "start a run per event from outside, with the event as its input",
-            ),
+            _ => self.listen(fields, scope),
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Bindings {
     /// 2. Such a call is repeated after its backoff. What a fallback did is undone. What was done
     ///    on a connection is undone there or nowhere. Credentials that are not accepted are an
     ///    outage of the connection. Nobody is asked sooner than they said. An attempt ends when
-    ///    the time of all attempts is over.
+    ///    the time of all attempts is over. A task that emits what is no CloudEvent fails.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub semantics: u32,
 }

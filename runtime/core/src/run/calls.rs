@@ -308,6 +308,9 @@ impl Run {
                 hedge: role == Role::Second,
                 dropped: false,
             });
+            if report.attempts.len() > 1 {
+                self.note_change(&key, true);
+            }
         }
         Ok(())
     }

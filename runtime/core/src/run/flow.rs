@@ -91,6 +91,9 @@ impl Run {
                 work.outputs[index] = (*output).clone();
                 self.advance_fork(parent, Some(output), step);
             }
+            (Work::Listen(_), Slot::Heard(index)) => {
+                self.heard_done(parent, index, &output, step);
+            }
             (Work::Call(_), Slot::Fallback(index)) => {
                 self.fallback_answered(parent, index, output, step);
             }
@@ -113,7 +116,7 @@ impl Run {
                     then: None,
                 });
             }
-            (Work::For(_) | Work::Fork(_) | Work::Call(_), _) => {}
+            (Work::For(_) | Work::Fork(_) | Work::Call(_) | Work::Listen(_), _) => {}
         }
     }
 
@@ -150,6 +153,7 @@ impl Run {
             report.end(TaskStatus::Failed, step.now_ms);
             report.error = Some(error.clone());
         }
+        self.note_change(key, false);
         let Some(frame) = self.remove(key, step) else {
             return;
         };
@@ -589,7 +593,7 @@ impl Run {
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the parts of a frame")]
-    fn enter_block(
+    pub(super) fn enter_block(
         &mut self,
         key: Key,
         parent: &str,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::listen::ListenWork;
 use super::{Attempt, Deferred, Effect, Question};
 use crate::call::{self, Hedge, Phase};
 use crate::error::WorkflowError;
@@ -49,6 +50,8 @@ pub(super) enum Slot {
     Catch,
     /// What stands in for a call.
     Fallback(usize),
+    /// What a `listen` does with an event.
+    Heard(usize),
     /// The undoing of a task: index into the saga.
     Undo(usize),
 }
@@ -62,6 +65,7 @@ pub(super) enum Work {
     Fork(ForkWork),
     Try(TryWork),
     Wait { due_ms: u64 },
+    Listen(Box<ListenWork>),
 }
 
 #[derive(Debug, Clone)]
@@ -194,7 +198,7 @@ impl Frame {
             Work::Call(call) => call.state.due_ms(),
             Work::Wait { due_ms } => Some(*due_ms),
             Work::Try(work) => work.due_ms,
-            Work::Block(_) | Work::For(_) | Work::Fork(_) => None,
+            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Listen(_) => None,
         }
     }
 
@@ -211,9 +215,12 @@ impl Frame {
                             | Phase::Deferring { .. }
                     )
             }
-            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Try(_) | Work::Wait { .. } => {
-                false
-            }
+            Work::Block(_)
+            | Work::For(_)
+            | Work::Fork(_)
+            | Work::Try(_)
+            | Work::Wait { .. }
+            | Work::Listen(_) => false,
         }
     }
 
@@ -221,9 +228,12 @@ impl Frame {
     pub fn outstanding(&self, key: &str) -> Option<Effect> {
         match &self.work {
             Work::Call(call) => call.outstanding(key),
-            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Try(_) | Work::Wait { .. } => {
-                None
-            }
+            Work::Block(_)
+            | Work::For(_)
+            | Work::Fork(_)
+            | Work::Try(_)
+            | Work::Wait { .. }
+            | Work::Listen(_) => None,
         }
     }
 }

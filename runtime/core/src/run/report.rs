@@ -43,6 +43,19 @@ pub struct TaskReport {
     pub error: Option<WorkflowError>,
 }
 
+/// That a task began, was tried again, or ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskChange {
+    /// Where the task stands in the workflow, as a JSON pointer.
+    pub reference: String,
+    /// Where it is.
+    pub status: TaskStatus,
+    /// Whether this is another attempt.
+    pub is_retry: bool,
+    /// The error it ended with.
+    pub error: Option<WorkflowError>,
+}
+
 /// Where a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,6 +84,8 @@ pub enum WaitsFor {
     Connection,
     /// A person's decision.
     Person,
+    /// Events.
+    Event,
 }
 
 /// One attempt of one call.

@@ -241,6 +241,9 @@ impl World {
                 | Effect::ReviewClosed { .. }
                 | Effect::Keep { .. }
                 | Effect::Emit { .. }
+                | Effect::Listen { .. }
+                | Effect::Hear { .. }
+                | Effect::ListenClosed { .. }
                 | Effect::Begin { .. }
                 | Effect::Finished => {}
             }

@@ -99,6 +99,7 @@ impl Run {
         let raw_input = self.edited_input(&key, raw_input);
         let report = self.fresh_report(&key, &task, step);
         self.reports.insert(key.clone(), report);
+        self.note_change(&key, false);
         let frame = Frame {
             task: Some(Arc::clone(&task)),
             parent: Some(parent),
@@ -195,12 +196,15 @@ impl Run {
                     },
                 );
             }
+            Kind::Listen(listen) => self.start_listen(key, task, listen, step)?,
             Kind::Emit(template) => {
                 let event = self.evaluate(template, input, &Around::new(self, key))?;
                 if !crate::depth::is_fine(&event) {
                     let detail = "the event nests too deeply to be kept";
                     return Err(WorkflowError::expression(detail, &task.reference));
                 }
+                let event = self.completed_event(event, step.now_ms);
+                self.check_event(&event, &task.reference)?;
                 step.effects.push(super::Effect::Emit {
                     task: key.to_owned(),
                     event,
@@ -420,6 +424,7 @@ impl Run {
 
     /// What a frame that goes had asked for is not wanted any more.
     fn withdraw(&mut self, key: &str, frame: &Frame, step: &mut Step) {
+        Self::unlisten(key, frame, step);
         let Work::Call(work) = &frame.work else {
             return;
         };
@@ -436,6 +441,7 @@ impl Run {
         if let Some(report) = self.reports.get_mut(key) {
             report.end(status, now_ms);
         }
+        self.note_change(key, false);
     }
 
     /// The context of the workflow that a task belongs to.
@@ -498,12 +504,12 @@ impl Run {
             }
             Work::Call(_) => self.call_due(key, step),
             Work::Try(_) => self.retry_due(key, step),
-            Work::Block(_) | Work::For(_) | Work::Fork(_) => {}
+            Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Listen(_) => {}
         }
     }
 }
 
-fn check(
+pub(super) fn check(
     schema: Option<&Schema>,
     value: &Value,
     what: &str,

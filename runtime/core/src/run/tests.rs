@@ -5,6 +5,7 @@ mod deferral;
 mod effects;
 mod examples;
 mod language;
+mod listen;
 mod patterns;
 mod waits;
 

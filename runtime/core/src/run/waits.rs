@@ -56,6 +56,8 @@ pub enum For {
     Connection,
     /// A person's decision.
     Person,
+    /// An event that somebody publishes.
+    Event,
     /// An instant that the workflow names.
     Timer,
 }
@@ -73,6 +75,7 @@ impl Wait {
             (For::Connection, Some(connection)) => format!("waits for connection `{connection}`"),
             (For::Connection, None) => "waits for its connection".to_owned(),
             (For::Person, _) => "waits for a person's decision".to_owned(),
+            (For::Event, _) => "waits for an event".to_owned(),
             (For::Timer, _) => "waits for an instant".to_owned(),
         };
         // Writing to a string cannot fail.
@@ -150,6 +153,14 @@ impl Run {
                 ..base
             },
             Work::Call(work) => self.wait_of_call(key, frame, work, base)?,
+            // Its own tasks for an event say themselves what they wait for.
+            Work::Listen(work) if work.is_busy() => return None,
+            Work::Listen(_) => Wait {
+                r#for: For::Event,
+                because: self.reports.get(key).and_then(|report| report.waiting.clone()),
+                next: "goes on when it is published (cofferdam events publish)".to_owned(),
+                ..base
+            },
             Work::Block(_) | Work::For(_) | Work::Fork(_) => return None,
         };
         Some(self.with_timeouts(key, wait))

@@ -36,6 +36,10 @@ fn in_task<'w>(task: &'w Task, calls: &mut Vec<(&'w Task, String, String)>) {
             attempt.catch.body.iter().for_each(|b| in_block(b, calls));
         }
         Kind::Run { workflow, .. } => in_block(&workflow.body, calls),
+        Kind::Listen(listen) => {
+            let body = listen.foreach.iter().filter_map(|e| e.body.as_deref());
+            body.for_each(|b| in_block(b, calls));
+        }
         Kind::Set(_) | Kind::Switch(_) | Kind::Raise(_) | Kind::Wait(_) | Kind::Emit(_) => {}
     }
 }
