@@ -134,6 +134,11 @@ async fn start(
              help: configure [connections.http] there, or name another store with --data DIR",
         ));
     }
+    if let Reach::Open(runtime) = reach {
+        for warning in runtime.define(&sources)?.warnings() {
+            eprintln!("warning: {warning}");
+        }
+    }
     let options = StartOptions {
         id: args.id.clone(),
         key: args.key.clone(),

@@ -13,6 +13,7 @@
 mod bindings;
 mod calls;
 mod control;
+mod detached;
 mod environment;
 mod fallback;
 mod flow;
@@ -211,6 +212,17 @@ pub enum Effect {
         /// The task.
         task: String,
     },
+    /// Begin a run of its own, once: durably with the event that led here, or not at all.
+    Begin {
+        /// The task.
+        task: String,
+        /// The run's id: the same whenever this task of this run asks for it.
+        run: String,
+        /// The workflow, `namespace/name:version`; one of those that came with this one.
+        workflow: String,
+        /// Its input.
+        input: Value,
+    },
     /// Look for an earlier answer; answer with [`Event::Recalled`].
     Recall {
         /// To be given back.
@@ -274,6 +286,8 @@ pub struct Attempt {
     pub effect: descriptor::Effect,
     /// How long the attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What stands for the workflow's secrets in the input, with the name of each.
+    pub secrets: Arc<BTreeMap<String, String>>,
     /// It is to end before this instant, unless that is over when it begins.
     pub deadline_ms: Option<u64>,
     /// Whether it is a second attempt beside one that is under way. It is refused rather than made
@@ -440,6 +454,8 @@ pub struct Run {
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
     control: Control,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step works with besides the run itself.
@@ -456,9 +472,12 @@ const OPERATIONS_MAX: usize = 200_000;
 impl Run {
     /// A run that has not begun.
     pub fn new(id: impl Into<String>, workflow: Arc<Workflow>, bindings: Arc<Bindings>) -> Self {
+        let id = id.into();
+        let secrets = Arc::new(workflow.secrets.placeholders(&id));
         Self {
-            id: id.into(),
+            id,
             workflow,
+            secrets,
             bindings,
             phase: Phase::New,
             begun_ms: 0,

@@ -105,6 +105,7 @@ impl Admitted {
             timeout: self.timeout(attempt),
             tenant,
             traceparent: String::new(),
+            secrets: (*attempt.secrets).clone(),
         };
         if !attempt.is_hedge {
             self.slot.hedges.earn();

@@ -38,6 +38,7 @@ pub struct Config {
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
@@ -124,8 +125,14 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir", "concurrency"])?;
+            workflows.only(&["dir", "catalogs", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
+            if let Some(catalogs) = workflows.section("catalogs")? {
+                for item in catalogs.items() {
+                    let path = item.document.path(item.text()?);
+                    config.catalogs.insert(item.name, path);
+                }
+            }
         }
         config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
@@ -216,6 +223,17 @@ impl Config {
     /// How many runs may be under way, and which go first.
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Takes functions of a catalog from this folder.
+    pub fn with_catalog(mut self, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        self.catalogs.insert(name.into(), dir.into());
+        self
+    }
+
+    /// Catalogs by name, each a local folder.
+    pub fn catalogs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.catalogs
     }
 
     /// Looks workflows that others run up in this folder.

@@ -37,9 +37,11 @@ mod connector;
 #[cfg(unix)]
 pub mod control;
 mod definition;
+mod detached;
 mod drain;
 mod error;
 mod explain;
+mod external;
 mod fits;
 mod generations;
 mod hedging;

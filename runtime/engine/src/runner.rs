@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
+use crate::detached;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
@@ -127,6 +128,8 @@ pub(crate) struct Runner {
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -163,6 +166,7 @@ impl Runner {
             parked: Vec::new(),
             told: Vec::new(),
             note_queue: false,
+            begun: Vec::new(),
         }
     }
 
@@ -181,7 +185,15 @@ impl Runner {
     ) -> Result<(), Error> {
         match self.begin.take() {
             None => {
-                self.take_up();
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
+                }
                 // Who wakes a run to suspend or cancel it comes before what the run would do.
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
@@ -305,6 +317,9 @@ impl Runner {
                 slot.parked.notify_one();
             }
         }
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
+        }
         self.tell_all();
         Ok(())
     }
@@ -358,6 +373,23 @@ impl Runner {
                     escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
             }
             Effect::Recall {
                 ticket,

@@ -97,9 +97,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Read`], [`Error::Workflow`] with every place that is wrong, [`Error::Binding`].
     pub fn load_workflow(&self, path: impl AsRef<Path>) -> Result<Definition, Error> {
-        let sources =
-            crate::definition::read_sources(path.as_ref(), self.inner.config.workflows_dir())?;
-        self.define(&sources)
+        self.define(&self.inner.config.read_workflow(path)?)
     }
 
     /// The same for texts that are in memory.

@@ -374,6 +374,7 @@ impl RunRow {
             input_hash: None,
             queued_ms: None,
             queue_seq: 0,
+            pending: None,
         }
     }
 }

@@ -161,7 +161,7 @@ impl<'n> Context<'n> {
         let keys = self
             .report
             .fields(&at, "metadata.cofferdam of a call", &CALL_KEYS)?;
-        let within = scope.vars(Stage::Within);
+        let within = scope.vars(Stage::Sent);
         let critical = optional(keys.get("critical"), |a| self.report.flag(a));
         let idempotency_key = optional(keys.get("idempotencyKey"), |a| self.expr(a, &within));
         let failover = optional(keys.get("failover"), |a| self.failover(a));

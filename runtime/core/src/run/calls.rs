@@ -99,6 +99,7 @@ impl Run {
             keep_ms: None,
             effect,
             policy,
+            secrets: Arc::clone(&self.secrets),
         }
     }
 

@@ -101,6 +101,8 @@ pub(super) struct CallWork {
     /// Its effect in the ledger; none for reads.
     pub effect: Option<String>,
     pub policy: CallPolicy,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    pub secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// A question for an earlier answer.
@@ -280,6 +282,7 @@ impl CallWork {
             timeout_ms: self.timeout_ms,
             deadline_ms: is_careful.then_some(self.state.close_at_ms),
             is_hedge: self.state.hedge == Hedge::Asked,
+            secrets: Arc::clone(&self.secrets),
         })
     }
 

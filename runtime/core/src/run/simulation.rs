@@ -230,6 +230,7 @@ impl World {
                 | Effect::ReviewClosed { .. }
                 | Effect::Keep { .. }
                 | Effect::Emit { .. }
+                | Effect::Begin { .. }
                 | Effect::Finished => {}
             }
         } else if !self.under_way.is_empty() {

@@ -2,6 +2,8 @@
 
 mod control;
 mod effects;
+mod examples;
+mod language;
 mod patterns;
 mod waits;
 
@@ -56,6 +58,15 @@ pub(super) fn bindings() -> Bindings {
     ];
     let connections = [
         ("crm", binding(&crm)),
+        (
+            "http",
+            binding(&[
+                ("get", Repeat::Read, false),
+                ("put", Repeat::Idempotent, false),
+                ("send", Repeat::Once, false),
+                ("operation", Repeat::Read, false),
+            ]),
+        ),
         ("crm-eu", binding(&crm)),
         ("mail", binding(&[("send", Repeat::Once, true)])),
         ("chat", binding(&[("post", Repeat::Once, false)])),
