@@ -39,13 +39,12 @@ pub async fn follow(
 async fn until_settled(reach: &Reach, run: &str, wait: Duration) -> Result<Followed> {
     let mut waits_since = None;
     loop {
-        let view = match reach.settle(run).await? {
-            Some(view) => view,
+        let view = if let Some(view) = reach.settle(run).await? {
+            view
+        } else {
             // It works, or has waited for its turn for a while.
-            None => {
-                let run = run.to_owned();
-                reach.look(Look::Run { run }).await?
-            }
+            let run = run.to_owned();
+            reach.look(Look::Run { run }).await?
         };
         if view.status.is_final() {
             return Ok(Followed::Ended(view));

@@ -108,6 +108,10 @@ async fn ask(store: &std::path::Path, request: Request) -> Result<Value> {
 }
 
 /// Answers a question about a store that has to be there, whoever has it open.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "questions are made to be asked"
+)]
 pub fn look<T: DeserializeOwned>(context: &Context, look: Look) -> Result<T> {
     let store = context.store_path()?;
     let answer = block_on(async {

@@ -633,51 +633,6 @@ impl Run {
         Ok(step.effects)
     }
 
-    fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
-        let fits = match (&self.phase, event) {
-            (Phase::New, event) => matches!(
-                event,
-                Event::Begun { .. } | Event::Queued { .. } | Event::Forked { .. }
-            ),
-            (Phase::Queued, event) => matches!(
-                event,
-                Event::Admitted
-                    | Event::Cancelled { .. }
-                    | Event::Suspended { .. }
-                    | Event::Resumed
-            ),
-            (
-                Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. },
-                Event::Started { .. },
-            ) => !self.is_suspended(),
-            (Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. }, event) => {
-                !matches!(
-                    event,
-                    Event::Begun { .. }
-                        | Event::Queued { .. }
-                        | Event::Forked { .. }
-                        | Event::Admitted
-                        | Event::Redriven { .. }
-                )
-            }
-            // Attempts that nobody waits for any more may still end.
-            (Phase::Ended(_), event) => matches!(
-                event,
-                Event::Succeeded { .. }
-                    | Event::Failed { .. }
-                    | Event::Lost { .. }
-                    | Event::Redriven { .. }
-            ),
-        };
-        if fits {
-            return Ok(());
-        }
-        Err(Illegal::Phase {
-            phase: self.phase_name(),
-            event: event.name(),
-        })
-    }
-
     /// Works until nothing is left to do at this instant.
     fn settle(&mut self, step: &mut Step) {
         let mut operations = 0;

@@ -259,12 +259,12 @@ fn names(inner: &Inner, kind: u8) -> Result<BTreeSet<String>, Error> {
 async fn promote(inner: &Arc<Inner>) -> Result<(), Error> {
     while let Some(key) = { inner.gate.state.lock().keys.first().cloned() } {
         match promote_one(inner, &key).await {
-            Ok(true) => {}
             Ok(false) => {
                 inner.gate.state.lock().keys.remove(&key);
             }
-            // Somebody did something with the run meanwhile.
-            Err(Error::Store {
+            // Or somebody did something with the run meanwhile.
+            Ok(true)
+            | Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
             }) => {}
             Err(error) => return Err(error),
@@ -395,7 +395,7 @@ mod tests {
             serde_json::from_str::<RunRow>(&text).expect("a row")
         };
         let place = |run, priority, seq| place_key(b'q', "acme", &row(run, priority, seq));
-        let mut places = vec![
+        let mut places = [
             place("c", 5, 2),
             place("b", 5, 1),
             place("a", 9, 3),

@@ -62,12 +62,12 @@ pub struct RunRow {
     /// Since when it has waited for its turn, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_ms: Option<u64>,
-    /// The input of a run that another run asked for, until it has begun.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<Value>,
     /// Where it stands in the queue: a number that grows with each run that has to wait.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queue_seq: u64,
+    /// The input of a run that another run asked for, until it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Value>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

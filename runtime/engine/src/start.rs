@@ -172,7 +172,7 @@ impl Runtime {
         let hash = input_hash(&input)?;
         let (run, existing) = self.inner.named(definition, &options)?;
         if let Some(row) = existing {
-            self.fits(&row, definition, &options, &hash)?;
+            fits(&row, definition, &options, &hash)?;
             // What was read may not be on the disk yet, and this answer says that it is.
             self.inner.store.commit(Batch::new()).await?;
             return Ok(run);
@@ -190,36 +190,35 @@ impl Runtime {
             .begin(row, definition, First::Begun(input))
             .await?;
         if !is_ours && let Some(row) = self.inner.row(&run)? {
-            self.fits(&row, definition, &options, &hash)?;
+            fits(&row, definition, &options, &hash)?;
         }
         Ok(run)
     }
+}
 
-    /// Whether the run that there is can be the answer to a start.
-    fn fits(
-        &self,
-        row: &RunRow,
-        definition: &Definition,
-        options: &StartOptions,
-        hash: &str,
-    ) -> Result<(), Error> {
-        let run = row.run.clone();
-        if options.key.is_none() && row.workflow != definition.name() {
-            let workflow = row.workflow.clone();
-            return Err(Error::OtherRun { run, workflow });
-        }
-        if options.on_conflict == OnConflict::Fail {
-            let status = row.status;
-            return Err(Error::Exists { run, status });
-        }
-        if let Some(key) = &options.key
-            && row.input_hash.as_deref() != Some(hash)
-        {
-            let key = key.clone();
-            return Err(Error::KeyConflict { key, run });
-        }
-        Ok(())
+/// Whether the run that there is can be the answer to a start.
+fn fits(
+    row: &RunRow,
+    definition: &Definition,
+    options: &StartOptions,
+    hash: &str,
+) -> Result<(), Error> {
+    let run = row.run.clone();
+    if options.key.is_none() && row.workflow != definition.name() {
+        let workflow = row.workflow.clone();
+        return Err(Error::OtherRun { run, workflow });
     }
+    if options.on_conflict == OnConflict::Fail {
+        let status = row.status;
+        return Err(Error::Exists { run, status });
+    }
+    if let Some(key) = &options.key
+        && row.input_hash.as_deref() != Some(hash)
+    {
+        let key = key.clone();
+        return Err(Error::KeyConflict { key, run });
+    }
+    Ok(())
 }
 
 /// How a run's journal begins.

@@ -129,14 +129,8 @@ impl Runtime {
         id: Option<String>,
     ) -> Result<String, Error> {
         let (row, machine) = self.ended(run, "restarted", Status::is_final)?;
-        let pinned;
-        let definition = match definition {
-            Some(definition) => definition,
-            None => {
-                pinned = self.inner.definition(&row.definition)?;
-                &pinned
-            }
-        };
+        let pinned = self.inner.definition(&row.definition)?;
+        let definition = definition.unwrap_or(&pinned);
         let options = crate::StartOptions {
             id,
             tenant: row.tenant,

@@ -1,5 +1,7 @@
 //! Which runs are in memory, and whose turn is next.
 
+#![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

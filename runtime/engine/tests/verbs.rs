@@ -1,6 +1,8 @@
 //! What people do with runs, with a restart in between: cancel, suspend, resume, restart, fork,
 //! redrive, and starting under a key.
 
+#![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! What verbs mean for effects: what is done, undone and not repeated, with a restart in between.
 
+#![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

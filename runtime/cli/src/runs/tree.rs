@@ -214,19 +214,22 @@ fn next(view: &RunView, now_ms: u64, resume: &str) -> Vec<String> {
                 .and_then(|c| c.reason.as_deref())
                 .unwrap_or("no reason was given");
             lines.push(format!("It was cancelled: {why}"));
-            lines.push(match cancelled.is_some_and(|c| c.compensated) {
-                true => "What it had done was undone.".to_owned(),
-                false => "What it had done was left as it is.".to_owned(),
-            });
+            let did = if cancelled.is_some_and(|c| c.compensated) {
+                "was undone"
+            } else {
+                "was left as it is"
+            };
+            lines.push(format!("What it had done {did}."));
         }
-        Status::Queued | Status::Suspended => waiting(view, now_ms, resume, &mut lines),
         Status::Compensating => lines.push(format!(
             "It undoes what it did. Should its process have died, go on with: {resume}"
         )),
         Status::Running => lines.push(format!(
             "It is under way, or was when its process died; then go on with: {resume}"
         )),
-        Status::Waiting => waiting(view, now_ms, resume, &mut lines),
+        Status::Queued | Status::Suspended | Status::Waiting => {
+            waiting(view, now_ms, resume, &mut lines);
+        }
     }
     lines
 }

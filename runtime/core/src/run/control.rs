@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::frame::{Frame, Key, Op, Slot};
 use super::report::{AttemptReport, TaskReport, TaskStatus};
 use super::tasks::ROOT;
-use super::{Effect, Illegal, Outcome, Phase, Run, Step};
+use super::{Effect, Event, Illegal, Outcome, Phase, Run, Step};
 use crate::provenance::Provenance;
 use crate::workflow::{Kind, Task};
 
@@ -353,6 +353,52 @@ impl Run {
 
     pub(super) fn is_suspended(&self) -> bool {
         self.control.suspension.is_some()
+    }
+
+    /// Whether an event belongs where the run is.
+    pub(super) fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
+        let fits = match (&self.phase, event) {
+            (Phase::New, event) => matches!(
+                event,
+                Event::Begun { .. } | Event::Queued { .. } | Event::Forked { .. }
+            ),
+            (Phase::Queued, event) => matches!(
+                event,
+                Event::Admitted
+                    | Event::Cancelled { .. }
+                    | Event::Suspended { .. }
+                    | Event::Resumed
+            ),
+            (
+                Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. },
+                Event::Started { .. },
+            ) => !self.is_suspended(),
+            (Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. }, event) => {
+                !matches!(
+                    event,
+                    Event::Begun { .. }
+                        | Event::Queued { .. }
+                        | Event::Forked { .. }
+                        | Event::Admitted
+                        | Event::Redriven { .. }
+                )
+            }
+            // Attempts that nobody waits for any more may still end.
+            (Phase::Ended(_), event) => matches!(
+                event,
+                Event::Succeeded { .. }
+                    | Event::Failed { .. }
+                    | Event::Lost { .. }
+                    | Event::Redriven { .. }
+            ),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Illegal::Phase {
+            phase: self.phase_name(),
+            event: event.name(),
+        })
     }
 
     fn illegal(&self, event: &'static str) -> Illegal {

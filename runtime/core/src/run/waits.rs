@@ -303,10 +303,12 @@ impl Run {
 /// What happens when nobody decides in time.
 fn in_time(work: &CallWork) -> String {
     let escalates = work.plan.review.on_deadline == OnDeadline::Escalate;
-    match escalates {
-        true => "asks the next person".to_owned(),
-        false => "is rejected".to_owned(),
-    }
+    let next = if escalates {
+        "asks the next person"
+    } else {
+        "is rejected"
+    };
+    next.to_owned()
 }
 
 fn whole(what: For, since_ms: u64, next: &str) -> Wait {
