@@ -78,6 +78,7 @@ impl Chamber {
             timeout: Duration::from_secs(30),
             tenant: String::new(),
             traceparent: String::new(),
+            secrets: std::collections::BTreeMap::new(),
         };
         let outcome = self.connection.invoke(call).await;
         outcome.result.context("the call failed")?;

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cofferdam_plugin_auth::Authentication;
 use cofferdam_sdk::http::{Method, Request, Response};
 use cofferdam_sdk::prelude::*;
+
+/// Lets secrets be put into a body; data must not be able to.
+const SECRETS_HEADER: &str = "cofferdam-secrets";
 
 /// One request, as a workflow's `call: http` writes it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -48,6 +52,9 @@ pub enum Endpoint {
     Object {
         /// The address.
         uri: String,
+        /// How the request is authorized, instead of what the connection says.
+        #[serde(default)]
+        authentication: Option<Box<Authentication>>,
     },
 }
 
@@ -93,11 +100,19 @@ impl Exchange {
     pub(crate) fn address(&self) -> Result<&str, Failure> {
         match (&self.url, &self.endpoint) {
             (Some(url), None) => Ok(url),
-            (None, Some(Endpoint::Uri(uri) | Endpoint::Object { uri })) => Ok(uri),
+            (None, Some(Endpoint::Uri(uri) | Endpoint::Object { uri, .. })) => Ok(uri),
             _ => Err(Failure::invalid_input(
                 "http.url",
                 "give either `url` or `endpoint`, not both",
             )),
+        }
+    }
+
+    /// How the request itself says that it is authorized.
+    pub(crate) fn authentication(&self) -> Option<&Authentication> {
+        match &self.endpoint {
+            Some(Endpoint::Object { authentication, .. }) => authentication.as_deref(),
+            Some(Endpoint::Uri(_)) | None => None,
         }
     }
 
@@ -128,6 +143,10 @@ impl Exchange {
         }
         let uri = request.url().to_owned();
         for (name, value) in &self.headers {
+            if name.eq_ignore_ascii_case(SECRETS_HEADER) {
+                let message = format!("`{name}` is between plugins and their host");
+                return Err(Failure::invalid_input("http.header", message));
+            }
             request = request.header(name, value);
         }
         let typed = self.content_type();

@@ -5,9 +5,15 @@
 //!
 //! Settings, none of them needed: `base_url`, what addresses that begin with `/` are joined to;
 //! `headers`, sent with every request that has no such header; `bearer`, the name of a secret to
-//! send as a bearer token; `check_url`, what `check` reads.
+//! send as a bearer token; `authentications`, policies that requests name; `check_url`, what `check`
+//! reads.
+//!
+//! `operation` finds an operation in an OpenAPI document and says which request it is.
 
 mod exchange;
+mod openapi;
+#[cfg(test)]
+mod openapi_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +22,10 @@ use std::collections::BTreeMap;
 use cofferdam_sdk::http::Method;
 use cofferdam_sdk::prelude::*;
 
+use cofferdam_plugin_auth::{Authentication, Authorized, Policy};
+
 pub use exchange::{Endpoint, Exchange, Output, Scalar};
+pub use openapi::{Document, Operation};
 
 /// The connector and its settings.
 #[derive(Debug, Deserialize)]
@@ -27,6 +36,8 @@ pub struct Http {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     bearer: Option<String>,
+    #[serde(default)]
+    authentications: BTreeMap<String, Policy>,
     #[serde(default)]
     check_url: Option<String>,
 }
@@ -63,16 +74,30 @@ impl Http {
         self.exchange(&input, &[Method::Post, Method::Patch])
     }
 
+    /// Finds an operation in an OpenAPI document (2.0 or 3.x), and says which request it is: what
+    /// `get`, `put` or `send` take, by its method.
+    #[action(effect = read, example = r#"{"document": {"endpoint": "https://api.example.com/openapi.json"}, "operationId": "listItems", "parameters": {"page": 2}}"#)]
+    fn operation(&self, input: Operation) -> Result<Value, Failure> {
+        match input.address() {
+            None => input.request(None),
+            Some(address) => {
+                let url = self.absolute(address)?;
+                let request = http::Request::get(&url).response_max(openapi::DOCUMENT_BYTES_MAX);
+                let (request, _) = self.authorized(request, input.document_authentication())?;
+                let response = request.send()?.error_for_status()?;
+                input.request(Some((&url, &response)))
+            }
+        }
+    }
+
     fn check(&self) -> Result<Health, Failure> {
         let Some(url) = &self.check_url else {
             return Ok(Health::healthy(
                 "nothing to check: set `check_url` to have it read",
             ));
         };
-        let response = self
-            .authorized(http::Request::get(self.absolute(url)?))?
-            .send()?;
-        let response = response.error_for_status()?;
+        let (request, _) = self.authorized(http::Request::get(self.absolute(url)?), None)?;
+        let response = request.send()?.error_for_status()?;
         Ok(Health::healthy(format!(
             "{url} answers {}",
             response.status()
@@ -92,12 +117,23 @@ impl Http {
             }
         }
         let (request, uri) = input.fill(request)?;
-        let response = self.authorized(request)?.send()?;
+        let (request, authorized) = self.authorized(request, input.authentication())?;
+        let clean = |answer| match &authorized {
+            Some(authorized) => authorized.clean(answer),
+            None => answer,
+        };
+        let response = request.send()?;
         let redirected = (300..400).contains(&response.status()) && input.redirect;
-        if redirected {
-            return input.output(method, &uri, &response);
-        }
-        input.output(method, &uri, &response.error_for_status()?)
+        let answered = if redirected {
+            Ok(response)
+        } else {
+            response.error_for_status()
+        };
+        let response = answered.map_err(|mut failure| {
+            failure.details = failure.details.map(|details| Box::new(clean(*details)));
+            failure
+        })?;
+        input.output(method, &uri, &response).map(clean)
     }
 
     /// The address itself, or joined to the base if it begins with `/`.
@@ -114,10 +150,21 @@ impl Http {
         }
     }
 
-    fn authorized(&self, request: http::Request) -> Result<http::Request, Failure> {
-        match &self.bearer {
-            Some(secret) => Ok(request.bearer(secrets::placeholder(secret)?)),
-            None => Ok(request),
+    /// The request, authorized as it says itself, else as the connection says; and what is to be
+    /// overwritten in the answer.
+    fn authorized(
+        &self,
+        request: http::Request,
+        own: Option<&Authentication>,
+    ) -> Result<(http::Request, Option<Authorized>), Failure> {
+        if let Some(own) = own {
+            let authorized = own.authorize(&self.authentications)?;
+            return Ok((authorized.apply(request), Some(authorized)));
         }
+        let request = match &self.bearer {
+            Some(secret) => request.bearer(secrets::placeholder(secret)?),
+            None => request,
+        };
+        Ok((request, None))
     }
 }

@@ -101,6 +101,7 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
         timeout,
         tenant: String::new(),
         traceparent: String::new(),
+        secrets: std::collections::BTreeMap::new(),
     };
     let outcome = block_on(async { Ok(connection.invoke(call).await) })?;
     tell(context, args, &outcome)

@@ -8,20 +8,27 @@
 
 use crate::workflow::{Sources, Workflow};
 
+mod authentication;
 mod call;
 mod context;
 mod data;
 mod document;
+mod extensions;
+mod external;
 mod flow;
 mod handling;
+mod mcp;
+mod openapi;
 mod options;
 mod policy;
 mod report;
 mod retry;
+mod secrets;
 mod subflow;
 mod task;
 mod tree;
 
+pub use external::{CatalogFunction, External, external};
 pub use report::{Error, Errors};
 
 /// Compiles a workflow and those that it runs.

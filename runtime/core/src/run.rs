@@ -13,6 +13,8 @@
 mod bindings;
 mod calls;
 mod control;
+mod deferral;
+mod detached;
 mod environment;
 mod fallback;
 mod flow;
@@ -23,6 +25,7 @@ mod report;
 mod saga;
 mod tasks;
 mod validate;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,10 +34,13 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use bindings::{
+    ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
+};
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
 use crate::descriptor;
@@ -149,6 +155,16 @@ pub enum Event {
         /// The task.
         task: String,
     },
+    /// A call was put into its connection's outbox, in the same write as this event.
+    Deferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
+    /// The outbox has no room for a call.
+    NotDeferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
     /// An instant that [`Run::next_due_ms`] named has come.
     Tick,
     /// A person decided about a task in review.
@@ -187,6 +203,16 @@ pub enum Effect {
         /// The key of the call.
         key: String,
     },
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
+    /// [`Event::NotDeferred`].
+    Defer {
+        /// To be given back.
+        ticket: u64,
+        /// The task.
+        task: String,
+        /// What is to be called, and until when.
+        deferred: Deferred,
+    },
     /// Tell [`Event::Recovered`] when this connection works again.
     Park {
         /// The task.
@@ -208,6 +234,17 @@ pub enum Effect {
     ReviewClosed {
         /// The task.
         task: String,
+    },
+    /// Begin a run of its own, once: durably with the event that led here, or not at all.
+    Begin {
+        /// The task.
+        task: String,
+        /// The run's id: the same whenever this task of this run asks for it.
+        run: String,
+        /// The workflow, `namespace/name:version`; one of those that came with this one.
+        workflow: String,
+        /// Its input.
+        input: Value,
     },
     /// Look for an earlier answer; answer with [`Event::Recalled`].
     Recall {
@@ -272,6 +309,8 @@ pub struct Attempt {
     pub effect: descriptor::Effect,
     /// How long the attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What stands for the workflow's secrets in the input, with the name of each.
+    pub secrets: Arc<BTreeMap<String, String>>,
     /// It is to end before this instant, unless that is over when it begins.
     pub deadline_ms: Option<u64>,
     /// Whether it is a second attempt beside one that is under way. It is refused rather than made
@@ -290,6 +329,21 @@ pub struct Question {
     pub reviewer: Option<String>,
     /// How often somebody else was asked before.
     pub escalations: usize,
+}
+
+/// A call that is left to an outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred {
+    /// The connection to call.
+    pub connection: String,
+    /// The action to call.
+    pub action: String,
+    /// Its input.
+    pub input: Arc<Value>,
+    /// The idempotency key: the same that the task's own attempts had.
+    pub key: String,
+    /// For how long delivery may be tried, in milliseconds.
+    pub deliver_within_ms: u64,
 }
 
 /// How a run ended.
@@ -438,6 +492,8 @@ pub struct Run {
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
     control: Control,
+    /// The run's placeholders; see [`Attempt::secrets`].
+    secrets: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step works with besides the run itself.
@@ -454,9 +510,12 @@ const OPERATIONS_MAX: usize = 200_000;
 impl Run {
     /// A run that has not begun.
     pub fn new(id: impl Into<String>, workflow: Arc<Workflow>, bindings: Arc<Bindings>) -> Self {
+        let id = id.into();
+        let secrets = Arc::new(workflow.secrets.placeholders(&id));
         Self {
-            id: id.into(),
+            id,
             workflow,
+            secrets,
             bindings,
             phase: Phase::New,
             begun_ms: 0,
@@ -525,6 +584,12 @@ impl Run {
             }
             Event::Recovered { task } => {
                 self.task_event(&task, &call::Event::Recovered, &mut step)?;
+            }
+            Event::Deferred { ticket } => {
+                self.call_event(ticket, &call::Event::Deferred, &mut step)?;
+            }
+            Event::NotDeferred { ticket } => {
+                self.call_event(ticket, &call::Event::NotDeferred, &mut step)?;
             }
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
@@ -763,6 +828,8 @@ impl Event {
             Self::Lost { .. } => "lost",
             Self::LookedUp { .. } => "looked up",
             Self::Recovered { .. } => "recovered",
+            Self::Deferred { .. } => "deferred",
+            Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Recalled { .. } => "recalled",

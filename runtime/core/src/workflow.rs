@@ -14,9 +14,12 @@ use crate::expr::{Expr, Template};
 use crate::schema::Schema;
 
 mod calls;
+mod secrets;
 
 pub(crate) use calls::http_action;
 pub use calls::{HTTP_ACTIONS, HTTP_CONNECTION};
+pub(crate) use secrets::placeholder;
+pub use secrets::{SecretUse, Secrets};
 
 /// A whole workflow, ready to run.
 #[derive(Debug)]
@@ -33,6 +36,12 @@ pub struct Workflow {
     pub timeout: Option<DurationSpec>,
     /// What to do with a run that has faulted: `metadata.cofferdam.onExhausted` of the document.
     pub on_exhausted: Option<OnExhausted>,
+    /// `use.secrets`, and where they go.
+    pub secrets: Secrets,
+    /// The whole document, for `$workflow.definition` and `$task.definition`.
+    pub definition: Value,
+    /// What is allowed and should be put right; places and remedies as in errors.
+    pub warnings: Vec<crate::dsl::Error>,
 }
 
 /// The head of a workflow document.
@@ -154,6 +163,10 @@ pub enum Then {
 
 /// What a task does.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a workflow has a handful of tasks, each behind an `Arc`, and most of them are calls"
+)]
 pub enum Kind {
     /// Runs tasks one after the other.
     Do(Arc<Block>),
@@ -175,12 +188,14 @@ pub enum Kind {
     Wait(DurationSpec),
     /// Publishes a CloudEvent; the template makes its attributes and data.
     Emit(Template),
-    /// Runs another workflow and waits for it.
+    /// Runs another workflow, and waits for it unless it is detached.
     Run {
         /// The other workflow, pinned with this one.
         workflow: Arc<Workflow>,
         /// Its input; the task's input if none.
         input: Option<Template>,
+        /// `await: false`: it becomes a run of its own, and the task goes on with its input.
+        detached: bool,
     },
 }
 
@@ -297,6 +312,8 @@ pub struct Catch {
     pub retry: Option<Retry>,
     /// What is run when the error is caught and not retried (any more).
     pub body: Option<Arc<Block>>,
+    /// Where the flow goes then; where the `try` task says if none.
+    pub then: Option<Then>,
 }
 
 /// A retry policy. The same shape serves the language's `retry` and a connection's own.
@@ -430,10 +447,29 @@ pub enum OnOutage {
         /// In milliseconds.
         deadline_ms: u64,
     },
+    /// Complete at once; the call is kept in the connection's outbox and delivered, in order, when
+    /// the connection works again. Only where nobody needs the output: not for reads, nor for a
+    /// task that is to be undone; these park.
+    QueueAndForward {
+        /// In milliseconds.
+        deliver_within_ms: u64,
+    },
     /// Go to the fallbacks at once.
     Fallback,
     /// Be out of options at once.
     Fail,
+}
+
+impl OnOutage {
+    /// The same where the call must not be left to an outbox: parked for as long.
+    pub fn never_deferred(self) -> Self {
+        match self {
+            Self::QueueAndForward {
+                deliver_within_ms: deadline_ms,
+            } => Self::Park { deadline_ms },
+            Self::Park { .. } | Self::Fallback | Self::Fail => self,
+        }
+    }
 }
 
 /// What to do when a task is out of options and has no fallback.

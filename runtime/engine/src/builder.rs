@@ -152,7 +152,7 @@ impl RuntimeBuilder {
         let stamps: HashMap<_, _> = named
             .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
             .collect();
-        let mut served = serve(&config, &workshop, &connectors)?;
+        let mut served = serve(&config, &workshop, &*store, &connectors)?;
         let has_plugins = plugins_of(&config, &connectors).next().is_some();
         let connecting = move || {
             let wanted = plugins_of(&config, &connectors);
@@ -199,6 +199,7 @@ fn plugins_of<'a>(
 fn serve(
     config: &Config,
     workshop: &Workshop,
+    store: &dyn JournalStore,
     connectors: &BTreeMap<String, Arc<dyn Connector>>,
 ) -> Result<Connections, Error> {
     let served = connectors.iter().map(|(name, connector)| {
@@ -206,7 +207,7 @@ fn serve(
             let connection = name.clone();
             return Err(Error::UnknownConnection { connection });
         };
-        let slot = workshop.open_program(connection, connector);
+        let slot = workshop.open_program(store, connection, connector)?;
         Ok((name.clone(), Arc::new(slot)))
     });
     served.collect()

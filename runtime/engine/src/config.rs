@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod resilience;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use resilience::Bulkhead;
 
 use crate::{Durability, Engine};
 use document::{Document, Section, list};
@@ -40,6 +42,7 @@ pub struct Config {
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
+    catalogs: BTreeMap<String, PathBuf>,
     cache_dir: Option<PathBuf>,
     watch: bool,
     trust: Trust,
@@ -126,8 +129,14 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir", "concurrency"])?;
+            workflows.only(&["dir", "catalogs", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
+            if let Some(catalogs) = workflows.section("catalogs")? {
+                for item in catalogs.items() {
+                    let path = item.document.path(item.text()?);
+                    config.catalogs.insert(item.name, path);
+                }
+            }
         }
         config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
@@ -225,6 +234,17 @@ impl Config {
     /// How many runs may be under way, and which go first.
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Takes functions of a catalog from this folder.
+    pub fn with_catalog(mut self, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        self.catalogs.insert(name.into(), dir.into());
+        self
+    }
+
+    /// Catalogs by name, each a local folder.
+    pub fn catalogs(&self) -> &BTreeMap<String, PathBuf> {
+        &self.catalogs
     }
 
     /// Looks workflows that others run up in this folder.

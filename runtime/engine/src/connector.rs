@@ -82,6 +82,14 @@ impl Backend {
         }
     }
 
+    /// Whether it has a secret of this name. Code of the program has what it has.
+    pub fn has_secret(&self, name: &str) -> bool {
+        match self {
+            Self::Chamber(connection) => connection.has_secret(name),
+            Self::Program(_) => true,
+        }
+    }
+
     /// The plugin; none for code of the program, which cannot be swapped.
     pub fn plugin(&self) -> Option<&Plugin> {
         match self {

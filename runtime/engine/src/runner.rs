@@ -14,7 +14,8 @@ use std::time::Duration;
 use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
-use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
+use cofferdam_core::ramp::Ended;
+use cofferdam_core::run::{Attempt, Deferred, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -22,9 +23,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
+use crate::detached;
+use crate::outbox::OutboxRow;
+use crate::ramp::Leave;
 use crate::rows::{
-    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
-    timer_key,
+    DeadLetter, EventRow, Record, Review, RunRow, encode, outbox_key, parked_key, review_key,
+    status_key, timer_key,
 };
 use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
@@ -46,7 +50,12 @@ pub(crate) enum Message {
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
-    Recovered { task: String, connection: String },
+    Recovered {
+        task: String,
+        connection: String,
+        /// The drain's, to be held until the call has ended.
+        leave: Option<Leave>,
+    },
     /// A person decided.
     Decided {
         task: String,
@@ -97,6 +106,9 @@ const NEAR_MS: u64 = 2_000;
 /// without bound, and lose all of it in a crash.
 const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
+/// A step that writes more, thousands of tasks that park at once, is written in parts of about this
+/// many rows and records: a batch of the store has an end.
+const PART_MAX: usize = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -124,9 +136,15 @@ pub(crate) struct Runner {
     /// Attempts that may have to be dropped, by ticket.
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
+    /// Connections that calls were left to.
+    deferred: Vec<String>,
+    /// Of tasks that a drain has let go, until they ask for admission.
+    leaves: HashMap<String, Leave>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
+    /// Runs of their own that the next commit begins.
+    begun: Vec<String>,
 }
 
 impl Runner {
@@ -161,8 +179,11 @@ impl Runner {
             under_way: JoinSet::new(),
             hedged: HashMap::new(),
             parked: Vec::new(),
+            deferred: Vec::new(),
+            leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
+            begun: Vec::new(),
         }
     }
 
@@ -181,7 +202,15 @@ impl Runner {
     ) -> Result<(), Error> {
         match self.begin.take() {
             None => {
-                self.take_up();
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
+                }
                 // Who wakes a run to suspend or cancel it comes before what the run would do.
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
@@ -276,7 +305,11 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
-        self.effects.extend(effects);
+        // What follows from an effect comes before the effects beside it, so that a long list of
+        // them can be written in parts.
+        for effect in effects.into_iter().rev() {
+            self.effects.push_front(effect);
+        }
         match encode(&Record { at, event }) {
             Ok(record) => self.records.push(record),
             Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
@@ -289,6 +322,9 @@ impl Runner {
     async fn work(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
+            if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
+                self.commit().await?;
+            }
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
@@ -302,8 +338,17 @@ impl Runner {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.keeping.later();
                 slot.parked.notify_one();
             }
+        }
+        for connection in self.deferred.drain(..) {
+            if let Some(slot) = self.inner.connections.get(&connection) {
+                slot.outbox.changed.notify_one();
+            }
+        }
+        for run in self.begun.drain(..) {
+            self.inner.wake(&run, Message::Resume);
         }
         self.tell_all();
         Ok(())
@@ -314,6 +359,19 @@ impl Runner {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
+    }
+
+    /// Whether what is buffered leaves nothing behind that a restart would not ask for again.
+    fn is_whole(&self) -> bool {
+        self.effects.iter().all(|effect| {
+            matches!(
+                effect,
+                Effect::Attempt(_)
+                    | Effect::Lookup { .. }
+                    | Effect::Recall { .. }
+                    | Effect::Defer { .. }
+            )
+        })
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -334,6 +392,11 @@ impl Runner {
                     key,
                 });
             }
+            Effect::Defer {
+                ticket,
+                task,
+                deferred,
+            } => self.defer(ticket, &task, &deferred, at_ms)?,
             Effect::Park { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.put(Table::Parked, key, Vec::new());
@@ -358,6 +421,23 @@ impl Runner {
                     escalations: question.escalations,
                 };
                 self.put(Table::Review, key, encode(&review)?);
+            }
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begun.push(wanted.run.clone());
+                let batch = std::mem::take(&mut self.batch);
+                let by = &self.row;
+                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+                self.must_commit = true;
             }
             Effect::Recall {
                 ticket,
@@ -408,7 +488,32 @@ impl Runner {
         Ok(())
     }
 
+    /// Leaves a call to its connection: the row and the event are written in one batch.
+    fn defer(
+        &mut self,
+        ticket: u64,
+        task: &str,
+        deferred: &Deferred,
+        at_ms: u64,
+    ) -> Result<(), Error> {
+        let slot = self.inner.connections.get(&deferred.connection).cloned();
+        let Some(slot) = slot.filter(|slot| slot.outbox.reserve()) else {
+            self.feed(Event::NotDeferred { ticket });
+            return Ok(());
+        };
+        let row = encode(&OutboxRow::new(&self.row.run, task, deferred, at_ms))?;
+        if !self.feed(Event::Deferred { ticket }) {
+            slot.outbox.release();
+            return Ok(());
+        }
+        let key = outbox_key(&slot.name, &self.inner.next_id());
+        self.put(Table::Outbox, key, row);
+        self.deferred.push(slot.name.clone());
+        Ok(())
+    }
+
     fn ask(&mut self, attempt: Attempt) {
+        let mut leave = self.leaves.remove(&attempt.task);
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
             let why = format!(
                 "there is no connection `{}` in this configuration",
@@ -430,17 +535,27 @@ impl Runner {
             return;
         }
         match admission::try_admit(slot, &attempt.key) {
-            Admission::Admitted(admitted) => self.admitted(attempt, admitted),
+            Admission::Admitted(mut admitted) => {
+                admitted.carry(leave);
+                self.admitted(attempt, admitted);
+            }
             Admission::Refused(failure) => {
+                if let Some(leave) = &mut leave {
+                    leave.went(Ended::Bad);
+                }
                 self.feed(Event::Refused {
                     ticket: attempt.ticket,
                     failure,
                 });
             }
-            Admission::Full => {
-                let slot = Arc::clone(slot);
+            Admission::Full(queued) => {
                 self.under_way.spawn(async move {
-                    let admitted = admission::admit(slot, &attempt.key).await;
+                    let mut admitted = admission::admit(queued, &attempt.key).await;
+                    match (&mut admitted, leave) {
+                        (Ok(admitted), leave) => admitted.carry(leave),
+                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+                        (Err(_), None) => {}
+                    }
                     Done::Admitted { attempt, admitted }
                 });
             }
@@ -498,7 +613,8 @@ impl Runner {
     }
 
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
-        if self.row.status.is_final() {
+        // One that is redriven may have said before that it had ended.
+        if self.row.status.is_final() || !self.run.status().is_final() {
             return Ok(());
         }
         self.row.degraded = self.run.is_degraded();
@@ -635,11 +751,19 @@ impl Runner {
             Message::Admitted => self.admitted_by_queue(),
             Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
-            Message::Recovered { task, connection } => {
+            Message::Recovered {
+                task,
+                connection,
+                leave,
+            } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Parked, key));
                 self.must_commit = true;
-                self.feed(Event::Recovered { task });
+                if self.feed(Event::Recovered { task: task.clone() })
+                    && let Some(leave) = leave
+                {
+                    self.leaves.insert(task, leave);
+                }
             }
             Message::Decided {
                 task,

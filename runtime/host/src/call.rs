@@ -1,5 +1,6 @@
 //! What goes into a call and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cofferdam_core::failure::Failure;
@@ -23,6 +24,9 @@ pub struct Call {
     pub tenant: String,
     /// A W3C `traceparent`; empty for none.
     pub traceparent: String,
+    /// Stand-ins for secrets that the input may hold, with the name of the connection's secret that
+    /// each stands for. They are swapped like those that the plugin asks for itself.
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// What came of a call. There is always one: nothing that a guest does ends in a panic or hangs.

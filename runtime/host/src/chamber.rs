@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::cofferdam::connector::protocol;
 use crate::call::{Call, Health, LogLine, Usage};
-use crate::capabilities::{http, wasi};
+use crate::capabilities::{http, secrets, wasi};
 use crate::connection::Settings;
 use crate::cpu::CpuMeter;
 use crate::gate::Entered;
@@ -91,7 +91,11 @@ pub(crate) async fn run(
 ) -> Ran {
     // Whoever calls without a pause lets its neighbours have their turn in between.
     step_back().await;
-    let scope = Arc::new(Scope::new(Arc::clone(settings), tenant, timeout));
+    let scope = Scope::new(Arc::clone(settings), tenant, timeout);
+    if let Work::Invoke(call) = &work {
+        *scope.placeholders.lock() = secrets::brought(&settings.secrets, call);
+    }
+    let scope = Arc::new(scope);
     let ledger = Arc::new(Ledger::default());
     let fuel = settings.limits.fuel.unwrap_or(u64::MAX);
     let store = match open(loaded, &scope, &ledger.cpu, fuel) {

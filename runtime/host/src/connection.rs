@@ -167,7 +167,11 @@ impl Connection {
         if let Err(violations) = action.input.check(&call.input) {
             return rejected(verdict::input_schema(&call.action, &violations));
         }
-        let timeout = call.timeout.min(self.inner.settings.limits.timeout);
+        let settings = &self.inner.settings;
+        if let Some(failure) = secrets::missing_in(&settings.secrets, &settings.name, &call) {
+            return rejected(failure);
+        }
+        let timeout = call.timeout.min(settings.limits.timeout);
         let asked = Instant::now();
         let entered = match self.enter(true, timeout).await {
             Ok(entered) => entered,
@@ -243,6 +247,12 @@ impl Connection {
                 Err(verdict::defect("the chamber answered another question"))
             }
         }
+    }
+
+    /// Whether it has a secret of this name.
+    pub fn has_secret(&self, name: &str) -> bool {
+        let secrets = &self.inner.settings.secrets;
+        secrets.iter().any(|secret| secret.name == name)
     }
 
     /// What the plugin offers.

@@ -81,6 +81,7 @@ pub fn call(action: &str, input: Value, timeout: Duration) -> Call {
         timeout,
         tenant: String::new(),
         traceparent: String::new(),
+        secrets: std::collections::BTreeMap::new(),
     }
 }
 

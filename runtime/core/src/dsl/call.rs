@@ -1,20 +1,21 @@
 //! Call tasks: actions of connections, HTTP, functions.
 
-use std::sync::Arc;
-
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::context::{Context, Scope, Stage};
-use super::data::optional;
 use super::report::{At, Fields, suggest};
 use super::task::Targets;
 use super::tree::{Data, Entry};
-use crate::expr::Template;
-use crate::workflow::{Block, Call, Export, Input, Kind, Output, Target, Task, Then};
+use crate::expr::{Expr, Template};
+use crate::workflow::{Call, HTTP_CONNECTION, Kind, Target, Task};
 
 /// Calls of the language that have no connector here.
-const UNSUPPORTED: [&str; 5] = ["asyncapi", "grpc", "openapi", "a2a", "mcp"];
+const UNSUPPORTED: [&str; 3] = ["asyncapi", "grpc", "a2a"];
+
+/// What an expression makes of an endpoint is an address. Else data could say how the request is
+/// authorized, and use the connection's credentials as it likes.
+const ONLY_TEXT: &str = r#"if type == "string" then . else error("an endpoint is text") end"#;
 
 impl<'n> Context<'n> {
     /// `call` and `with`.
@@ -28,23 +29,35 @@ impl<'n> Context<'n> {
                 "use `call: http`, or a plugin for the system and `call: connection.action`";
             return self.report.error("CD0115", &at, cause, remedy);
         }
-        if text.contains("://") || text.contains('@') {
+        if text.contains("://") {
             return self.report.error(
                 "CD0118",
                 &at,
-                "functions of catalogs are not supported: nothing is fetched",
-                "define the function under `use.functions`, or install a plugin",
+                "a function is not fetched: what a run does must not depend on another system",
+                "put it into a catalog in a local folder and write name:version@catalog, or define \
+                 it under `use.functions`",
             );
+        }
+        if text.contains('@') {
+            return self.cataloged(fields, &at, text, scope);
+        }
+        if text == "openapi" {
+            return self.openapi(fields, scope);
+        }
+        if text == "mcp" {
+            return self.mcp(fields, scope);
         }
         if text == "http" {
             let with = self
                 .report
                 .need(fields, "with")
                 .and_then(|w| self.http(&w, scope));
-            let policy = self.policy(fields, scope, "http");
+            let policy = self.policy(fields, scope, HTTP_CONNECTION);
+            let with = with?;
+            self.sends(&at, HTTP_CONNECTION, &with);
             let call = Call {
                 target: Target::Http,
-                with: with?,
+                with,
                 policy: policy?,
             };
             return Some(Kind::Call(call));
@@ -64,8 +77,11 @@ impl<'n> Context<'n> {
     ) -> Option<Kind> {
         let with = match fields.get("with") {
             None => Some(Template::Literal(Value::Object(serde_json::Map::new()))),
-            Some(at) => self.arguments(&at, &scope.vars(Stage::Within)),
+            Some(at) => self.arguments(&at, &scope.vars(Stage::Sent)),
         };
+        if let Some(with) = &with {
+            self.sends(&fields.at, connection, with);
+        }
         let policy = self.policy(fields, scope, connection);
         let target = Target::Action {
             connection: connection.to_owned(),
@@ -97,7 +113,7 @@ impl<'n> Context<'n> {
             "method", "endpoint", "headers", "body", "query", "output", "redirect",
         ];
         const METHODS: [&str; 7] = ["get", "head", "options", "post", "put", "patch", "delete"];
-        let vars = scope.vars(Stage::Within);
+        let vars = scope.vars(Stage::Sent);
         let fields = self.report.fields(at, "an HTTP call", &KEYS)?;
         let mut parts = IndexMap::new();
         let mut good = true;
@@ -126,7 +142,7 @@ impl<'n> Context<'n> {
     }
 
     /// One of some words, in lower case, or an expression.
-    fn choice(&self, at: &At<'n>, words: &[&str], vars: &[&str]) -> Option<Template> {
+    pub(super) fn choice(&self, at: &At<'n>, words: &[&str], vars: &[&str]) -> Option<Template> {
         let text = self.report.text(at)?;
         if crate::expr::inside_braces(text).is_some() {
             return self.expr(at, vars).map(Template::Expr);
@@ -141,23 +157,34 @@ impl<'n> Context<'n> {
         Some(Template::Literal(word.into()))
     }
 
-    /// A URI, or `{uri}`.
-    fn endpoint(&self, at: &At<'n>, vars: &[&str]) -> Option<Template> {
+    /// A URI, or `{uri, authentication}`.
+    pub(super) fn endpoint(&self, at: &At<'n>, vars: &[&str]) -> Option<Template> {
+        if let Some(source) = at.text().and_then(crate::expr::inside_braces) {
+            // Checked as it is first, for errors in its own words.
+            self.expr(at, vars)?;
+            let guarded = format!("({}) | {ONLY_TEXT}", self.with_constants(source));
+            return match Expr::compile(&guarded, vars) {
+                Ok(expr) => Some(Template::Expr(expr)),
+                Err(error) => self.bad_expression(at, &error),
+            };
+        }
         if !matches!(at.node.data, Data::Map(_)) {
             return self.uri(at, vars);
         }
         let fields = self
             .report
             .fields(at, "endpoint", &["uri", "authentication"])?;
-        if let Some(at) = fields.get("authentication") {
-            return self.report.error(
-                "CD0119",
-                &at,
-                "authentication is not supported in a workflow: it would carry the secret",
-                "put the credentials into the `http` connection, or into one of its own for the system",
-            );
-        }
-        self.uri(&self.report.need(&fields, "uri")?, vars)
+        let uri = self
+            .report
+            .need(&fields, "uri")
+            .and_then(|u| self.uri(&u, vars));
+        let Some(at) = fields.get("authentication") else {
+            return uri;
+        };
+        let authentication = self.authentication(&at, vars);
+        let parts = [("uri", uri?), ("authentication", authentication?)];
+        let parts = parts.map(|(key, part)| (key.to_owned(), part));
+        Some(Template::object(parts.into_iter().collect()))
     }
 
     /// A call of a function of `use.functions`: a task around it whose input is what `with` makes.
@@ -184,31 +211,8 @@ impl<'n> Context<'n> {
             let remedy = "put `metadata.cofferdam` on the task that the function is";
             return self.report.error("CD0126", &at, cause, remedy);
         }
-        // The input of a task is made before the task begins: `$input` does not exist yet.
-        let from = optional(fields.get("with"), |w| {
-            self.arguments(w, &scope.vars(Stage::Before))
-        });
-        let body = self.function_body(name, &definition, &Scope::default());
-        let around = Task {
-            name: name.to_owned(),
-            reference: fields.at.pointer.clone(),
-            line: at.node.spot.line,
-            condition: None,
-            input: Input {
-                schema: None,
-                from: from?,
-            },
-            output: Output::default(),
-            export: Export::default(),
-            timeout: None,
-            then: Then::Continue,
-            kind: Kind::Do(Arc::new(Block {
-                tasks: vec![Arc::new(body?)],
-            })),
-        };
-        Some(Kind::Do(Arc::new(Block {
-            tasks: vec![Arc::new(around)],
-        })))
+        let body = self.function_body(name, &definition, &Scope::default())?;
+        self.call_of_function(fields, at, name, body, scope)
     }
 
     /// The task that a function is.

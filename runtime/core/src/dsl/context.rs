@@ -1,9 +1,11 @@
 //! What is known while a text is compiled.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
+use super::extensions::Extension;
 use super::report::{At, Report, suggest};
 use super::subflow::Library;
+use crate::workflow::Secrets;
 
 /// One text under compilation.
 pub(super) struct Context<'n> {
@@ -19,6 +21,18 @@ pub(super) struct Context<'n> {
     pub timeouts: Option<At<'n>>,
     /// `use.functions`, if any.
     pub functions: Option<At<'n>>,
+    /// `use.authentications`, if any.
+    pub authentications: Option<At<'n>>,
+    /// `use.catalogs`, if any.
+    pub catalogs: Option<At<'n>>,
+    /// `use.extensions`.
+    pub extensions: Vec<Extension<'n>>,
+    /// Whether what is compiled belongs to an extension, and so is not extended itself.
+    pub in_extension: Cell<bool>,
+    /// `use.secrets`, and where they go.
+    pub secrets: RefCell<Secrets>,
+    /// Variables that are constants here, with their values as jq.
+    pub constants: RefCell<Vec<(&'static str, String)>>,
     /// Functions that are being compiled, outermost first.
     pub calling: RefCell<Vec<String>>,
 }
@@ -49,10 +63,14 @@ pub(super) enum Stage {
     WorkflowInput,
     /// `output.as` of the workflow.
     WorkflowOutput,
-    /// `if` and `input.from` of a task.
+    /// `if` of a task.
     Before,
+    /// `input.from` of a task.
+    From,
     /// The task itself.
     Within,
+    /// What a call sends.
+    Sent,
     /// `output.as` of a task.
     Output,
     /// `export.as` of a task.
@@ -76,9 +94,15 @@ impl Scope {
     /// Every name that an expression at this stage may use.
     pub(super) fn vars(&self, stage: Stage) -> Vec<&str> {
         let fixed: &[&str] = match stage {
-            Stage::WorkflowInput => &["workflow", "runtime"],
+            Stage::WorkflowInput => &["workflow", "runtime", "secret", "secrets"],
             Stage::WorkflowOutput => &["context", "workflow", "runtime"],
             Stage::Before => &["context", "task", "workflow", "runtime"],
+            Stage::From => &[
+                "context", "task", "workflow", "runtime", "secret", "secrets",
+            ],
+            Stage::Sent => &[
+                "context", "input", "task", "workflow", "runtime", "secret", "secrets",
+            ],
             Stage::Within | Stage::Output => &["context", "input", "task", "workflow", "runtime"],
             Stage::Export => &["context", "input", "output", "task", "workflow", "runtime"],
             Stage::Undo => &["input", "output"],
@@ -93,13 +117,14 @@ impl Scope {
 }
 
 /// Names that a workflow cannot give to its own variables.
-pub(super) const RESERVED: [&str; 9] = [
+pub(super) const RESERVED: [&str; 10] = [
     "context",
     "input",
     "output",
     "task",
     "workflow",
     "runtime",
+    "secret",
     "secrets",
     "authorization",
     "ENV",

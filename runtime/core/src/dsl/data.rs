@@ -13,10 +13,13 @@ use crate::workflow::{DurationSpec, Export, Input, Output};
 const DURATION_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 impl<'n> Context<'n> {
-    fn bad_expression<T>(&self, at: &At<'_>, error: &ExprError) -> Option<T> {
+    pub(super) fn bad_expression<T>(&self, at: &At<'_>, error: &ExprError) -> Option<T> {
         let remedy = match error {
-            ExprError::Unknown { what, .. } if what.contains("$secrets") => {
-                "put secrets into the connection; they never pass through a workflow"
+            ExprError::Unknown { what, .. } if what.contains("$secret") => {
+                let remedy = "name it in `input.from` or in the `with` of a call: only what a call \
+                              sends has the secret put in the place of its placeholder";
+                let cause = "a secret cannot be used here";
+                return self.report.error("CD0150", at, cause, remedy);
             }
             ExprError::Unknown { .. } => "use what is in scope here; see docs/workflows.md",
             _ => "write a jq expression, in the form `${ … }`",
@@ -31,7 +34,11 @@ impl<'n> Context<'n> {
         }
         let text = self.report.text(at)?;
         let source = inside_braces(text).unwrap_or(text);
-        Expr::compile(source, vars).map_or_else(|e| self.bad_expression(at, &e), Some)
+        let whole = self.with_constants(source);
+        match Expr::compile(&whole, vars) {
+            Ok(expr) => self.known_secrets(at, source).map(|()| expr),
+            Err(error) => self.bad_expression(at, &error),
+        }
     }
 
     /// Data in which whole strings `${ … }` are expressions.
@@ -92,14 +99,6 @@ impl<'n> Context<'n> {
         let fields = self
             .report
             .fields(at, "a schema", &["format", "document", "resource"])?;
-        if let Some(resource) = fields.get("resource") {
-            return self.report.error(
-                "CD0120",
-                &resource,
-                "schemas are not fetched: what a run checks must not depend on another system",
-                "put the schema under `document`",
-            );
-        }
         if let Some(format) = fields.get("format") {
             let text = self.report.text(&format)?;
             if text != "json" && !text.starts_with("json:") {
@@ -109,12 +108,20 @@ impl<'n> Context<'n> {
                     .error("CD0109", &format, cause, "write a JSON Schema");
             }
         }
+        if let Some(resource) = fields.get("resource") {
+            let schema = self.schema_of_file(&resource)?;
+            return self.compiled_schema(&resource, &schema);
+        }
         let document = self.report.need(&fields, "document")?;
-        Schema::compile(&document.node.to_value()).map_or_else(
+        self.compiled_schema(&document, &document.node.to_value())
+    }
+
+    fn compiled_schema(&self, document: &At<'n>, schema: &serde_json::Value) -> Option<Schema> {
+        Schema::compile(schema).map_or_else(
             |e| {
                 let cause = format!("this is not a JSON Schema: {e}");
                 self.report
-                    .error("CD0109", &document, cause, "write a JSON Schema (2020-12)")
+                    .error("CD0109", document, cause, "write a JSON Schema (2020-12)")
             },
             Some,
         )

@@ -1,9 +1,10 @@
 //! The document itself: head, reusable parts, body.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::context::{Context, Scope, Stage};
+use super::extensions::extensions;
 use super::report::{At, Fields, Report};
 use super::subflow::Library;
 use crate::workflow::{Document, OnExhausted, Workflow};
@@ -29,7 +30,7 @@ pub(super) fn compile<'n>(
     let scope = Scope::default();
     let input = context.input(fields.get("input"), &scope.vars(Stage::WorkflowInput));
     let output = context.output(fields.get("output"), &scope.vars(Stage::WorkflowOutput));
-    let timeout = context.timeout(fields.get("timeout"), &scope.vars(Stage::WorkflowInput));
+    let timeout = context.timeout(fields.get("timeout"), &["workflow", "runtime"]);
     let body = report
         .need(&fields, "do")
         .and_then(|d| context.block(&d, &scope));
@@ -42,6 +43,9 @@ pub(super) fn compile<'n>(
         output: output?,
         timeout: timeout?,
         on_exhausted,
+        secrets: context.secrets.into_inner(),
+        definition: root.node.to_value(),
+        warnings: report.warnings(),
     })
 }
 
@@ -208,40 +212,6 @@ fn reusable<'n>(report: &'n Report, library: &'n Library<'n>, fields: &Fields<'n
     let parts = fields
         .get("use")
         .and_then(|at| report.fields(&at, "use", &KEYS));
-    if let Some(parts) = &parts {
-        let secret = "put the credentials into the connection (`cofferdam.toml`): workflows and \
-                      plugins never hold them";
-        for (key, code, cause, remedy) in [
-            (
-                "authentications",
-                "CD0119",
-                "authentications are not supported in a workflow",
-                secret,
-            ),
-            (
-                "secrets",
-                "CD0119",
-                "secrets are not supported in a workflow",
-                secret,
-            ),
-            (
-                "extensions",
-                "CD0118",
-                "extensions are not supported",
-                "put what must happen before and after a task into tasks of their own",
-            ),
-            (
-                "catalogs",
-                "CD0118",
-                "catalogs are not supported: nothing is fetched while a workflow is compiled",
-                "define the function under `use.functions`, or install a plugin",
-            ),
-        ] {
-            if let Some(at) = parts.get(key) {
-                report.error::<()>(code, &at, cause, remedy);
-            }
-        }
-    }
     let table = |key: &str| {
         let at = parts.as_ref()?.get(key)?;
         if at.entries().is_none() {
@@ -256,6 +226,34 @@ fn reusable<'n>(report: &'n Report, library: &'n Library<'n>, fields: &Fields<'n
         retries: table("retries"),
         timeouts: table("timeouts"),
         functions: table("functions"),
+        authentications: table("authentications"),
+        catalogs: table("catalogs"),
+        extensions: extensions(report, parts.as_ref().and_then(|p| p.get("extensions"))),
+        in_extension: Cell::new(false),
+        secrets: RefCell::new(super::secrets::declared(
+            report,
+            parts.as_ref().and_then(|p| p.get("secrets")),
+        )),
+        constants: RefCell::default(),
+        calling: RefCell::default(),
+    }
+}
+
+/// A context without any reusable parts.
+pub(super) fn bare<'n>(report: &'n Report, library: &'n Library<'n>) -> Context<'n> {
+    Context {
+        report,
+        library,
+        errors: None,
+        retries: None,
+        timeouts: None,
+        functions: None,
+        authentications: None,
+        catalogs: None,
+        extensions: Vec::new(),
+        in_extension: Cell::new(false),
+        secrets: RefCell::default(),
+        constants: RefCell::default(),
         calling: RefCell::default(),
     }
 }
@@ -277,6 +275,22 @@ impl Context<'_> {
         }
         for (_, at) in self.retries.iter().filter_map(At::entries).flatten() {
             self.retry_definition(&at, &scope.with(&["error"]));
+        }
+        for (_, at) in self
+            .authentications
+            .iter()
+            .filter_map(At::entries)
+            .flatten()
+        {
+            self.policy_of(&at, &scope.vars(Stage::Sent));
+        }
+        for (_, at) in self.catalogs.iter().filter_map(At::entries).flatten() {
+            self.report
+                .fields(&at, "a catalog", &["endpoint"])
+                .and_then(|fields| self.report.need(&fields, "endpoint"));
+        }
+        for extension in &self.extensions {
+            self.check_extension(extension, &scope);
         }
         for (entry, at) in self.functions.iter().filter_map(At::entries).flatten() {
             self.function_body(&entry.key, &at, &scope);

@@ -178,22 +178,16 @@ impl<'n> Context<'n> {
                 );
             }
         }
-        if let Some(at) = fields.get("await")
-            && !self.report.flag(&at)?
-        {
-            return self.report.error(
-                "CD0123",
-                &at,
-                "`await: false` is not supported: nobody would own the other run's outcome",
-                "remove it, or start the other workflow from outside",
-            );
-        }
+        let awaits = match fields.get("await") {
+            Some(at) => self.report.flag(&at)?,
+            None => true,
+        };
         if let Some(at) = fields.get("return") {
             let remedy = "remove it; the output of the other workflow is the task's output";
             let cause = "`return` belongs to processes, which are not supported";
             return self.report.error("CD0114", &at, cause, remedy);
         }
-        self.subflow(&self.report.need(&fields, "workflow")?, vars)
+        self.subflow(&self.report.need(&fields, "workflow")?, vars, !awaits)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::context::{Context, Scope, Stage};
 use super::data::optional;
 use super::report::{At, Fields};
+use super::task::Targets;
 use crate::expr::Template;
 use crate::workflow::{Catch, ErrorSpec, Kind, Retry, Try};
 
@@ -16,29 +17,27 @@ const ATTRIBUTES: [&str; 5] = ["type", "status", "instance", "title", "detail"];
 
 impl<'n> Context<'n> {
     /// `try` and `catch`.
-    pub(super) fn attempt(&self, fields: &Fields<'n>, scope: &Scope) -> Option<Kind> {
+    pub(super) fn attempt(
+        &self,
+        fields: &Fields<'n>,
+        scope: &Scope,
+        targets: Targets<'_>,
+    ) -> Option<Kind> {
         let body = fields.get("try").and_then(|t| self.block(&t, scope));
         let catch = self
             .report
             .need(fields, "catch")
-            .and_then(|c| self.catch(&c, scope));
+            .and_then(|c| self.catch(&c, scope, targets));
         Some(Kind::Try(Try {
             body: Arc::new(body?),
             catch: catch?,
         }))
     }
 
-    fn catch(&self, at: &At<'n>, scope: &Scope) -> Option<Catch> {
+    fn catch(&self, at: &At<'n>, scope: &Scope, targets: Targets<'_>) -> Option<Catch> {
         const KEYS: [&str; 7] = ["errors", "as", "when", "exceptWhen", "retry", "do", "then"];
         let fields = self.report.fields(at, "catch", &KEYS)?;
-        if let Some(at) = fields.get("then") {
-            return self.report.error(
-                "CD0133",
-                &at,
-                "`then` of a catch is not supported",
-                "let the catch's `do` export what happened, and branch with a `switch` after it",
-            );
-        }
+        let then = optional(fields.get("then"), |t| self.then(t, targets));
         let errors = match fields.get("errors") {
             None => Some(IndexMap::new()),
             Some(at) => self.filter(&at),
@@ -57,6 +56,7 @@ impl<'n> Context<'n> {
             except_when: except_when?,
             retry: retry?,
             body: body?.map(Arc::new),
+            then: then?,
         })
     }
 

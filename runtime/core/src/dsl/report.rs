@@ -136,6 +136,7 @@ impl<'n> Fields<'n> {
 pub(super) struct Report {
     origin: String,
     errors: RefCell<Vec<Error>>,
+    warnings: RefCell<Vec<Error>>,
 }
 
 impl Report {
@@ -143,6 +144,7 @@ impl Report {
         Self {
             origin: origin.to_owned(),
             errors: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -151,6 +153,40 @@ impl Report {
         let mut own = self.errors.borrow_mut();
         let room = ERRORS_MAX.saturating_sub(own.len());
         own.extend(errors.into_iter().take(room));
+    }
+
+    /// The text's file or other origin.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Something that is allowed and should be put right.
+    pub(super) fn warn(&self, code: &'static str, at: &At<'_>, cause: &str, remedy: &str) {
+        let mut warnings = self.warnings.borrow_mut();
+        let warning = Error {
+            code,
+            origin: self.origin.clone(),
+            line: at.node.spot.line,
+            column: at.node.spot.column,
+            pointer: at.pointer.clone(),
+            cause: cause.to_owned(),
+            remedy: remedy.to_owned(),
+        };
+        if warnings.len() < ERRORS_MAX && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// Adds what is to be put right in another text.
+    pub(super) fn warn_also(&self, others: &[Error]) {
+        let mut warnings = self.warnings.borrow_mut();
+        let room = ERRORS_MAX.saturating_sub(warnings.len());
+        warnings.extend(others.iter().take(room).cloned());
+    }
+
+    /// All warnings so far.
+    pub(super) fn warnings(&self) -> Vec<Error> {
+        self.warnings.borrow().clone()
     }
 
     /// All errors so far.

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::context::Context;
+use super::context::{Context, Scope};
 use super::document::{self, semver_parts};
 use super::report::{At, Error, Errors, Report, suggest};
-use super::tree;
-use crate::workflow::{Kind, Source, Sources, Workflow};
+use super::task::Targets;
+use super::tree::{self, Entry};
+use crate::workflow::{Kind, Source, Sources, Task, Workflow};
 
 /// Workflows inside workflows.
 const NESTING_MAX: usize = 16;
@@ -62,6 +63,61 @@ impl<'s> Library<'s> {
         (workflow, report.into_errors())
     }
 
+    /// Whether there is a source with this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.sources.others.contains_key(key)
+    }
+
+    /// The text of a source.
+    pub(super) fn resource(&self, key: &str) -> Option<&'s str> {
+        self.sources
+            .others
+            .get(key)
+            .map(|source| source.text.as_str())
+    }
+
+    /// The task that a function of a catalog is. Its parts are found, in messages and errors, at the
+    /// call that names it.
+    pub(super) fn function(&self, outer: &Report, at: &At<'_>, key: &str) -> Option<Task> {
+        let source = self.sources.others.get(key)?;
+        if self.open.borrow().iter().any(|open| open == key) {
+            let cause = format!("the function `{key}` calls itself");
+            return outer.error("CD0122", at, cause, "loop with a `for` task");
+        }
+        if self.open.borrow().len() >= NESTING_MAX {
+            let cause = format!("functions call each other more than {NESTING_MAX} levels deep");
+            return outer.error("CD0122", at, cause, "flatten them");
+        }
+        let report = Report::new(&source.origin);
+        let root = match tree::parse(&source.text) {
+            Ok(root) => root,
+            Err(defect) => {
+                report.defect(defect);
+                outer.extend(report.into_errors());
+                return None;
+            }
+        };
+        let entry = Entry {
+            key: key.to_owned(),
+            spot: root.spot,
+            value: root.clone(),
+        };
+        let body = At {
+            node: &root,
+            pointer: at.pointer.clone(),
+        };
+        self.open.borrow_mut().push(key.to_owned());
+        let context = document::bare(&report, self);
+        let task = context.task(&entry, &body, &Scope::default(), Targets::Branch);
+        drop(context);
+        self.open.borrow_mut().pop();
+        outer.warn_also(&report.warnings());
+        let errors = report.into_errors();
+        let task = task.filter(|_| errors.is_empty());
+        outer.extend(errors);
+        task
+    }
+
     /// The key of the workflow with this name: `latest` is the highest version.
     fn key(&self, family: &str, version: &str) -> Option<String> {
         if version != "latest" {
@@ -78,7 +134,7 @@ impl<'s> Library<'s> {
 
 impl<'n> Context<'n> {
     /// `workflow: {namespace, name, version, input}`.
-    pub(super) fn subflow(&self, at: &At<'n>, vars: &[&str]) -> Option<Kind> {
+    pub(super) fn subflow(&self, at: &At<'n>, vars: &[&str], detached: bool) -> Option<Kind> {
         let keys = ["namespace", "name", "version", "input"];
         let fields = self.report.fields(at, "workflow", &keys)?;
         let text = |key: &str| {
@@ -94,9 +150,12 @@ impl<'n> Context<'n> {
         let input = super::data::optional(fields.get("input"), |i| self.shape(i, vars));
         let family = format!("{}/{}", namespace?, name?);
         let workflow = self.other(at, &family, version?)?;
+        self.secrets.borrow_mut().include(&workflow.secrets);
+        self.report.warn_also(&workflow.warnings);
         Some(Kind::Run {
             workflow,
             input: input?,
+            detached,
         })
     }
 

@@ -6,7 +6,7 @@ use super::context::{Context, Scope, Stage};
 use super::data::optional;
 use super::report::{At, Fields, suggest};
 use super::tree::Entry;
-use crate::workflow::{Block, Kind, Task, Then};
+use crate::workflow::{Block, Export, Input, Kind, Output, Task, Then};
 
 /// Keys that every task may have.
 const COMMON: [&str; 7] = [
@@ -36,6 +36,22 @@ pub(super) enum Targets<'t> {
     Names(&'t [&'t str]),
     /// None: it is a branch of a fork.
     Branch,
+}
+
+/// A task that does this and nothing more.
+pub(super) fn plain(name: &str, reference: &str, line: usize, kind: Kind) -> Task {
+    Task {
+        name: name.to_owned(),
+        reference: reference.to_owned(),
+        line,
+        condition: None,
+        input: Input::default(),
+        output: Output::default(),
+        export: Export::default(),
+        timeout: None,
+        then: Then::Continue,
+        kind,
+    }
 }
 
 impl<'n> Context<'n> {
@@ -136,17 +152,20 @@ impl<'n> Context<'n> {
         let (word, fields) = self.word(at)?;
         let before = scope.vars(Stage::Before);
         let condition = optional(fields.get("if"), |c| self.expr(c, &before));
-        let input = self.input(fields.get("input"), &before);
-        let output = self.output(fields.get("output"), &scope.vars(Stage::Output));
-        let export = self.export(fields.get("export"), &scope.vars(Stage::Export));
+        let input = self.input(fields.get("input"), &scope.vars(Stage::From));
+        let (output, export, kind) = match self.authorization(word, &fields) {
+            None => self.what(word, &fields, scope, targets),
+            Some(known) => self.with_constant("authorization", &known, || {
+                self.what(word, &fields, scope, targets)
+            }),
+        };
         let timeout = self.timeout(fields.get("timeout"), &scope.vars(Stage::Within));
         let then = match fields.get("then") {
             None => Some(Then::Continue),
             Some(at) => self.then(&at, targets),
         };
         self.check_metadata(word, &fields);
-        let kind = self.kind(word, &fields, scope, targets);
-        Some(Task {
+        let task = Task {
             name: entry.key.clone(),
             reference: at.pointer.clone(),
             line: entry.spot.line,
@@ -157,7 +176,21 @@ impl<'n> Context<'n> {
             timeout: timeout?,
             then: then?,
             kind: kind?,
-        })
+        };
+        self.extended(task, word, at, scope)
+    }
+
+    /// What a task does and what becomes of its output.
+    fn what(
+        &self,
+        word: &str,
+        fields: &Fields<'n>,
+        scope: &Scope,
+        targets: Targets<'_>,
+    ) -> (Option<Output>, Option<Export>, Option<Kind>) {
+        let output = self.output(fields.get("output"), &scope.vars(Stage::Output));
+        let export = self.export(fields.get("export"), &scope.vars(Stage::Export));
+        (output, export, self.kind(word, fields, scope, targets))
     }
 
     /// What a task does, and its fields.
@@ -222,7 +255,7 @@ impl<'n> Context<'n> {
             "run" => self.run(&fields.get("run")?, &within),
             "set" => self.set(&fields.get("set")?, &within),
             "switch" => self.switch(&fields.get("switch")?, &within, targets),
-            "try" => self.attempt(fields, scope),
+            "try" => self.attempt(fields, scope, targets),
             "wait" => self.duration(&fields.get("wait")?, &within).map(Kind::Wait),
             _ => self.report.error(
                 "CD0116",

@@ -10,6 +10,7 @@ use crate::workflow::{Source, Sources, Workflow};
 mod bad;
 mod examples;
 mod good;
+mod language;
 mod mutations;
 
 const HEAD: &str =

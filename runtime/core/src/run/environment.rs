@@ -1,5 +1,5 @@
-//! What expressions see: `$context`, `$input`, `$output`, `$task`, `$workflow`, `$runtime`, and the
-//! variables of `for` and `catch`.
+//! What expressions see: `$context`, `$input`, `$output`, `$task`, `$workflow`, `$runtime`,
+//! `$secrets` (placeholders), and the variables of `for` and `catch`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::Run;
 use super::frame::{BlockWork, FlowWork, Frame, Scope, Work};
 use crate::error::WorkflowError;
 use crate::expr::{Expr, Template, Vars};
-use crate::workflow::DurationSpec;
+use crate::workflow::{DurationSpec, placeholder};
 
 static NULL: Value = Value::Null;
 
@@ -70,6 +70,11 @@ impl<'a> Around<'a> {
         self.reference
     }
 
+    /// The context of the workflow around the task.
+    pub fn context(&self) -> &'a Value {
+        self.flow.map_or(&NULL, |f| &f.context)
+    }
+
     /// The task's transformed input.
     pub fn input(&self) -> &'a Value {
         self.frame.map_or(&NULL, |f| &f.input)
@@ -82,7 +87,7 @@ impl<'a> Around<'a> {
                 vars.set(name.as_str(), value);
             }
         }
-        vars.set("context", self.flow.map_or(&NULL, |f| &f.context));
+        vars.set("context", self.context());
         vars.set("input", self.input());
         vars.set("output", self.output.unwrap_or(&NULL));
         // These are made up of copies, and few expressions want them.
@@ -92,12 +97,25 @@ impl<'a> Around<'a> {
         if mentions("$workflow") {
             vars.set_owned("workflow", self.describe_workflow(run));
         }
+        if mentions("$secret") {
+            vars.set_owned("secrets", self.placeholders(run));
+            vars.set_owned("secret", self.placeholders(run));
+        }
         if mentions("$runtime") {
             let runtime =
                 json!({"name": "cofferdam", "version": env!("CARGO_PKG_VERSION"), "metadata": {}});
             vars.set_owned("runtime", runtime);
         }
         vars
+    }
+
+    /// What `use.secrets` names, each with what stands for it.
+    fn placeholders(&self, run: &Run) -> Value {
+        let names = self.flow.map(|f| &f.workflow.secrets.own).into_iter();
+        names
+            .flatten()
+            .map(|name| (name.clone(), Value::String(placeholder(&run.id, name))))
+            .collect()
     }
 
     fn describe_task(&self) -> Value {
@@ -110,10 +128,16 @@ impl<'a> Around<'a> {
         json!({
             "name": task.name,
             "reference": task.reference,
+            "definition": self.definition(&task.reference),
             "input": *frame.raw_input,
             "output": self.output.unwrap_or(&NULL),
             "startedAt": instant(frame.started_ms),
         })
+    }
+
+    fn definition(&self, reference: &str) -> &'a Value {
+        let whole = self.flow.map(|f| &f.workflow.definition);
+        whole.and_then(|d| d.pointer(reference)).unwrap_or(&NULL)
     }
 
     fn describe_workflow(&self, run: &Run) -> Value {
@@ -125,7 +149,7 @@ impl<'a> Around<'a> {
         });
         json!({
             "id": run.id,
-            "definition": {"document": flow.workflow.document},
+            "definition": flow.workflow.definition,
             "input": input,
             "startedAt": instant(started_ms),
         })

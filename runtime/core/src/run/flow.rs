@@ -94,6 +94,18 @@ impl Run {
             (Work::Call(_), Slot::Fallback(index)) => {
                 self.fallback_answered(parent, index, output, step);
             }
+            (Work::Try(_), Slot::Catch) => {
+                let task = frame.task.as_ref();
+                let then = task.and_then(|task| match &task.kind {
+                    Kind::Try(attempt) => attempt.catch.then,
+                    _ => None,
+                });
+                step.ops.push(Op::Complete {
+                    key: parent.to_owned(),
+                    output,
+                    then,
+                });
+            }
             (Work::Try(_) | Work::Wait { .. }, _) => {
                 step.ops.push(Op::Complete {
                     key: parent.to_owned(),
@@ -519,7 +531,7 @@ impl Run {
         let Some((catch, scope)) = self.catch_scope(key, error) else {
             return;
         };
-        let body = catch.body.clone();
+        let (body, then) = (catch.body.clone(), catch.then);
         let Some(input) = self.frames.get(key).map(|f| Arc::clone(&f.input)) else {
             return;
         };
@@ -527,7 +539,7 @@ impl Run {
             None => step.ops.push(Op::Complete {
                 key: key.to_owned(),
                 output: input,
-                then: None,
+                then,
             }),
             Some(body) => {
                 self.enter_block(

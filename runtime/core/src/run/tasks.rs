@@ -225,11 +225,18 @@ impl Run {
             Kind::Run {
                 workflow,
                 input: template,
+                detached,
             } => {
                 let value = match template {
                     Some(t) => Arc::new(self.evaluate(t, input, &Around::new(self, key))?),
                     None => Arc::clone(input),
                 };
+                if *detached {
+                    let begin = self.detach(key, workflow, value)?;
+                    step.effects.push(begin);
+                    step.ops.push(complete(Arc::clone(input), None));
+                    return Ok(());
+                }
                 let parent = key.to_owned();
                 let inner = format!("{key}/~run");
                 self.enter_flow(inner, Some(parent), workflow, &value, step);
@@ -329,18 +336,15 @@ impl Run {
             return Ok((output, None));
         };
         output = self.apply_output(key, &task.output, &output)?;
-        let Some(template) = &task.export.r#as else {
-            return Ok((output, None));
-        };
         let around = Around::new(self, key).with_output(&output);
-        let context = self.evaluate(template, &output, &around)?;
-        check(
-            task.export.schema.as_ref(),
-            &context,
-            "export",
-            &task.reference,
-        )?;
-        Ok((output, Some(Arc::new(context))))
+        let exported = match &task.export.r#as {
+            None => None,
+            Some(template) => Some(Arc::new(self.evaluate(template, &output, &around)?)),
+        };
+        let context = exported.as_deref().unwrap_or(around.context());
+        let schema = task.export.schema.as_ref();
+        check(schema, context, "export", &task.reference)?;
+        Ok((output, exported))
     }
 
     fn apply_output(

@@ -1,8 +1,12 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod control;
+mod deferral;
 mod effects;
+mod examples;
+mod language;
 mod patterns;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +59,15 @@ pub(super) fn bindings() -> Bindings {
     ];
     let connections = [
         ("crm", binding(&crm)),
+        (
+            "http",
+            binding(&[
+                ("get", Repeat::Read, false),
+                ("put", Repeat::Idempotent, false),
+                ("send", Repeat::Once, false),
+                ("operation", Repeat::Read, false),
+            ]),
+        ),
         ("crm-eu", binding(&crm)),
         ("mail", binding(&[("send", Repeat::Once, true)])),
         ("chat", binding(&[("post", Repeat::Once, false)])),

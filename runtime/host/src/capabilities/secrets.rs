@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use cofferdam_core::failure::{Class, Failure};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
 use wasmtime::component::Linker;
 
 use super::{Capability, missing};
 use crate::Error;
 use crate::bindings::cofferdam::connector::{protocol, secrets};
+use crate::call::Call;
 use crate::chamber::{Data, State};
 use crate::egress::{Audience, Destination};
 use crate::plugin::Plugin;
@@ -98,6 +100,38 @@ pub(crate) fn hold(place: &str, secrets: Vec<Secret>) -> Result<Vec<Held>, Error
         });
     }
     Ok(held)
+}
+
+/// A call whose input names a secret that the connection has not: it would send the stand-in.
+pub(crate) fn missing_in(held: &[Held], place: &str, call: &Call) -> Option<Failure> {
+    let lacks = |name: &String| !held.iter().any(|secret| secret.name == *name);
+    let mut lacking = call.secrets.iter().filter(|(_, name)| lacks(name));
+    let (_, name) = lacking.find(|(token, _)| holds(&call.input, token))?;
+    let text = format!(
+        "connection `{place}` has no secret `{name}`, which the workflow sends through it; add it under [connections.{place}.secrets]"
+    );
+    Some(Failure::new(Class::Denied, "secret.denied", text))
+}
+
+/// Whether a text is anywhere in a value.
+fn holds(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(string) => string.contains(text),
+        Value::Array(items) => items.iter().any(|item| holds(item, text)),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, item)| key.contains(text) || holds(item, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The stand-ins that a call brings along, with the index of each secret.
+pub(crate) fn brought(held: &[Held], call: &Call) -> Vec<(String, usize)> {
+    let known = |(token, name): (&String, &String)| {
+        let index = held.iter().position(|secret| secret.name == *name)?;
+        (token.starts_with(PLACEHOLDER_PREFIX)).then(|| (token.clone(), index))
+    };
+    call.secrets.iter().filter_map(known).collect()
 }
 
 impl State {
@@ -193,7 +227,13 @@ pub(crate) fn reveal(
         let Ok(text) = value.to_str() else { continue };
         let revealed = match basic_credentials(text) {
             Some(credentials) => {
-                let Some(revealed) = replace(scope, destination, &placeholders, &credentials)?
+                let Some(revealed) = replace(
+                    scope,
+                    destination,
+                    &placeholders,
+                    &credentials,
+                    str::to_owned,
+                )?
                 else {
                     continue;
                 };
@@ -201,7 +241,7 @@ pub(crate) fn reveal(
                 encoded.push(revealed.clone());
                 format!("Basic {revealed}")
             }
-            None => match replace(scope, destination, &placeholders, text)? {
+            None => match replace(scope, destination, &placeholders, text, str::to_owned)? {
                 Some(revealed) => revealed,
                 None => continue,
             },
@@ -215,12 +255,25 @@ pub(crate) fn reveal(
     Ok(Scrubber::new(encoded.iter().map(String::as_str)))
 }
 
+/// A text other than a header's with its stand-ins replaced, each secret written as `encode` says;
+/// `None` if it holds none.
+pub(crate) fn reveal_text(
+    scope: &Scope,
+    destination: &Destination,
+    text: &str,
+    encode: impl Fn(&str) -> String,
+) -> Result<Option<String>, Refused> {
+    let placeholders = scope.placeholders.lock().clone();
+    replace(scope, destination, &placeholders, text, encode)
+}
+
 /// The text with its stand-ins replaced; `None` if it holds none.
 fn replace(
     scope: &Scope,
     destination: &Destination,
     placeholders: &[(String, usize)],
     text: &str,
+    encode: impl Fn(&str) -> String,
 ) -> Result<Option<String>, Refused> {
     let mut revealed = None;
     for (token, index) in placeholders {
@@ -240,7 +293,7 @@ fn replace(
                 host: destination.host_text(),
             });
         }
-        revealed = Some(current.replace(token.as_str(), &secret.value));
+        revealed = Some(current.replace(token.as_str(), &encode(&secret.value)));
     }
     Ok(revealed)
 }

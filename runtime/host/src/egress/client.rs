@@ -13,7 +13,7 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody};
 
 use super::allow::{HostName, Scheme};
-use super::{Destination, answer, dial, head};
+use super::{Destination, answer, body, dial, head};
 use crate::call::LogLevel;
 use crate::capabilities::secrets;
 use crate::scope::Scope;
@@ -44,6 +44,9 @@ pub(crate) async fn send(
         .permit(&destination)
         .map_err(|error| deny(error.to_string()))?;
     let encoded = secrets::reveal(scope, &destination, request.headers_mut())
+        .map_err(|error| deny(error.to_string()))?;
+    let mut request = body::reveal(scope, &destination, request)
+        .await
         .map_err(|error| deny(error.to_string()))?;
     head::finish(&mut request, &destination).map_err(|error| deny(error.to_string()))?;
     let request = request.map(head::WithoutTrailers);

@@ -13,6 +13,7 @@ use crate::spec::Grants;
 pub(crate) mod address;
 pub(crate) mod allow;
 mod answer;
+mod body;
 pub(crate) mod client;
 pub(crate) mod dial;
 mod head;

@@ -10,6 +10,7 @@ use super::{Audience, Destination, Egress, Named, dial};
 use crate::spec::Grants;
 
 pub(crate) mod authority;
+mod body;
 mod network;
 mod pipeline;
 mod table;

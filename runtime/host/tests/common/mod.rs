@@ -81,6 +81,7 @@ pub fn call(action: &str, input: Value) -> Call {
         timeout: Duration::from_secs(20),
         tenant: String::new(),
         traceparent: String::new(),
+        secrets: std::collections::BTreeMap::new(),
     }
 }
 

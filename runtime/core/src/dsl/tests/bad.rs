@@ -73,7 +73,7 @@ const CASES: &[(&str, &str, usize, usize)] = &[
     ("do:\n  - a: {set: {x: '${ now }'}}\n", "CD0107", 7, 18),
     (
         "do:\n  - a: {set: {x: '${ $secrets.a }'}}\n",
-        "CD0107",
+        "CD0150",
         7,
         18,
     ),
@@ -162,7 +162,8 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         23,
     ),
     ("do:\n  - a: {call: grpc, with: {}}\n", "CD0115", 7, 15),
-    ("do:\n  - a: {call: openapi, with: {}}\n", "CD0115", 7, 15),
+    ("do:\n  - a: {call: asyncapi, with: {}}\n", "CD0115", 7, 15),
+    ("do:\n  - a: {call: a2a, with: {}}\n", "CD0115", 7, 15),
     ("do:\n  - a: {listen: {to: {any: []}}}\n", "CD0116", 7, 17),
     (
         "schedule: {cron: '* * * * *'}\ndo:\n  - a: {set: {x: 1}}\n",
@@ -171,35 +172,18 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         11,
     ),
     (
-        "use: {extensions: []}\ndo:\n  - a: {set: {x: 1}}\n",
+        "do:\n  - a: {call: 'https://x.example/f@v1.0.0'}\n",
         "CD0118",
-        6,
-        19,
-    ),
-    (
-        "use: {catalogs: {}}\ndo:\n  - a: {set: {x: 1}}\n",
-        "CD0118",
-        6,
-        17,
-    ),
-    ("do:\n  - a: {call: 'log:1.0.0@global'}\n", "CD0118", 7, 15),
-    (
-        "use: {secrets: [a]}\ndo:\n  - a: {set: {x: 1}}\n",
-        "CD0119",
-        6,
-        16,
-    ),
-    (
-        "do:\n  - a: {call: http, with: {method: get, endpoint: {uri: 'https://x/', authentication: {use: a}}}}\n",
-        "CD0119",
         7,
-        87,
+        15,
     ),
+    ("do:\n  - a: {call: 'log:1@global'}\n", "CD0118", 7, 15),
+    ("do:\n  - a: {call: 'log:1.0.0@global'}\n", "CD0118", 7, 15),
     (
         "input: {schema: {resource: {endpoint: x}}}\ndo:\n  - a: {set: {x: 1}}\n",
         "CD0120",
         6,
-        28,
+        39,
     ),
     (
         "do:\n  - a: {run: {workflow: {namespace: t, name: n, version: '1.0.0'}}}\n",
@@ -218,12 +202,6 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         "CD0122",
         6,
         22,
-    ),
-    (
-        "do:\n  - a: {run: {workflow: {namespace: t, name: n, version: '1.0.0'}, await: false}}\n",
-        "CD0123",
-        7,
-        75,
     ),
     ("do:\n  - a: {call: '${ .x }'}\n", "CD0124", 7, 15),
     (
@@ -294,8 +272,14 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         77,
     ),
     (
-        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: queueAndForward}}}\n",
-        "CD0126",
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: {queueAndForward: {}}}}}\n",
+        "CD0104",
+        7,
+        71,
+    ),
+    (
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: queueAndForward, compensate: {call: c, with: {}}}}}\n",
+        "CD0106",
         7,
         53,
     ),
@@ -370,12 +354,6 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         "CD0130",
         6,
         18,
-    ),
-    (
-        "do:\n  - a: {try: [{b: {set: {x: 1}}}], catch: {then: end}}\n",
-        "CD0133",
-        7,
-        50,
     ),
 ];
 

@@ -13,13 +13,13 @@ use super::network::{Came, Fake, scope, send, told};
 use crate::spec::Grants;
 
 /// A server that keeps what it got and answers every line with the same text.
-struct Server {
+pub(super) struct Server {
     address: SocketAddr,
     received: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    async fn start(answer: impl Into<Vec<u8>>) -> Self {
+    pub(super) async fn start(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,7 +45,7 @@ impl Server {
         Self { address, received }
     }
 
-    fn received(&self) -> Vec<String> {
+    pub(super) fn received(&self) -> Vec<String> {
         self.received.lock().clone()
     }
 }
@@ -68,10 +68,10 @@ fn ended(got: &[u8]) -> bool {
     }
 }
 
-const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(super) const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// `http://api.example.com` on a network where it leads to this server.
-fn toward(server: &Server) -> (Grants, Arc<Fake>) {
+pub(super) fn toward(server: &Server) -> (Grants, Arc<Fake>) {
     let grants = Grants {
         http: vec!["http://api.example.com".to_owned()],
         ..Grants::default()
