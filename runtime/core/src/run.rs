@@ -38,6 +38,7 @@ pub use bindings::{
     ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
 };
 pub use control::{Origin, Suspension, Taken, TakenOver};
+pub use deferral::Deferred;
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 pub use waits::{For, Wait};
@@ -329,21 +330,6 @@ pub struct Question {
     pub reviewer: Option<String>,
     /// How often somebody else was asked before.
     pub escalations: usize,
-}
-
-/// A call that is left to an outbox.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Deferred {
-    /// The connection to call.
-    pub connection: String,
-    /// The action to call.
-    pub action: String,
-    /// Its input.
-    pub input: Arc<Value>,
-    /// The idempotency key: the same that the task's own attempts had.
-    pub key: String,
-    /// For how long delivery may be tried, in milliseconds.
-    pub deliver_within_ms: u64,
 }
 
 /// How a run ended.

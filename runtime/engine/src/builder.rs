@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::connector::Connector;
 use crate::kv::StoreKv;
+use crate::mutation::Armed;
 use crate::runtime::{Inner, Runtime};
 use crate::shelf::Shelf;
 use crate::{Error, keeper};
@@ -27,6 +28,7 @@ pub struct RuntimeBuilder {
     connectors: BTreeMap<String, Arc<dyn Connector>>,
     clock: Clock,
     rng: Rng,
+    armed: Armed,
 }
 
 impl RuntimeBuilder {
@@ -40,6 +42,7 @@ impl RuntimeBuilder {
             connectors: BTreeMap::new(),
             clock: Clock::default(),
             rng: Rng::default(),
+            armed: Armed::default(),
         }
     }
 
@@ -107,6 +110,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Makes the runtime wrong in this way, to see whether its tests notice.
+    #[cfg(feature = "mutations")]
+    pub fn mutation(mut self, mutation: crate::Mutation) -> Self {
+        self.armed = Armed::with(mutation);
+        self
+    }
+
     /// Opens the store, admits the plugins, and takes up the runs that were under way.
     ///
     /// # Errors
@@ -165,7 +175,8 @@ impl RuntimeBuilder {
             connecting()?
         };
         served.extend(connections);
-        let inner = Arc::new(Inner::new(store, served, config, workshop, self.rng));
+        let ambient = (self.rng, self.armed);
+        let inner = Arc::new(Inner::new(store, served, config, workshop, ambient));
         *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });

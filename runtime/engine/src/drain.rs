@@ -21,6 +21,9 @@ use crate::runtime::Inner;
 /// After something that a breaker did not see, it looks again at the latest after this long.
 const NAP_MAX: Duration = Duration::from_secs(5);
 
+/// After a read of the store has failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// The idempotency key of probes.
 const PROBE_KEY: &str = "";
 
@@ -58,7 +61,17 @@ pub(crate) async fn keep_time(inner: Arc<Inner>, slot: Arc<Slot>) {
 /// Until nothing is parked on the connection.
 async fn drain_once(inner: &Arc<Inner>, slot: &Arc<Slot>) {
     let mut stuck: Option<Vec<u8>> = None;
-    while let Some(first) = first_parked(inner, slot) {
+    loop {
+        let first = match first_parked(inner, slot) {
+            Ok(Some(first)) => first,
+            Ok(None) => return,
+            Err(error) => {
+                // Nobody else would come back for what is parked.
+                crate::runtime::storage_failed(&error);
+                tokio::time::sleep(STORE_PAUSE).await;
+                continue;
+            }
+        };
         // What was woken and is still there was not wanted, or cannot be: not at full speed.
         if stuck.as_ref() == Some(&first) {
             nap(slot).await;
@@ -90,15 +103,10 @@ async fn nap(slot: &Slot) {
     }
 }
 
-fn first_parked(inner: &Inner, slot: &Slot) -> Option<Vec<u8>> {
+fn first_parked(inner: &Inner, slot: &Slot) -> Result<Option<Vec<u8>>, cofferdam_store::Error> {
     let range = KeyRange::prefix(parked_prefix(&slot.name));
-    match inner.store.scan(Table::Parked, range, 1) {
-        Ok(rows) => rows.into_iter().next().map(|(key, _)| key),
-        Err(error) => {
-            crate::runtime::storage_failed(&error);
-            None
-        }
-    }
+    let rows = inner.store.scan(Table::Parked, range, 1)?;
+    Ok(rows.into_iter().next().map(|(key, _)| key))
 }
 
 async fn wait_for_probe(slot: &Slot) {

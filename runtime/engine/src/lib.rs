@@ -51,6 +51,7 @@ mod history;
 mod keeper;
 mod kv;
 mod look;
+mod mutation;
 mod outbox;
 mod query;
 mod queue;
@@ -105,6 +106,8 @@ pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
 pub use look::{Act, Look, SETTLE_MS_MAX};
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
 pub use outbox::OutboxState;
 pub use query::Query;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};

@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 
 use crate::connections::Slot;
 use crate::definition::Definition;
-use crate::rows::{decode, outbox_prefix};
+use crate::rows::{RunRow, decode, outbox_prefix};
 use crate::runtime::{Inner, Runtime};
-use crate::start::StartOptions;
+use crate::start::{self, StartOptions};
 use crate::{Error, query};
 
 /// Most calls that wait in one outbox, unless the configuration says otherwise.
@@ -45,22 +45,44 @@ pub(crate) struct OutboxRow {
     pub action: String,
     pub input: Value,
     pub key: String,
+    /// On whose behalf.
+    #[serde(default)]
+    pub tenant: String,
     /// Since when it waits, and until when delivery may be tried.
     pub at_ms: u64,
     pub until_ms: u64,
 }
 
 impl OutboxRow {
-    pub fn new(run: &str, task: &str, deferred: &Deferred, at_ms: u64) -> Self {
+    pub fn new(of: &RunRow, task: &str, deferred: &Deferred, at_ms: u64) -> Self {
         Self {
-            run: run.to_owned(),
+            run: of.run.clone(),
             task: task.to_owned(),
             action: deferred.action.clone(),
             input: (*deferred.input).clone(),
             key: deferred.key.clone(),
+            tenant: of.tenant.clone(),
             at_ms,
             until_ms: at_ms.saturating_add(deferred.deliver_within_ms),
         }
+    }
+
+    /// The input of the run that delivers it.
+    fn run_input(&self, connection: &str, left_ms: u64) -> Value {
+        json!({
+            "connection": connection,
+            "action": self.action,
+            "input": self.input,
+            "key": self.key,
+            "from": {"run": self.run, "task": self.task},
+            "late": left_ms == 0,
+            "within": {"milliseconds": left_ms.max(1)},
+        })
+    }
+
+    /// Whether a run can deliver it; what is too large or too deep for a run's input is not kept.
+    pub fn fits(&self, connection: &str) -> bool {
+        start::check_input(&self.run_input(connection, u64::MAX)).is_ok()
     }
 }
 
@@ -198,19 +220,10 @@ impl Worker {
             Err(error) if left_ms > 0 => return Err(error),
             Err(_) => self.compile(None)?,
         };
-        let input = json!({
-            "connection": self.slot.name,
-            "action": row.action,
-            "input": row.input,
-            "key": row.key,
-            "from": {"run": row.run, "task": row.task},
-            "late": left_ms == 0,
-            "within": {"milliseconds": left_ms.max(1)},
-        });
-        let left_by = query::row(&*inner.store, &row.run)?;
+        let input = row.run_input(&self.slot.name, left_ms);
         let options = StartOptions {
             id: Some(run.clone()),
-            tenant: left_by.map(|row| row.tenant).unwrap_or_default(),
+            tenant: row.tenant.clone(),
             ..StartOptions::default()
         };
         self.runtime.start_with(&definition, input, options).await?;

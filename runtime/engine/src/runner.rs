@@ -5,6 +5,8 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod launch;
+mod outbox;
 mod verbs;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,7 +17,7 @@ use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
 use cofferdam_core::ramp::Ended;
-use cofferdam_core::run::{Attempt, Deferred, Effect, Event, Illegal, Outcome, Run, Status};
+use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -24,11 +26,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
-use crate::outbox::OutboxRow;
+use crate::mutation::Mutation;
 use crate::ramp::Leave;
 use crate::rows::{
-    DeadLetter, EventRow, Record, Review, RunRow, encode, outbox_key, parked_key, review_key,
-    status_key, timer_key,
+    DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
+    timer_key,
 };
 use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
@@ -250,15 +252,17 @@ impl Runner {
     async fn first_commit(&mut self, begin: Begin) -> bool {
         self.feed(begin.event);
         self.must_commit = true;
-        let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(true), true),
-            // Somebody else began the same run meanwhile.
+        let answer = match self.work().await {
+            Ok(()) => Ok(true),
+            // Somebody else began the same run meanwhile. Who asked looks for it, and is told
+            // when it is on the disk.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(false), false),
-            Err(error) => (Err(error), false),
+            }) => return false,
+            Err(error) => Err(error),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let is_ours = answer.is_ok();
         let _ = begin.told.send(answer);
         is_ours
     }
@@ -273,7 +277,12 @@ impl Runner {
         let again = self.run.outstanding().into_iter();
         self.effects
             .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
-        for ticket in self.run.in_flight() {
+        let lost = if self.inner.armed.has(Mutation::ForgetLost) {
+            Vec::new()
+        } else {
+            self.run.in_flight()
+        };
+        for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
         if is_set_aside(self.row.status) {
@@ -326,14 +335,18 @@ impl Runner {
                 self.commit().await?;
             }
         }
+        if self.inner.armed.has(Mutation::TellFirst) {
+            self.tell_all();
+        }
+        if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
+            self.launch_all();
+        }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
+        self.launch_all();
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
@@ -359,19 +372,6 @@ impl Runner {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
-    }
-
-    /// Whether what is buffered leaves nothing behind that a restart would not ask for again.
-    fn is_whole(&self) -> bool {
-        self.effects.iter().all(|effect| {
-            matches!(
-                effect,
-                Effect::Attempt(_)
-                    | Effect::Lookup { .. }
-                    | Effect::Recall { .. }
-                    | Effect::Defer { .. }
-            )
-        })
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -488,30 +488,6 @@ impl Runner {
         Ok(())
     }
 
-    /// Leaves a call to its connection: the row and the event are written in one batch.
-    fn defer(
-        &mut self,
-        ticket: u64,
-        task: &str,
-        deferred: &Deferred,
-        at_ms: u64,
-    ) -> Result<(), Error> {
-        let slot = self.inner.connections.get(&deferred.connection).cloned();
-        let Some(slot) = slot.filter(|slot| slot.outbox.reserve()) else {
-            self.feed(Event::NotDeferred { ticket });
-            return Ok(());
-        };
-        let row = encode(&OutboxRow::new(&self.row.run, task, deferred, at_ms))?;
-        if !self.feed(Event::Deferred { ticket }) {
-            slot.outbox.release();
-            return Ok(());
-        }
-        let key = outbox_key(&slot.name, &self.inner.next_id());
-        self.put(Table::Outbox, key, row);
-        self.deferred.push(slot.name.clone());
-        Ok(())
-    }
-
     fn ask(&mut self, attempt: Attempt) {
         let mut leave = self.leaves.remove(&attempt.task);
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
@@ -566,49 +542,9 @@ impl Runner {
         let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
         if self.feed(Event::Started { ticket, digest }) {
             // The intent is durable before the effect can happen.
-            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
-        }
-    }
-
-    fn launch(&mut self, launch: Launch) {
-        match launch {
-            Launch::Call(attempt, admitted) => {
-                let (ticket, effect) = (attempt.ticket, attempt.effect);
-                let tenant = self.row.tenant.clone();
-                let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, tenant).await;
-                    Done::Called {
-                        ticket,
-                        effect,
-                        result,
-                    }
-                });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
-            }
-            Launch::Lookup {
-                ticket,
-                connection,
-                action,
-                key,
-            } => {
-                let slot = self.inner.connections.get(&connection).cloned();
-                self.under_way.spawn(async move {
-                    let answer = match slot {
-                        Some(slot) => admission::look_up(&slot, &action, &key).await,
-                        None => Lookup::Failed {
-                            failure: Failure::new(
-                                Class::Unavailable,
-                                "connection.missing",
-                                connection,
-                            ),
-                        },
-                    };
-                    Done::LookedUp { ticket, answer }
-                });
-            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
 use crate::keeper::Stamp;
+use crate::mutation::Armed;
 use crate::queue::{Gate, Place};
 use crate::rows::review_key;
 use crate::runner::{Message, Runner};
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     stopped: Mutex<HashMap<String, Stop>>,
     pub clock: Clock,
     pub rng: Rng,
+    pub armed: Armed,
     ids: Ids,
     pub tasks: TaskTracker,
 }
@@ -144,11 +146,16 @@ impl Runtime {
             })?;
             // While it is held, what its row says may not be on the disk yet.
             let held = self.inner.active.lock().contains_key(run);
+            let stopped = self.inner.stopped.lock().contains_key(run);
             if enough(row.status) && !held {
+                // Nor after a commit of it has failed: only what comes after it tells.
+                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
+                    return Err(self.inner.why_stopped(run));
+                }
                 self.inner.waiters.lock().remove(run);
                 return self.run(run);
             }
-            if self.inner.stopped.lock().contains_key(run) {
+            if stopped {
                 return Err(self.inner.why_stopped(run));
             }
             if self.inner.closing.is_cancelled() {
@@ -280,7 +287,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
-        rng: Rng,
+        (rng, armed): (Rng, Armed),
     ) -> Self {
         Self {
             store,
@@ -299,6 +306,7 @@ impl Inner {
             waiters: Mutex::default(),
             stopped: Mutex::default(),
             rng,
+            armed,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
         }

@@ -6,6 +6,7 @@
 mod conns {
     mod breaker;
     mod bulkhead;
+    mod config;
     mod drain;
     mod failover;
     mod health;

@@ -135,6 +135,9 @@ impl Run {
         );
         let policy = Policy {
             on_outage: matches!(slot, Slot::Fallback(_)).then_some(OnOutage::Fallback),
+            // What was done on one connection cannot be undone on another.
+            failover: (matches!(slot, Slot::Undo(_)) && self.bindings.semantics >= 2)
+                .then(Vec::new),
             ..Policy::default()
         };
         let scope = parent

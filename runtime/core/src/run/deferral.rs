@@ -10,6 +10,21 @@ use super::{Run, Step};
 use crate::provenance::Provenance;
 use crate::workflow::{Fallback, Kind};
 
+/// A call that is left to an outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred {
+    /// The connection to call.
+    pub connection: String,
+    /// The action to call.
+    pub action: String,
+    /// Its input.
+    pub input: Arc<Value>,
+    /// The idempotency key: the same that the task's own attempts had.
+    pub key: String,
+    /// For how long delivery may be tried, in milliseconds.
+    pub deliver_within_ms: u64,
+}
+
 impl Run {
     /// The task ends with what `fallback.value` says, or with `{deferred: true, key}`.
     pub(super) fn complete_deferred(&mut self, key: &str, step: &mut Step) {

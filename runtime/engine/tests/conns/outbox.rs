@@ -129,6 +129,24 @@ async fn what_could_not_be_delivered_in_time_is_a_dead_letter_with_all_that_is_n
 }
 
 #[tokio::test]
+async fn a_call_is_delivered_for_the_tenant_that_it_was_left_by() {
+    let (store, crm) = (MemoryStore::new(), Service::new());
+    let runtime = open(&store, [(connection("crm"), crm.clone())]).await;
+    set(&runtime, BreakerSetting::ForceOpen).await;
+    let pay = one_call(&runtime, "crm.pay", QUEUE);
+    let options = StartOptions {
+        id: Some("a".into()),
+        tenant: "acme".into(),
+        ..StartOptions::default()
+    };
+    runtime.start_with(&pay, json!({}), options).await.unwrap();
+    assert_eq!(wait(&runtime, "a").await.status, Status::Completed);
+    set(&runtime, BreakerSetting::Reset).await;
+    until(|| state(&runtime, "crm").outbox.depth == 0).await;
+    assert_eq!(crm.seen().tenants, ["acme"]);
+}
+
+#[tokio::test]
 async fn a_call_for_which_there_is_no_room_parks() {
     let (store, crm) = (MemoryStore::new(), Service::new());
     let small = connection("crm").with_outbox_max(1);

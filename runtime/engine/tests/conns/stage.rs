@@ -39,6 +39,8 @@ pub struct Telling {
 pub struct Seen {
     /// Keys of all calls, in order.
     pub calls: Vec<String>,
+    /// On whose behalf each call was.
+    pub tenants: Vec<String>,
     /// How often the effect of a key took place.
     pub happened: BTreeMap<String, u32>,
     pub in_flight: usize,
@@ -84,9 +86,10 @@ impl Service {
         self.telling.lock().fails = failure;
     }
 
-    fn begin(&self, key: &str) {
+    fn begin(&self, call: &Call) {
         let mut seen = self.seen.lock();
-        seen.calls.push(key.to_owned());
+        seen.calls.push(call.idempotency_key.clone());
+        seen.tenants.push(call.tenant.clone());
         seen.in_flight += 1;
         seen.in_flight_max = seen.in_flight_max.max(seen.in_flight);
         seen.stampede |= seen.in_flight > seen.ended_well + 1;
@@ -150,7 +153,7 @@ impl Connector for Service {
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
-        self.begin(&call.idempotency_key);
+        self.begin(&call);
         let takes = self.telling.lock().takes;
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
