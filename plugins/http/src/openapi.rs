@@ -1,6 +1,7 @@
 //! From an operation of an OpenAPI document (2.0 or 3.x) and its parameters to a request.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use cofferdam_plugin_auth::Authentication;
 use cofferdam_sdk::http::Response;
@@ -126,7 +127,7 @@ impl Operation {
             } else {
                 '&'
             });
-            uri.push_str(&format!("{}={}", encoded(name), encoded(value)));
+            uri.extend([encoded(name).as_str(), "=", &encoded(value)]);
         }
         let mut headers = parts.headers;
         if !parts.cookies.is_empty() {
@@ -459,7 +460,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
