@@ -103,17 +103,6 @@ impl Context {
         Ok(config.with_store(data))
     }
 
-    /// The store, to look at it. It has to be there.
-    pub fn archive(&self) -> Result<Archive> {
-        let path = self.store_path()?;
-        Archive::open(&path)?.ok_or_else(|| {
-            storage(format!(
-                "there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
-                path.display()
-            ))
-        })
-    }
-
     /// Where the store is. `--data` alone decides if it is given, so that a store can be looked at
     /// beside a configuration that is broken.
     pub fn store_path(&self) -> Result<PathBuf> {
@@ -146,10 +135,15 @@ impl Context {
         self.config().ok()?.engine()
     }
 
-    /// A runtime on a store that is there: for verbs that go on with runs.
-    pub async fn runtime(&self) -> Result<Runtime> {
-        self.store_is_there()?;
-        open(self.config()?).await
+    /// The store, to look at it. It has to be there.
+    pub fn archive(&self) -> Result<Archive> {
+        let path = self.store_path()?;
+        Archive::open(&path)?.ok_or_else(|| {
+            storage(format!(
+                "there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
+                path.display()
+            ))
+        })
     }
 
     /// Refuses a store that is not there, which would else be made.

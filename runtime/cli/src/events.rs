@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use cofferdam::{EventRow, Look};
 
 use crate::context::Context;
 use crate::output;
+use crate::reach::look;
 use crate::runs::instant;
 
 const EXAMPLES: &str = "\
@@ -26,8 +28,7 @@ pub enum EventsVerb {
 
 pub fn run(context: &Context, verb: &EventsVerb) -> Result<ExitCode> {
     let EventsVerb::List = verb;
-    let archive = context.archive()?;
-    let events = archive.query().events()?;
+    let events: Vec<EventRow> = look(context, Look::Events)?;
     if context.is_json() {
         output::json(&events)?;
         return Ok(ExitCode::SUCCESS);
@@ -40,7 +41,7 @@ pub fn run(context: &Context, verb: &EventsVerb) -> Result<ExitCode> {
         })
         .collect();
     if rows.is_empty() {
-        eprintln!("no events in {}", archive.path().display());
+        eprintln!("no events in {}", context.store_path()?.display());
     }
     output::table(["AT", "TYPE", "RUN", "TASK"], &rows)?;
     Ok(ExitCode::SUCCESS)

@@ -48,14 +48,67 @@ pub fn storage(message: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
+/// Nothing is wrong, and it has to be asked again later.
+pub fn waiting(message: impl Into<String>) -> anyhow::Error {
+    Refusal {
+        exit: WAITING,
+        message: message.into(),
+    }
+    .into()
+}
+
 /// Tells the error and chooses the exit code. A reader that has gone away is no error.
-pub fn report(error: &anyhow::Error) -> ExitCode {
+pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    // Standard error may be gone too; there is nobody left to tell then.
-    let _ = fmt::Write::write_str(&mut Stderr, &format!("error: {}\n", text(error)));
-    ExitCode::from(code(error))
+    let exit = code(error);
+    tell(&text(error), exit, json);
+    ExitCode::from(exit)
+}
+
+/// Standard error may be gone too; there is nobody left to tell then.
+fn tell(text: &str, exit: u8, json: bool) {
+    let code = code_in(text);
+    let known = if exit == FAILED { UNEXPECTED } else { COMMAND };
+    if json {
+        let message = text.strip_prefix(code.unwrap_or_default()).unwrap_or(text);
+        let message = message.trim_start_matches(": ");
+        let (message, help) = match message.split_once("\nhelp: ") {
+            Some((message, help)) => (message, Some(help)),
+            None => (message, None),
+        };
+        let mut error = serde_json::json!({
+            "code": code.unwrap_or(known), "message": message, "exit": exit,
+        });
+        if let Some(help) = help {
+            error["help"] = help.into();
+        }
+        let line = serde_json::json!({ "error": error });
+        let _ = fmt::Write::write_str(&mut Stderr, &format!("{line:#}\n"));
+        return;
+    }
+    // Multi-line messages indent what follows the first line.
+    let text = text.replace('\n', "\n  ");
+    let text = match code {
+        Some(_) => text,
+        None => format!("{known}: {text}"),
+    };
+    let _ = fmt::Write::write_str(&mut Stderr, &format!("error: {text}\n"));
+}
+
+/// The code of messages about the command line and what it names that have none of their own.
+const COMMAND: &str = "CD0218";
+/// The code of failures that nothing else explains: of the operating system, mostly.
+const UNEXPECTED: &str = "CD0219";
+
+/// The code that a message begins with, or has after the place that it begins with.
+fn code_in(text: &str) -> Option<&str> {
+    text.match_indices("CD").find_map(|(at, _)| {
+        let code = text.get(at..at + 6)?;
+        let is_code = code[2..].bytes().all(|b| b.is_ascii_digit());
+        (is_code && text.get(at + 6..)?.starts_with(':')).then_some(code)
+    })
 }
 
 /// Standard error, failures ignored.
@@ -72,7 +125,7 @@ impl fmt::Write for Stderr {
 
 fn text(error: &anyhow::Error) -> String {
     // These name their causes themselves.
-    let text = if let Some(host) = error.downcast_ref::<cofferdam_host::Error>() {
+    if let Some(host) = error.downcast_ref::<cofferdam_host::Error>() {
         format!("{}: {host}", host.code())
     } else if let Some(runtime) = error.downcast_ref::<cofferdam::Error>() {
         runtime.to_string()
@@ -80,9 +133,7 @@ fn text(error: &anyhow::Error) -> String {
         config.to_string()
     } else {
         format!("{error:#}")
-    };
-    // Multi-line messages indent what follows the first line.
-    text.replace('\n', "\n  ")
+    }
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -124,12 +175,32 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Help and version go to stdout with 0, mistakes to stderr with 2.
-pub fn of_clap(error: &clap::Error) -> ExitCode {
-    // Nobody listens if this fails.
-    let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::from(USAGE)
-    } else {
-        ExitCode::SUCCESS
+pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody listens if this fails.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
+    if json {
+        let text = error.render().to_string();
+        let text = text.trim().trim_start_matches("error: ");
+        tell(text, USAGE, true);
+    } else {
+        let text = error.render();
+        let text = if crate::style::stderr_is_terminal() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        let text = text.replacen("error:", &format!("error: {COMMAND}:"), 1);
+        let _ = fmt::Write::write_str(&mut Stderr, &text);
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Whether errors of a command line that cannot be read are wanted as JSON all the same.
+pub fn wants_json(args: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    let args: Vec<_> = args.into_iter().collect();
+    let is_pair = |pair: &[std::ffi::OsString]| pair[0] == "--output" && pair[1] == "json";
+    args.iter().any(|arg| arg == "--output=json") || args.windows(2).any(is_pair)
 }

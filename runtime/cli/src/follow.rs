@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use cofferdam::{RunView, Runtime, TaskStatus, WaitsFor};
+use cofferdam::{Look, RunView, Status, TaskStatus, WaitsFor};
+
+use crate::reach::Reach;
 
 /// A run that goes on by itself within this time is waited for in any case: retries, short pauses.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
@@ -23,21 +25,28 @@ pub enum Followed {
 
 /// Follows a run until it ends, waits longer than `wait`, or is interrupted.
 pub async fn follow(
-    runtime: &Runtime,
+    reach: &Reach,
     run: &str,
     wait: Duration,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Followed> {
     tokio::select! {
-        followed = until_settled(runtime, run, wait) => followed,
+        followed = until_settled(reach, run, wait) => followed,
         () = interrupted => Ok(Followed::Interrupted),
     }
 }
 
-async fn until_settled(runtime: &Runtime, run: &str, wait: Duration) -> Result<Followed> {
+async fn until_settled(reach: &Reach, run: &str, wait: Duration) -> Result<Followed> {
     let mut waits_since = None;
     loop {
-        let view = runtime.settle(run).await?;
+        let view = match reach.settle(run).await? {
+            Some(view) => view,
+            // It works, or has waited for its turn for a while.
+            None => {
+                let run = run.to_owned();
+                reach.look(Look::Run { run }).await?
+            }
+        };
         if view.status.is_final() {
             return Ok(Followed::Ended(view));
         }
@@ -55,6 +64,12 @@ async fn until_settled(runtime: &Runtime, run: &str, wait: Duration) -> Result<F
 
 /// Whether nothing but a near instant is waited for.
 fn goes_on_by_itself(view: &RunView, now_ms: u64) -> bool {
+    if matches!(view.status, Status::Running | Status::Compensating) {
+        return true;
+    }
+    if matches!(view.status, Status::Queued | Status::Suspended) {
+        return false;
+    }
     let needs_others = view.tasks.iter().any(|task| {
         task.status == TaskStatus::Waiting
             && matches!(

@@ -20,6 +20,7 @@ mod input;
 mod interrupt;
 mod output;
 mod plugin;
+mod reach;
 mod reviews;
 mod run;
 mod runs;
@@ -36,13 +37,13 @@ use context::Context;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::of_clap(&error),
+        Err(error) => return exit::of_clap(&error, exit::wants_json(std::env::args_os())),
     };
     let context = Context::new(&cli.global);
     log_to_stderr(cli.global.verbose);
     match act(cli.verb, &context) {
         Ok(code) => code,
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, context.is_json()),
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use cofferdam::Sources;
 use cofferdam::config::Connection;
-use cofferdam::{Config, RunView, Runtime, StartOptions, Status};
+use cofferdam::{Act, Config, OnConflict, RunView, Runtime, StartOptions, Status};
 use serde_json::Value;
 
 use crate::context::{Context, block_on};
 use crate::exit::{self, usage};
 use crate::follow::{Followed, follow};
+use crate::reach::{Others, Reach};
 use crate::{input, interrupt, output};
 
 pub const EXAMPLES: &str = "\
@@ -47,6 +49,53 @@ pub struct RunArgs {
     /// The run's id; starting the same id again gives the run that there is
     #[arg(long, value_name = "RUN")]
     id: Option<String>,
+    /// What the start is for, instead of an id: starts of this workflow with the same key and the
+    /// same input are one run
+    #[arg(long, value_name = "KEY", conflicts_with = "id")]
+    key: Option<String>,
+    /// What to do if there is a run of this id or key
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    on_conflict: Conflict,
+    /// Whom the run belongs to
+    #[arg(
+        long,
+        value_name = "TENANT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    tenant: String,
+    /// 0 to 9: higher ones go first among the runs of the tenant that wait [default: 5]
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Runs with the same key of this kind go one after another, or as many at a time as
+    /// [workflows.concurrency] says
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<String>,
+}
+
+/// What to do if there is a run.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Conflict {
+    /// Give that run
+    #[default]
+    UseExisting,
+    /// Fail
+    Fail,
+    /// Begin another one if that one faulted or was cancelled
+    RestartIfFaulted,
+    /// Begin another one if that one has ended
+    RestartIfEnded,
+}
+
+impl From<Conflict> for OnConflict {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::UseExisting => Self::UseExisting,
+            Conflict::Fail => Self::Fail,
+            Conflict::RestartIfFaulted => Self::RestartIfFaulted,
+            Conflict::RestartIfEnded => Self::RestartIfEnded,
+        }
+    }
 }
 
 pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
@@ -63,10 +112,10 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     }
     let config = allow_http(context.config()?, &args.allow_http)?;
     block_on(async {
-        let runtime = crate::context::open(config).await?;
-        listen(&runtime);
-        let done = start(context, args, &runtime, input).await;
-        runtime.shutdown().await;
+        let sources = config.read_workflow(&args.workflow)?;
+        let reach = Reach::new(config, Others::GoOn).await?;
+        let done = start(context, args, &reach, sources, input).await;
+        reach.close().await;
         done
     })
 }
@@ -74,22 +123,40 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
 async fn start(
     context: &Context,
     args: &RunArgs,
-    runtime: &Runtime,
+    reach: &Reach,
+    sources: Sources,
     input: Value,
 ) -> Result<ExitCode> {
     let interrupted = interrupt::asked();
-    let workflow = runtime.load_workflow(&args.workflow)?;
-    for warning in workflow.warnings() {
-        eprintln!("warning: {warning}");
+    if matches!(reach, Reach::Held(_)) && !args.allow_http.is_empty() {
+        return Err(usage(
+            "CD0216: --allow-http cannot change what a process that has the store open may reach\n\
+             help: configure [connections.http] there, or name another store with --data DIR",
+        ));
+    }
+    if let Reach::Open(runtime) = reach {
+        for warning in runtime.define(&sources)?.warnings() {
+            eprintln!("warning: {warning}");
+        }
     }
     let options = StartOptions {
         id: args.id.clone(),
+        key: args.key.clone(),
+        on_conflict: args.on_conflict.into(),
+        tenant: args.tenant.clone(),
+        priority: args.priority,
+        concurrency_key: args.concurrency_key.clone(),
     };
-    let run = runtime.start_with(&workflow, input, options).await?;
+    let act = Act::Start {
+        sources,
+        input,
+        options,
+    };
+    let run: String = reach.act(act).await?;
     if context.verbose() {
         eprintln!("run {run}");
     }
-    let followed = follow(runtime, &run, args.wait, interrupted).await?;
+    let followed = follow(reach, &run, args.wait, interrupted).await?;
     tell(context, &run, followed, args.details)
 }
 
@@ -98,6 +165,19 @@ pub fn listen(runtime: &Runtime) {
     if let Err(error) = runtime.listen() {
         eprintln!("warning: this process cannot be asked by others: {error}");
     }
+}
+
+/// Does something that lets no run go on, and says nothing if it is done.
+pub fn act_alone(context: &Context, act: Act) -> Result<ExitCode> {
+    context.store_is_there()?;
+    let config = context.config()?;
+    block_on(async {
+        let reach = Reach::new(config, Others::Stay).await?;
+        let done = reach.act::<()>(act).await;
+        reach.close().await;
+        done
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The built-in connection for `call: http`, with these origins besides what is configured.
@@ -157,6 +237,12 @@ pub fn tell(context: &Context, run: &str, followed: Followed, details: bool) -> 
         }
         return Ok(ExitCode::from(exit::FAILED));
     }
+    if view.status == Status::Cancelled {
+        let reason = view.cancelled.as_ref().and_then(|c| c.reason.as_deref());
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        eprintln!("run {} was cancelled{reason}", view.run);
+        return Ok(ExitCode::from(exit::FAILED));
+    }
     tell_degraded(&view);
     if !details {
         output::json(&view.output)?;
@@ -165,12 +251,18 @@ pub fn tell(context: &Context, run: &str, followed: Followed, details: bool) -> 
 }
 
 fn tell_waiting(context: &Context, view: &RunView) {
-    eprintln!("run {} waits:", view.run);
-    for (task, why) in view.waiting() {
-        eprintln!("  {task}: {why}");
+    match view.status {
+        Status::Suspended => eprintln!("run {} is suspended", view.run),
+        Status::Queued => eprintln!("run {} waits for its turn", view.run),
+        _ => eprintln!("run {} waits:", view.run),
     }
-    if let Some(due_ms) = view.due_ms {
-        eprintln!("  until {} at the latest", crate::runs::instant(due_ms));
+    for wait in &view.waits {
+        let subject = if wait.task.is_empty() {
+            "it"
+        } else {
+            &wait.task
+        };
+        eprintln!("  {subject} {}", wait.sentence(crate::runs::instant));
     }
     eprintln!("go on with: {}", context.resume_command(&view.run));
     let for_person = view
@@ -181,7 +273,7 @@ fn tell_waiting(context: &Context, view: &RunView) {
         eprintln!(
             "decide with: {}",
             context.command(&format!(
-                "reviews decide {} {} approve|retry|reject",
+                "reviews approve|retry|reject {} {}",
                 view.run, task.task
             ))
         );

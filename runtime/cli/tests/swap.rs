@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
-use common::{Sandbox, plugins};
+use common::{Sandbox, Serving, plugins};
 
 /// A sandbox with a connection to the `normalize` plugin, and a second version of it.
 struct Stage {
@@ -51,30 +49,6 @@ impl Stage {
 /// The same component with one more section, so that it is another one.
 fn another(component: &[u8]) -> Vec<u8> {
     [component, &[0, 5, 4, b'm', b'o', b'r', b'e']].concat()
-}
-
-/// A `cofferdam serve` that is ready; it ends with the test.
-struct Serving(Child);
-
-impl Serving {
-    fn start(sandbox: &Sandbox) -> Self {
-        let mut command = sandbox.command(&["serve"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
-        let stderr = child.stderr.take().expect("piped");
-        let mut lines = BufReader::new(stderr).lines();
-        let ready = lines.by_ref().map_while(Result::ok);
-        assert!(ready.into_iter().any(|line| line.starts_with("ready: ")));
-        // Read on, or the process would block.
-        std::thread::spawn(move || lines.count());
-        Self(child)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

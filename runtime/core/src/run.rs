@@ -12,6 +12,8 @@
 
 mod bindings;
 mod calls;
+mod control;
+mod deferral;
 mod detached;
 mod environment;
 mod fallback;
@@ -23,6 +25,7 @@ mod report;
 mod saga;
 mod tasks;
 mod validate;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,9 +34,14 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use bindings::{
+    ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
+};
+pub use control::{Origin, Suspension, Taken, TakenOver};
+pub use deferral::Deferred;
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
+pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
 use crate::descriptor;
@@ -41,6 +49,7 @@ use crate::error::WorkflowError;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
 use crate::workflow::Workflow;
+use control::Control;
 use frame::{Frame, Key, Op};
 use ledger::Ledger;
 use saga::Undo;
@@ -57,6 +66,46 @@ pub enum Event {
     Begun {
         /// The workflow's raw input.
         input: Value,
+    },
+    /// The run was accepted and waits in a queue for [`Event::Admitted`].
+    Queued {
+        /// The workflow's raw input.
+        input: Value,
+    },
+    /// The run was accepted as the continuation of another one, and waits in a queue.
+    Forked {
+        /// The workflow's raw input.
+        input: Value,
+        /// Where it was forked from.
+        origin: Origin,
+        /// What was finished there, and is not repeated.
+        taken: TakenOver,
+    },
+    /// The run's turn has come.
+    Admitted,
+    /// Somebody stops the run.
+    Cancelled {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether what was done is undone.
+        compensate: bool,
+    },
+    /// Somebody lets the run begin nothing for now.
+    Suspended {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Somebody lets a suspended run go on.
+    Resumed,
+    /// Somebody lets a run that faulted go on from the task that failed; it waits in a queue.
+    Redriven {
+        /// What is to come into the task that failed, if not what came before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Value>,
+        /// What was finished, and is not repeated.
+        taken: TakenOver,
     },
     /// An attempt was admitted and begins: the intent.
     Started {
@@ -107,6 +156,16 @@ pub enum Event {
         /// The task.
         task: String,
     },
+    /// A call was put into its connection's outbox, in the same write as this event.
+    Deferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
+    /// The outbox has no room for a call.
+    NotDeferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
     /// An instant that [`Run::next_due_ms`] named has come.
     Tick,
     /// A person decided about a task in review.
@@ -144,6 +203,16 @@ pub enum Effect {
         action: String,
         /// The key of the call.
         key: String,
+    },
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
+    /// [`Event::NotDeferred`].
+    Defer {
+        /// To be given back.
+        ticket: u64,
+        /// The task.
+        task: String,
+        /// What is to be called, and until when.
+        deferred: Deferred,
     },
     /// Tell [`Event::Recovered`] when this connection works again.
     Park {
@@ -278,39 +347,55 @@ pub enum Outcome {
         /// Whether the run is to be kept as a dead letter.
         dead_letter: bool,
     },
+    /// Somebody stopped it.
+    Cancelled {
+        /// Why.
+        reason: Option<String>,
+        /// Whether what was done was undone.
+        compensated: bool,
+    },
 }
 
 /// Where a run is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
+    /// It was accepted and waits for its turn.
+    Queued,
     /// Something is under way.
     Running,
     /// Nothing is under way until a timer, a connection or a person lets it go on.
     Waiting,
-    /// An error was not caught and tasks are being undone.
+    /// Somebody lets it begin nothing until it is resumed.
+    Suspended,
+    /// It ends without an output, and tasks are being undone.
     Compensating,
     /// It has its output.
     Completed,
     /// An error was not caught.
     Faulted,
+    /// Somebody stopped it.
+    Cancelled,
 }
 
 impl Status {
     /// The word used in JSON and in lists.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Waiting => "waiting",
+            Self::Suspended => "suspended",
             Self::Compensating => "compensating",
             Self::Completed => "completed",
             Self::Faulted => "faulted",
+            Self::Cancelled => "cancelled",
         }
     }
 
     /// Whether nothing more will happen.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Faulted)
+        matches!(self, Self::Completed | Self::Faulted | Self::Cancelled)
     }
 }
 
@@ -325,6 +410,9 @@ pub enum Illegal {
         /// The event.
         event: &'static str,
     },
+    /// What the run did was undone, or is about to be.
+    #[error("what the run did was undone")]
+    Undone,
     /// No attempt or question with this ticket is open.
     #[error("there is no open call with ticket {0}")]
     Ticket(u64),
@@ -345,11 +433,17 @@ pub enum Illegal {
 #[derive(Debug, Clone)]
 enum Phase {
     New,
+    Queued,
     Running,
     /// Waits for what is in flight, then undoes what was done.
     Compensating {
         error: WorkflowError,
         dead_letter: bool,
+    },
+    /// Waits for what is in flight, then undoes what was done if it is to.
+    Cancelling {
+        reason: Option<String>,
+        compensate: bool,
     },
     Ended(Outcome),
 }
@@ -383,6 +477,7 @@ pub struct Run {
     ledger: Ledger,
     reports: IndexMap<Key, TaskReport>,
     degraded: bool,
+    control: Control,
     /// The run's placeholders; see [`Attempt::secrets`].
     secrets: Arc<BTreeMap<String, String>>,
 }
@@ -420,6 +515,7 @@ impl Run {
             ledger: Ledger::default(),
             reports: IndexMap::new(),
             degraded: false,
+            control: Control::default(),
         }
     }
 
@@ -437,6 +533,19 @@ impl Run {
         };
         match event {
             Event::Begun { input } => self.begin(input, &mut step),
+            Event::Queued { input } => self.queued(input, &step),
+            Event::Forked {
+                input,
+                origin,
+                taken,
+            } => self.forked(input, origin, taken, &step),
+            Event::Admitted => self.admitted(&mut step),
+            Event::Cancelled { reason, compensate } => {
+                self.cancelled(reason, compensate, &mut step)?;
+            }
+            Event::Suspended { reason } => self.suspended(reason, &step)?,
+            Event::Resumed => self.resumed(&mut step)?,
+            Event::Redriven { input, taken } => self.redriven(input, taken)?,
             Event::Started { ticket, digest } => self.started(ticket, digest, &mut step)?,
             Event::Refused { ticket, failure } => {
                 self.call_event(ticket, &call::Event::Refused(failure), &mut step)?;
@@ -462,6 +571,12 @@ impl Run {
             Event::Recovered { task } => {
                 self.task_event(&task, &call::Event::Recovered, &mut step)?;
             }
+            Event::Deferred { ticket } => {
+                self.call_event(ticket, &call::Event::Deferred, &mut step)?;
+            }
+            Event::NotDeferred { ticket } => {
+                self.call_event(ticket, &call::Event::NotDeferred, &mut step)?;
+            }
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
@@ -469,32 +584,51 @@ impl Run {
             Event::Tick => self.tick(&mut step),
         }
         self.settle(&mut step);
+        self.hold_back(&mut step.effects);
         Ok(step.effects)
     }
 
     fn check_phase(&self, event: &Event) -> Result<(), Illegal> {
         let fits = match (&self.phase, event) {
-            (Phase::New, event) => matches!(event, Event::Begun { .. }),
-            (Phase::Running | Phase::Compensating { .. }, event) => {
-                !matches!(event, Event::Begun { .. })
+            (Phase::New, event) => matches!(
+                event,
+                Event::Begun { .. } | Event::Queued { .. } | Event::Forked { .. }
+            ),
+            (Phase::Queued, event) => matches!(
+                event,
+                Event::Admitted
+                    | Event::Cancelled { .. }
+                    | Event::Suspended { .. }
+                    | Event::Resumed
+            ),
+            (
+                Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. },
+                Event::Started { .. },
+            ) => !self.is_suspended(),
+            (Phase::Running | Phase::Compensating { .. } | Phase::Cancelling { .. }, event) => {
+                !matches!(
+                    event,
+                    Event::Begun { .. }
+                        | Event::Queued { .. }
+                        | Event::Forked { .. }
+                        | Event::Admitted
+                        | Event::Redriven { .. }
+                )
             }
             // Attempts that nobody waits for any more may still end.
             (Phase::Ended(_), event) => matches!(
                 event,
-                Event::Succeeded { .. } | Event::Failed { .. } | Event::Lost { .. }
+                Event::Succeeded { .. }
+                    | Event::Failed { .. }
+                    | Event::Lost { .. }
+                    | Event::Redriven { .. }
             ),
         };
         if fits {
             return Ok(());
         }
-        let phase = match self.phase {
-            Phase::New => "new",
-            Phase::Running => "running",
-            Phase::Compensating { .. } => "compensating",
-            Phase::Ended(_) => "ended",
-        };
         Err(Illegal::Phase {
-            phase,
+            phase: self.phase_name(),
             event: event.name(),
         })
     }
@@ -531,6 +665,9 @@ impl Run {
 
     /// The earliest instant at which [`Event::Tick`] is to be told, if any.
     pub fn next_due_ms(&self) -> Option<u64> {
+        if self.is_suspended() {
+            return None;
+        }
         self.dues.first().map(|(due_ms, _)| *due_ms)
     }
 
@@ -544,8 +681,8 @@ impl Run {
     }
 
     fn tick(&mut self, step: &mut Step) {
-        while let Some((due_ms, _)) = self.dues.first()
-            && *due_ms <= step.now_ms
+        while let Some(due_ms) = self.next_due_ms()
+            && due_ms <= step.now_ms
         {
             let Some((due_ms, key)) = self.dues.pop_first() else {
                 break;
@@ -560,31 +697,41 @@ impl Run {
     /// Where the run is.
     pub fn status(&self) -> Status {
         match &self.phase {
-            Phase::New | Phase::Running if self.is_idle() => Status::Waiting,
-            Phase::New | Phase::Running => Status::Running,
-            Phase::Compensating { .. } => Status::Compensating,
             Phase::Ended(Outcome::Completed { .. }) => Status::Completed,
             Phase::Ended(Outcome::Faulted { .. }) => Status::Faulted,
+            Phase::Ended(Outcome::Cancelled { .. }) => Status::Cancelled,
+            _ if self.is_suspended() => Status::Suspended,
+            Phase::Queued => Status::Queued,
+            Phase::New | Phase::Running if self.is_idle() => Status::Waiting,
+            Phase::New
+            | Phase::Running
+            | Phase::Cancelling {
+                compensate: false, ..
+            } => Status::Running,
+            Phase::Compensating { .. } | Phase::Cancelling { .. } => Status::Compensating,
         }
     }
 
     /// Whether nothing is under way: the run goes on only by a timer, a recovery or a person,
     /// and need not be held in memory until then.
     pub fn is_idle(&self) -> bool {
-        let is_idle = self.in_flight.is_empty() && self.open.is_empty();
         // Asked after each event: a look at every frame would cost a run of many tasks dearly.
-        debug_assert_eq!(
-            is_idle,
-            self.in_flight.is_empty() && self.frames.values().all(|f| !f.wants_something())
+        debug_assert!(
+            !self.in_flight.is_empty()
+                || self.open.is_empty() == self.frames.values().all(|f| !f.wants_something())
         );
-        is_idle
+        self.in_flight.is_empty() && (self.is_suspended() || self.open.is_empty())
     }
 
     /// How the run ended, if it did.
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.phase {
             Phase::Ended(outcome) => Some(outcome),
-            Phase::New | Phase::Running | Phase::Compensating { .. } => None,
+            Phase::New
+            | Phase::Queued
+            | Phase::Running
+            | Phase::Compensating { .. }
+            | Phase::Cancelling { .. } => None,
         }
     }
 
@@ -638,10 +785,13 @@ impl Run {
         if matches!(self.phase, Phase::Ended(_)) {
             return vec![Effect::Finished];
         }
-        self.frames
+        let mut outstanding = self
+            .frames
             .iter()
             .filter_map(|(key, frame)| frame.outstanding(key))
-            .collect()
+            .collect();
+        self.hold_back(&mut outstanding);
+        outstanding
     }
 }
 
@@ -650,6 +800,13 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Begun { .. } => "begun",
+            Self::Queued { .. } => "queued",
+            Self::Forked { .. } => "forked",
+            Self::Admitted => "admitted",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Suspended { .. } => "suspended",
+            Self::Resumed => "resumed",
+            Self::Redriven { .. } => "redriven",
             Self::Started { .. } => "started",
             Self::Refused { .. } => "refused",
             Self::Succeeded { .. } => "succeeded",
@@ -657,6 +814,8 @@ impl Event {
             Self::Lost { .. } => "lost",
             Self::LookedUp { .. } => "looked up",
             Self::Recovered { .. } => "recovered",
+            Self::Deferred { .. } => "deferred",
+            Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Recalled { .. } => "recalled",

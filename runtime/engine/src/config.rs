@@ -4,11 +4,13 @@
 //! cause and remedy. Keys that nobody reads are refused by name. Secrets are read when the file is
 //! loaded, and appear in no message and no `Debug` output.
 
+mod admission;
 mod connection;
 mod document;
 mod error;
 mod plugins;
 mod read;
+mod resilience;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -16,13 +18,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
 
+pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use resilience::Bulkhead;
 
 use crate::{Durability, Engine};
 use document::{Document, Section, list};
@@ -33,6 +38,7 @@ pub struct Config {
     store_path: Option<PathBuf>,
     engine: Option<Engine>,
     store_options: cofferdam_store::Options,
+    retention: Option<Duration>,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
@@ -41,6 +47,7 @@ pub struct Config {
     watch: bool,
     trust: Trust,
     connections: Vec<Connection>,
+    admission: Admission,
 }
 
 impl Config {
@@ -94,10 +101,17 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Result<Self, Error> {
-        root.only(&["store", "plugins", "limits", "connections", "workflows"])?;
+        root.only(&[
+            "store",
+            "plugins",
+            "limits",
+            "connections",
+            "workflows",
+            "tenants",
+        ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability", "engine", "reserve"])?;
+            store.only(&["path", "durability", "engine", "reserve", "retention"])?;
             read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
@@ -115,7 +129,7 @@ impl Config {
             config.plugins_dir = folder(&plugins, "dir")?.map(Arc::new);
         }
         if let Some(workflows) = root.section("workflows")? {
-            workflows.only(&["dir", "catalogs"])?;
+            workflows.only(&["dir", "catalogs", "concurrency"])?;
             config.workflows_dir = folder(&workflows, "dir")?;
             if let Some(catalogs) = workflows.section("catalogs")? {
                 for item in catalogs.items() {
@@ -124,6 +138,7 @@ impl Config {
                 }
             }
         }
+        config.admission = admission::admission(root)?;
         let limits = read::limits(root, &connection::Limited::default())?;
         let defaults = read::Defaults {
             limits,
@@ -159,6 +174,13 @@ impl Config {
     /// way waits; default 64 MiB.
     pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
         self.store_options.reserve_bytes = bytes;
+        self
+    }
+
+    /// Removes a run so long after it has ended, unless it left a dead letter or a review; default:
+    /// runs are kept.
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
         self
     }
 
@@ -201,6 +223,17 @@ impl Config {
     pub fn with_allow_unsigned(mut self, allow: bool) -> Self {
         self.trust.allow_unsigned = allow;
         self
+    }
+
+    /// Lets so many runs be under way; see [`Admission`] for the defaults.
+    pub fn with_admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// How many runs may be under way, and which go first.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Takes functions of a catalog from this folder.
@@ -270,6 +303,11 @@ impl Config {
     /// What keeps the store, if it says so.
     pub fn engine(&self) -> Option<Engine> {
         self.engine
+    }
+
+    /// How long runs are kept that have ended, if not for ever.
+    pub fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     pub(crate) fn store_options(&self) -> cofferdam_store::Options {

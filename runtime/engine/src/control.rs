@@ -19,13 +19,17 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::activation::Swap;
+use crate::look::{Act, Look};
 use crate::{Error, Runtime};
 
 const SOCKET: &str = "control.sock";
-const REQUEST_BYTES_MAX: u64 = 64 << 10;
-const ANSWER_BYTES_MAX: u64 = 8 << 20;
+/// Said with each request; one of another version is refused.
+pub const VERSION: u32 = 1;
+/// The largest input of a run, with its workflow, fits.
+const REQUEST_BYTES_MAX: u64 = 24 << 20;
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Requests at the same time; more wait in the socket's queue.
-const REQUESTS_MAX: usize = 8;
+const REQUESTS_MAX: usize = 64;
 /// A peer that connects and says nothing does not hold a place for longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -69,8 +73,33 @@ pub enum Request {
         /// Absolute.
         to: PathBuf,
     },
+    /// [`Runtime::set_breaker`]; answers a `ConnectionState`.
+    Breaker {
+        /// The connection.
+        connection: String,
+        /// What is wanted of it.
+        setting: crate::BreakerSetting,
+    },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
+    /// [`Runtime::look`].
+    Look {
+        /// The question.
+        look: Look,
+    },
+    /// [`Runtime::act_on`].
+    Act {
+        /// What to do.
+        act: Act,
+    },
+}
+
+/// A request as it is sent.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent<R> {
+    version: u32,
+    request: R,
 }
 
 /// The generations of a connection and what happened to them, newest first.
@@ -122,7 +151,13 @@ impl Runtime {
                 history: self.history(&connection)?,
             }),
             Request::Backup { to } => json!(self.backup(to).await?),
+            Request::Breaker {
+                connection,
+                setting,
+            } => json!(self.set_breaker(&connection, setting).await?),
             Request::Connections => json!(self.connections()),
+            Request::Look { look } => self.look(&look)?,
+            Request::Act { act } => self.act_on(act).await?,
         };
         Ok(value)
     }
@@ -185,26 +220,47 @@ impl Runtime {
         let mut line = String::new();
         let mut reader = BufReader::new(read.take(REQUEST_BYTES_MAX));
         tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await??;
-        let answer = match serde_json::from_str::<Request>(&line) {
+        let answer = match read_request(&line) {
             Ok(request) => match self.perform(request).await {
                 Ok(value) => Answer::Ok(value),
-                Err(error) => Answer::Err {
-                    message: error.to_string(),
-                    class: error.class(),
-                    is_storage: error.is_storage(),
-                },
+                Err(error) => Answer::from(&error),
             },
-            Err(error) => Answer::Err {
-                message: format!("CD0274: the request cannot be understood: {error}"),
+            Err(why) => Answer::Err {
+                message: format!("CD0274: the request cannot be understood: {why}"),
                 class: Class::InvalidInput,
                 is_storage: false,
             },
         };
         let mut text = serde_json::to_vec(&answer)?;
+        if text.len() as u64 >= ANSWER_BYTES_MAX {
+            let (bytes, bytes_max) = (text.len(), ANSWER_BYTES_MAX);
+            let error = Error::AnswerSize { bytes, bytes_max };
+            text = serde_json::to_vec(&Answer::from(&error))?;
+        }
         text.push(b'\n');
         // Nor does one that does not listen.
         tokio::time::timeout(REQUEST_TIMEOUT, write.write_all(&text)).await?
     }
+}
+
+impl From<&Error> for Answer {
+    fn from(error: &Error) -> Self {
+        Self::Err {
+            message: error.to_string(),
+            class: error.class(),
+            is_storage: error.is_storage(),
+        }
+    }
+}
+
+/// The version is looked at before the request is, which may have changed with it.
+fn read_request(line: &str) -> Result<Request, String> {
+    let told = |error: serde_json::Error| error.to_string();
+    let sent: Sent<Value> = serde_json::from_str(line).map_err(told)?;
+    if sent.version != VERSION {
+        return Err(format!("it has version {}, not {VERSION}", sent.version));
+    }
+    serde_json::from_value(sent.request).map_err(told)
 }
 
 /// Asks the process that has this store open. `None` if nobody listens: no process has it open, or
@@ -249,9 +305,26 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
     }
 }
 
+/// Whether a process that can be asked has this store open.
+///
+/// # Errors
+/// [`Error::Control`] if the socket is there and cannot be used.
+pub async fn is_held(store: &Path) -> Result<bool, Error> {
+    let path = socket_path(store);
+    match UnixStream::connect(&path).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_nobody(&error) => Ok(false),
+        Err(source) => Err(Error::Control {
+            path: path.display().to_string(),
+            source,
+        }),
+    }
+}
+
 async fn exchange(stream: UnixStream, request: &Request) -> io::Result<Answer> {
     let (read, mut write) = stream.into_split();
-    let mut text = serde_json::to_vec(request)?;
+    let version = VERSION;
+    let mut text = serde_json::to_vec(&Sent { version, request })?;
     text.push(b'\n');
     write.write_all(&text).await?;
     let mut answer = Vec::new();

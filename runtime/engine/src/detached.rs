@@ -4,7 +4,6 @@
 //! the store or neither is. The row holds the input until the run has begun, which it does from the
 //! row alone, here or after a restart.
 
-use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, Table};
 use serde_json::Value;
 
@@ -28,7 +27,7 @@ pub(crate) struct Wanted {
 /// The store's; [`Error::Binding`] if a connection that it calls is gone.
 pub(crate) fn begin(
     inner: &Inner,
-    asked_by: &str,
+    asked_by: &RunRow,
     wanted: Wanted,
     at_ms: u64,
     batch: Batch,
@@ -36,7 +35,7 @@ pub(crate) fn begin(
     if inner.row(&wanted.run)?.is_some() {
         return Ok(batch);
     }
-    let parent = inner.definition(asked_by)?;
+    let parent = inner.definition(&asked_by.definition)?;
     let definition = parent.other(&wanted.workflow, &inner.connections)?;
     let hash = definition.hash().as_bytes();
     let batch = match inner.store.get(Table::Definition, hash)? {
@@ -44,15 +43,10 @@ pub(crate) fn begin(
         None => batch.put(Table::Definition, hash, definition.pinned()),
     };
     let row = RunRow {
-        run: wanted.run,
-        workflow: definition.name(),
-        definition: definition.hash().to_owned(),
-        status: Status::Running,
-        degraded: false,
-        begun_ms: at_ms,
-        ended_ms: None,
-        due_ms: None,
         pending: Some(wanted.input),
+        tenant: asked_by.tenant.clone(),
+        priority: asked_by.priority,
+        ..RunRow::new(&wanted.run, &definition, at_ms)
     };
     let key = status_key(row.status, &row.run);
     Ok(batch

@@ -153,6 +153,94 @@ pub enum Error {
         /// Its workflow.
         workflow: String,
     },
+    /// A verb that does not fit where a run is.
+    #[error("CD0220: run `{run}` is {} and cannot be {verb}; {remedy}", status.as_str())]
+    WrongState {
+        /// The run.
+        run: String,
+        /// Where it is.
+        status: cofferdam_core::run::Status,
+        /// What was to be done.
+        verb: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// What a run did was undone: it cannot go on from there.
+    #[error(
+        "CD0221: run `{run}` undid what it had done when it faulted, so that it cannot go on from there; \
+         begin it again with `cofferdam runs restart {run}`"
+    )]
+    Undone {
+        /// The run.
+        run: String,
+    },
+    /// A task that never began.
+    #[error(
+        "CD0222: run `{run}` never began a task `{task}`; `cofferdam runs show {run}` names those that it did"
+    )]
+    NoTask {
+        /// The run.
+        run: String,
+        /// What was asked for.
+        task: String,
+    },
+    /// A start with a key that was used with another input.
+    #[error(
+        "CD0223: key `{key}` belongs to run `{run}`, which was started with another input; \
+         use another key for another input"
+    )]
+    KeyConflict {
+        /// The key.
+        key: String,
+        /// Its run.
+        run: String,
+    },
+    /// A start that is not to find a run found one.
+    #[error("CD0224: run `{run}` exists and is {}; `on-conflict: fail` asks for a new one", status.as_str())]
+    Exists {
+        /// The run.
+        run: String,
+        /// Where it is.
+        status: cofferdam_core::run::Status,
+    },
+    /// An option of a start that cannot be.
+    #[error("CD0225: {what}")]
+    StartOption {
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// There is no such dead letter.
+    #[error(
+        "CD0226: run `{run}` is no dead letter; `cofferdam deadletters list` shows those that there are"
+    )]
+    NoDeadLetter {
+        /// What was asked for.
+        run: String,
+    },
+    /// Too much was finished to be carried over.
+    #[error(
+        "CD0227: what run `{run}` finished has {bytes} bytes, and at most {bytes_max} can be carried over; \
+         begin it again with `cofferdam runs restart {run}`"
+    )]
+    Carry {
+        /// The run.
+        run: String,
+        /// Their size.
+        bytes: usize,
+        /// The most.
+        bytes_max: usize,
+    },
+    /// An answer that is too large to be sent.
+    #[error(
+        "CD0228: the answer has {bytes} bytes, and at most {bytes_max} are sent to another process; \
+         ask for less, or stop the process that has the store open and ask again"
+    )]
+    AnswerSize {
+        /// Its size.
+        bytes: usize,
+        /// The most.
+        bytes_max: u64,
+    },
     /// There is no such connection.
     #[error(
         "CD0263: there is no connection `{connection}`; `cofferdam connection list` shows those that there are"
@@ -299,10 +387,16 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::StartOption { .. }
             | Self::NoConnection { .. }
             | Self::Input { .. } => Class::InvalidInput,
             Self::OtherRun { .. }
             | Self::UnfitDecision { .. }
+            | Self::WrongState { .. }
+            | Self::Undone { .. }
+            | Self::KeyConflict { .. }
+            | Self::Exists { .. }
+            | Self::Carry { .. }
             | Self::Incompatible { .. }
             | Self::OnTrial { .. }
             | Self::NoTrial { .. }
@@ -319,13 +413,26 @@ impl Error {
             | Self::Control { .. }
             | Self::Defect { .. }
             | Self::Shelf { .. } => Class::Internal,
-            Self::NoRun { .. } | Self::NoReview { .. } | Self::UnknownConnection { .. } => {
-                Class::NotFound
-            }
+            Self::AnswerSize { .. } => Class::Unsupported,
+            Self::NoTask { .. }
+            | Self::NoDeadLetter { .. }
+            | Self::NoRun { .. }
+            | Self::NoReview { .. }
+            | Self::UnknownConnection { .. } => Class::NotFound,
             Self::Stopped { .. } | Self::Unanswered { .. } | Self::ShuttingDown => {
                 Class::Unavailable
             }
         }
+    }
+
+    /// Whether another process has the store open.
+    pub fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Store {
+                source: cofferdam_store::Error::InUse { .. }
+            }
+        )
     }
 
     /// Whether the store is the reason.

@@ -30,6 +30,7 @@ mod ambient;
 mod answers;
 mod archive;
 mod backup;
+mod breakers;
 mod builder;
 pub mod config;
 mod connections;
@@ -40,22 +41,33 @@ mod definition;
 mod detached;
 mod drain;
 mod error;
+mod explain;
 mod external;
 mod fits;
 mod generations;
+mod health;
 mod hedging;
 mod history;
 mod keeper;
 mod kv;
+mod look;
+mod mutation;
+mod outbox;
 mod query;
+mod queue;
+mod ramp;
+mod retention;
 mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
+mod service;
 mod shelf;
+mod start;
 mod swaps;
 mod take_up;
 mod trust;
+mod verbs;
 mod view;
 
 pub use activation::{Swap, Swapped};
@@ -63,31 +75,44 @@ pub use ambient::{Clock, Rng};
 pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
 pub use backup::{BackupSummary, Engine, migrate_store, restore};
+pub use breakers::BreakerSetting;
 pub use builder::RuntimeBuilder;
+pub use cofferdam_core::breaker::{Config as BreakerConfig, WindowType};
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
 pub use cofferdam_core::compatibility::Change;
 pub use cofferdam_core::descriptor::{Action, Descriptor, Effect};
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
+pub use cofferdam_core::health::Config as HealthConfig;
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
-pub use cofferdam_core::run::{AttemptReport, Status, TaskReport, TaskStatus, WaitsFor};
+pub use cofferdam_core::run::{
+    AttemptReport, For as WaitFor, Origin, Status, Suspension, TaskReport, TaskStatus, Wait,
+    WaitsFor,
+};
 pub use cofferdam_core::workflow::{
     OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
 };
 pub use cofferdam_host::{
     Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
 };
-pub use config::{Config, Connection};
+pub use config::{Bulkhead, Config, Connection};
 pub use connections::ConnectionState;
 pub use connector::Connector;
 pub use definition::Definition;
 pub use error::Error;
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
+pub use look::{Act, Look, SETTLE_MS_MAX};
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
+pub use outbox::OutboxState;
 pub use query::Query;
+pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};
-pub use runtime::{Durability, Runtime, StartOptions};
-pub use view::RunView;
+pub use runtime::{Durability, Runtime};
+pub use start::{OnConflict, StartOptions};
+pub use verbs::{LetterFilter, REDRIVE_MAX, Redriven};
+pub use view::{Cancelled, RunView};

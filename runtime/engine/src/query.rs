@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::definition::Definition;
-use crate::rows::{DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix};
+use crate::rows::{
+    DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
+};
 use crate::view::RunView;
 
 /// How many rows are read in one go.
@@ -59,6 +61,33 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn reviews(&self) -> Result<Vec<Review>, Error> {
         self.all("review", Table::Review)
+    }
+
+    /// The dead letter of a run.
+    ///
+    /// # Errors
+    /// [`Error::NoDeadLetter`], [`Error::Store`], [`Error::Row`].
+    pub fn dead_letter(&self, run: &str) -> Result<DeadLetter, Error> {
+        match self.store.get(Table::DeadLetter, run.as_bytes())? {
+            Some(bytes) => decode("dead letter", run, &bytes),
+            None => Err(Error::NoDeadLetter {
+                run: run.to_owned(),
+            }),
+        }
+    }
+
+    /// One task that waits for a person.
+    ///
+    /// # Errors
+    /// [`Error::NoReview`], [`Error::Store`], [`Error::Row`].
+    pub fn review(&self, run: &str, task: &str) -> Result<Review, Error> {
+        match self.store.get(Table::Review, &review_key(run, task))? {
+            Some(bytes) => decode("review", run, &bytes),
+            None => Err(Error::NoReview {
+                run: run.to_owned(),
+                task: task.to_owned(),
+            }),
+        }
     }
 
     /// Events that workflows published, oldest first.
@@ -127,7 +156,13 @@ pub(crate) fn fold(
     run: &str,
     definition: &Definition,
 ) -> Result<Run, Error> {
-    let mut machine = Run::new(run, definition.workflow(), definition.bindings());
+    let machine = Run::new(run, definition.workflow(), definition.bindings());
+    fold_into(store, machine)
+}
+
+/// The same into a run that has not begun.
+pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Run, Error> {
+    let run = &machine.id().to_owned();
     let mut next = 0;
     loop {
         let records = store.journal(run, next, PAGE)?;

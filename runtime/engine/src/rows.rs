@@ -44,9 +44,39 @@ pub struct RunRow {
     /// When it goes on by itself, if it waits for an instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<u64>,
+    /// Whom it belongs to; empty if it does not matter.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// Where it stands among the runs of its tenant that wait for a place; 0 to 9.
+    #[serde(default = "priority_default")]
+    pub priority: u8,
+    /// What it shares with runs that are not to be under way together with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// What it was started for; see [`crate::StartOptions::key`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Hash of its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_hash: Option<String>,
+    /// Since when it has waited for its turn, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
     /// The input of a run that another run asked for, until it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Value>,
+    /// Where it stands in the queue: a number that grows with each run that has to wait.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queue_seq: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn priority_default() -> u8 {
+    crate::queue::PRIORITY_DEFAULT
 }
 
 /// A run that is out of options, with everything needed to go on with it.
@@ -61,6 +91,15 @@ pub struct DeadLetter {
     pub error: WorkflowError,
     /// The run's input.
     pub input: Value,
+    /// The task that failed; empty if it was the workflow itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What had come into that task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_input: Option<Value>,
+    /// Whom the run belongs to; empty if it does not matter.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
@@ -174,6 +213,14 @@ pub(crate) fn parse_parked_key(key: &[u8]) -> Option<Parked> {
         run: text(parts.next()?)?,
         task: text(parts.next()?)?,
     })
+}
+
+pub(crate) fn outbox_key(connection: &str, id: &str) -> Vec<u8> {
+    join(&[connection, id])
+}
+
+pub(crate) fn outbox_prefix(connection: &str) -> Vec<u8> {
+    join(&[connection, ""])
 }
 
 pub(crate) fn review_key(run: &str, task: &str) -> Vec<u8> {

@@ -5,6 +5,10 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod launch;
+mod outbox;
+mod verbs;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +16,48 @@ use std::time::Duration;
 use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::ramp::Ended;
 use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::Error;
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
+use crate::mutation::Mutation;
+use crate::ramp::Leave;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
 };
 use crate::runtime::{Durability, Inner};
+use crate::{Error, queue};
+
+pub(crate) use verbs::Verb;
 
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Go on: it was begun or the runtime was opened.
     Resume,
+    /// Its turn in the queue has come.
+    Admitted,
+    /// Somebody does something with it.
+    Verb {
+        verb: Verb,
+        told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    },
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
-    Recovered { task: String, connection: String },
+    Recovered {
+        task: String,
+        connection: String,
+        /// The drain's, to be held until the call has ended.
+        leave: Option<Leave>,
+    },
     /// A person decided.
     Decided {
         task: String,
@@ -75,9 +96,10 @@ enum Launch {
 
 /// How a run begins.
 pub(crate) struct Begin {
-    pub input: Value,
-    /// Told when the run is on the disk, or cannot be.
-    pub told: tokio::sync::oneshot::Sender<Result<(), Error>>,
+    /// The first event of its journal.
+    pub event: Event,
+    /// Told when the run is on the disk, or cannot be; false if another caller began it.
+    pub told: tokio::sync::oneshot::Sender<Result<bool, Error>>,
 }
 
 /// A run whose next instant is nearer than this stays in memory.
@@ -86,8 +108,16 @@ const NEAR_MS: u64 = 2_000;
 /// without bound, and lose all of it in a crash.
 const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
+/// A step that writes more, thousands of tasks that park at once, is written in parts of about this
+/// many rows and records: a batch of the store has an end.
+const PART_MAX: usize = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Whether a run that is there is not held in memory.
+fn is_set_aside(status: Status) -> bool {
+    matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
+}
 
 pub(crate) struct Runner {
     inner: Arc<Inner>,
@@ -108,7 +138,13 @@ pub(crate) struct Runner {
     /// Attempts that may have to be dropped, by ticket.
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
+    /// Connections that calls were left to.
+    deferred: Vec<String>,
+    /// Of tasks that a drain has let go, until they ask for admission.
+    leaves: HashMap<String, Leave>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
+    /// Whether the queue has to look, once this is on the disk.
+    note_queue: bool,
     /// Runs of their own that the next commit begins.
     begun: Vec<String>,
 }
@@ -145,9 +181,17 @@ impl Runner {
             under_way: JoinSet::new(),
             hedged: HashMap::new(),
             parked: Vec::new(),
+            deferred: Vec::new(),
+            leaves: HashMap::new(),
             told: Vec::new(),
+            note_queue: false,
             begun: Vec::new(),
         }
+    }
+
+    /// Whom the run belongs to.
+    pub fn tenant(&self) -> &str {
+        &self.row.tenant
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
@@ -159,15 +203,21 @@ impl Runner {
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), Error> {
         match self.begin.take() {
-            None => match self.row.pending.take() {
-                None => self.take_up(),
-                Some(input) => {
-                    self.feed(Event::Begun { input });
-                    // Its row goes into the batch, without the input.
-                    self.set_status(self.row.status);
-                    self.must_commit = true;
+            None => {
+                match self.row.pending.take() {
+                    None => self.take_up(),
+                    Some(input) => {
+                        self.feed(Event::Begun { input });
+                        // Its row goes into the batch, without the input.
+                        self.set_status(self.row.status);
+                        self.must_commit = true;
+                    }
                 }
-            },
+                // Who wakes a run to suspend or cancel it comes before what the run would do.
+                while let Ok(message) = mailbox.try_recv() {
+                    self.take(message);
+                }
+            }
             Some(begin) => {
                 if !self.first_commit(begin).await {
                     return Ok(());
@@ -184,7 +234,12 @@ impl Runner {
                 while let Ok(message) = mailbox.try_recv() {
                     self.take(message);
                 }
-                return self.commit().await;
+                if self.row.status.is_final() {
+                    self.commit().await?;
+                    self.tell_all();
+                    return Ok(());
+                }
+                continue;
             }
             if !self.wait(mailbox).await? {
                 return Ok(());
@@ -195,17 +250,19 @@ impl Runner {
     /// Makes the beginning durable, with what followed from it at once; false if the run is not
     /// ours to go on with.
     async fn first_commit(&mut self, begin: Begin) -> bool {
-        self.feed(Event::Begun { input: begin.input });
+        self.feed(begin.event);
         self.must_commit = true;
-        let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(()), true),
-            // Somebody else began the same run meanwhile.
+        let answer = match self.work().await {
+            Ok(()) => Ok(true),
+            // Somebody else began the same run meanwhile. Who asked looks for it, and is told
+            // when it is on the disk.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(()), false),
-            Err(error) => (Err(error), false),
+            }) => return false,
+            Err(error) => Err(error),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let is_ours = answer.is_ok();
         let _ = begin.told.send(answer);
         is_ours
     }
@@ -220,10 +277,15 @@ impl Runner {
         let again = self.run.outstanding().into_iter();
         self.effects
             .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
-        for ticket in self.run.in_flight() {
+        let lost = if self.inner.armed.has(Mutation::ForgetLost) {
+            Vec::new()
+        } else {
+            self.run.in_flight()
+        };
+        for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.set_status(Status::Running);
         }
     }
@@ -234,26 +296,34 @@ impl Runner {
     }
 
     fn try_feed(&mut self, event: Event) -> Result<(), Illegal> {
-        let at = self.inner.clock.now_ms();
-        match self.run.step(event.clone(), at) {
-            Ok(effects) => {
-                self.effects.extend(effects);
-                match encode(&Record { at, event }) {
-                    Ok(record) => self.records.push(record),
-                    Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
-                }
-                Ok(())
-            }
+        match self.tell(event) {
+            Ok(()) => Ok(()),
             // A task may be gone by the time its attempt is admitted or its connection is back.
             Err(illegal @ (Illegal::Ticket(_) | Illegal::Task(_) | Illegal::Call { .. })) => {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ Illegal::Phase { .. }) => {
+            Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
         }
+    }
+
+    /// The same, and why it did not fit.
+    fn tell(&mut self, event: Event) -> Result<(), Illegal> {
+        let at = self.inner.clock.now_ms();
+        let effects = self.run.step(event.clone(), at)?;
+        // What follows from an effect comes before the effects beside it, so that a long list of
+        // them can be written in parts.
+        for effect in effects.into_iter().rev() {
+            self.effects.push_front(effect);
+        }
+        match encode(&Record { at, event }) {
+            Ok(record) => self.records.push(record),
+            Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
+        }
+        Ok(())
     }
 
     /// Obeys effects until none is left, commits if anything must be durable, then lets go what
@@ -261,29 +331,47 @@ impl Runner {
     async fn work(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
+            if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
+                self.commit().await?;
+            }
+        }
+        if self.inner.armed.has(Mutation::TellFirst) {
+            self.tell_all();
+        }
+        if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
+            self.launch_all();
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
+        self.launch_all();
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.keeping.later();
                 slot.parked.notify_one();
+            }
+        }
+        for connection in self.deferred.drain(..) {
+            if let Some(slot) = self.inner.connections.get(&connection) {
+                slot.outbox.changed.notify_one();
             }
         }
         for run in self.begun.drain(..) {
             self.inner.wake(&run, Message::Resume);
         }
+        self.tell_all();
+        Ok(())
+    }
+
+    /// What was asked for is on the disk.
+    fn tell_all(&mut self) {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
-        Ok(())
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -304,6 +392,11 @@ impl Runner {
                     key,
                 });
             }
+            Effect::Defer {
+                ticket,
+                task,
+                deferred,
+            } => self.defer(ticket, &task, &deferred, at_ms)?,
             Effect::Park { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.put(Table::Parked, key, Vec::new());
@@ -392,6 +485,7 @@ impl Runner {
     }
 
     fn ask(&mut self, attempt: Attempt) {
+        let mut leave = self.leaves.remove(&attempt.task);
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
             let why = format!(
                 "there is no connection `{}` in this configuration",
@@ -413,17 +507,27 @@ impl Runner {
             return;
         }
         match admission::try_admit(slot, &attempt.key) {
-            Admission::Admitted(admitted) => self.admitted(attempt, admitted),
+            Admission::Admitted(mut admitted) => {
+                admitted.carry(leave);
+                self.admitted(attempt, admitted);
+            }
             Admission::Refused(failure) => {
+                if let Some(leave) = &mut leave {
+                    leave.went(Ended::Bad);
+                }
                 self.feed(Event::Refused {
                     ticket: attempt.ticket,
                     failure,
                 });
             }
-            Admission::Full => {
-                let slot = Arc::clone(slot);
+            Admission::Full(queued) => {
                 self.under_way.spawn(async move {
-                    let admitted = admission::admit(slot, &attempt.key).await;
+                    let mut admitted = admission::admit(queued, &attempt.key).await;
+                    match (&mut admitted, leave) {
+                        (Ok(admitted), leave) => admitted.carry(leave),
+                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+                        (Err(_), None) => {}
+                    }
                     Done::Admitted { attempt, admitted }
                 });
             }
@@ -434,48 +538,9 @@ impl Runner {
         let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
         if self.feed(Event::Started { ticket, digest }) {
             // The intent is durable before the effect can happen.
-            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
-        }
-    }
-
-    fn launch(&mut self, launch: Launch) {
-        match launch {
-            Launch::Call(attempt, admitted) => {
-                let (ticket, effect) = (attempt.ticket, attempt.effect);
-                let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, String::new()).await;
-                    Done::Called {
-                        ticket,
-                        effect,
-                        result,
-                    }
-                });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
-            }
-            Launch::Lookup {
-                ticket,
-                connection,
-                action,
-                key,
-            } => {
-                let slot = self.inner.connections.get(&connection).cloned();
-                self.under_way.spawn(async move {
-                    let answer = match slot {
-                        Some(slot) => admission::look_up(&slot, &action, &key).await,
-                        None => Lookup::Failed {
-                            failure: Failure::new(
-                                Class::Unavailable,
-                                "connection.missing",
-                                connection,
-                            ),
-                        },
-                    };
-                    Done::LookedUp { ticket, answer }
-                });
-            }
         }
     }
 
@@ -483,14 +548,15 @@ impl Runner {
     fn begin_other(&mut self, wanted: detached::Wanted, at_ms: u64) -> Result<(), Error> {
         self.begun.push(wanted.run.clone());
         let batch = std::mem::take(&mut self.batch);
-        let by = &self.row.definition;
+        let by = &self.row;
         self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
         self.must_commit = true;
         Ok(())
     }
 
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
-        if self.row.status.is_final() {
+        // One that is redriven may have said before that it had ended.
+        if self.row.status.is_final() || !self.run.status().is_final() {
             return Ok(());
         }
         self.row.degraded = self.run.is_degraded();
@@ -500,7 +566,11 @@ impl Runner {
             dead_letter: true,
         }) = self.run.outcome()
         {
+            let failed = self.run.failed_task();
             let letter = DeadLetter {
+                task: failed.map(|(task, _)| task.to_owned()),
+                task_input: failed.map(|(_, input)| input.clone()),
+                tenant: self.row.tenant.clone(),
                 run: self.row.run.clone(),
                 workflow: self.row.workflow.clone(),
                 error: error.clone(),
@@ -510,6 +580,9 @@ impl Runner {
             let key = self.row.run.clone().into_bytes();
             self.put(Table::DeadLetter, key, encode(&letter)?);
         }
+        self.edit(queue::ended);
+        self.row.queued_ms = None;
+        self.note_queue |= self.row.concurrency_key.is_some();
         self.set_status(self.run.status());
         self.must_commit = true;
         Ok(())
@@ -558,6 +631,9 @@ impl Runner {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
         }
         self.inner.store.commit(batch).await?;
+        if std::mem::take(&mut self.note_queue) {
+            self.inner.gate.note(&self.row);
+        }
         Ok(())
     }
 
@@ -591,6 +667,10 @@ impl Runner {
 
     /// Leaves behind what is needed to begin the run again when its time has come.
     async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        let status = self.run.status();
+        if self.row.status == status && due_ms.is_none() {
+            return self.commit().await; // A run that begins in the queue has its rows.
+        }
         self.row.due_ms = due_ms;
         self.row.degraded = self.run.is_degraded();
         if let Some(due_ms) = due_ms {
@@ -598,24 +678,34 @@ impl Runner {
                 batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
             });
         }
-        self.set_status(Status::Waiting);
+        self.set_status(status);
         self.commit().await?;
         self.inner.timers_changed.notify_one();
         Ok(())
     }
 
     fn take(&mut self, message: Message) {
-        if self.row.status == Status::Waiting {
+        if is_set_aside(self.row.status) {
             self.take_up();
         }
         match message {
             Message::Resume => {}
+            Message::Admitted => self.admitted_by_queue(),
+            Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
-            Message::Recovered { task, connection } => {
+            Message::Recovered {
+                task,
+                connection,
+                leave,
+            } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Parked, key));
                 self.must_commit = true;
-                self.feed(Event::Recovered { task });
+                if self.feed(Event::Recovered { task: task.clone() })
+                    && let Some(leave) = leave
+                {
+                    self.leaves.insert(task, leave);
+                }
             }
             Message::Decided {
                 task,

@@ -6,13 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam_core::call::Decision;
-use cofferdam_core::depth;
-use cofferdam_core::run::{Run, Status};
+use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
-use serde_json::Value;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,11 +22,13 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
 use crate::keeper::Stamp;
-use crate::rows::{RunRow, encode, review_key};
-use crate::runner::{Begin, Message, Runner};
-use crate::take_up::{TakeUp, take_up_all};
+use crate::mutation::Armed;
+use crate::queue::{Gate, Place};
+use crate::rows::review_key;
+use crate::runner::{Message, Runner};
+use crate::take_up::TakeUp;
 use crate::view::RunView;
-use crate::{Error, drain, keeper, query, scheduler};
+use crate::{Error, drain, health, keeper, outbox, query, queue, retention, scheduler, service};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,14 +39,6 @@ pub enum Durability {
     OutputCommit,
     /// Each before the next task begins.
     EveryTask,
-}
-
-/// How a run is begun.
-#[derive(Debug, Clone, Default)]
-pub struct StartOptions {
-    /// The run's id; made up if none. Starting a run that exists already gives that run, so that
-    /// a caller that does not know whether its last start arrived just starts again.
-    pub id: Option<String>,
 }
 
 /// The embeddable runtime. Cheap to clone; all clones are one runtime.
@@ -60,6 +52,7 @@ pub(crate) struct Inner {
     pub connections: Connections,
     pub durability: Durability,
     pub closing: CancellationToken,
+    pub gate: Arc<Gate>,
     pub timers_changed: Notify,
     pub config: Config,
     pub workshop: Workshop,
@@ -74,9 +67,9 @@ pub(crate) struct Inner {
     stopped: Mutex<HashMap<String, Stop>>,
     pub clock: Clock,
     pub rng: Rng,
+    pub armed: Armed,
     ids: Ids,
     pub tasks: TaskTracker,
-    pub take_up: TakeUp,
 }
 
 /// Why a run does not go on.
@@ -85,12 +78,6 @@ struct Stop {
     reason: String,
     is_storage: bool,
 }
-
-/// How often the row of a run that another caller begins is looked for.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
-const RUN_ID_LEN_MAX: usize = 100;
-/// Well below what a record of the store may have.
-const INPUT_BYTES_MAX: usize = 8 << 20;
 
 impl Runtime {
     /// Opens a runtime as configured.
@@ -112,10 +99,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Read`], [`Error::Workflow`] with every place that is wrong, [`Error::Binding`].
     pub fn load_workflow(&self, path: impl AsRef<Path>) -> Result<Definition, Error> {
-        let config = &self.inner.config;
-        let mut sources = crate::definition::read_sources(path.as_ref(), config.workflows_dir())?;
-        crate::external::read(&mut sources, config.catalogs())?;
-        self.define(&sources)
+        self.define(&self.inner.config.read_workflow(path)?)
     }
 
     /// The same for texts that are in memory.
@@ -131,49 +115,6 @@ impl Runtime {
         Ok(definition)
     }
 
-    /// Begins a run and returns its id. When this returns, the run is on the disk and will be
-    /// brought to its end whatever happens to this process.
-    ///
-    /// # Errors
-    /// [`Error::Store`]: then the run may or may not have begun; start it again under the same id.
-    /// If the disk is full it has not.
-    pub async fn start(&self, definition: &Definition, input: Value) -> Result<String, Error> {
-        self.start_with(definition, input, StartOptions::default())
-            .await
-    }
-
-    /// [`Runtime::start`] with options.
-    ///
-    /// # Errors
-    /// [`Error::RunId`] for an id that cannot be one; as for [`Runtime::start`].
-    pub async fn start_with(
-        &self,
-        definition: &Definition,
-        input: Value,
-        options: StartOptions,
-    ) -> Result<String, Error> {
-        if self.inner.closing.is_cancelled() {
-            return Err(Error::ShuttingDown);
-        }
-        self.inner.check_room()?;
-        let run = match options.id {
-            Some(id) => checked(id)?,
-            None => self.inner.next_id(),
-        };
-        check_input(&input)?;
-        if let Some(row) = self.inner.row(&run)? {
-            if row.workflow != definition.name() {
-                let workflow = row.workflow;
-                return Err(Error::OtherRun { run, workflow });
-            }
-            // What was read may not be on the disk yet, and this answer says that it is.
-            self.inner.store.commit(Batch::new()).await?;
-            return Ok(run);
-        }
-        self.inner.begin(&run, definition, input).await?;
-        Ok(run)
-    }
-
     /// Waits for the end of a run. Cancel-safe.
     ///
     /// # Errors
@@ -187,8 +128,10 @@ impl Runtime {
     /// # Errors
     /// As for [`Runtime::wait`].
     pub async fn settle(&self, run: &str) -> Result<RunView, Error> {
-        self.wait_until(run, |status| status.is_final() || status == Status::Waiting)
-            .await
+        self.wait_until(run, |status| {
+            status.is_final() || matches!(status, Status::Waiting | Status::Suspended)
+        })
+        .await
     }
 
     async fn wait_until(
@@ -203,11 +146,16 @@ impl Runtime {
             })?;
             // While it is held, what its row says may not be on the disk yet.
             let held = self.inner.active.lock().contains_key(run);
+            let stopped = self.inner.stopped.lock().contains_key(run);
             if enough(row.status) && !held {
+                // Nor after a commit of it has failed: only what comes after it tells.
+                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
+                    return Err(self.inner.why_stopped(run));
+                }
                 self.inner.waiters.lock().remove(run);
                 return self.run(run);
             }
-            if self.inner.stopped.lock().contains_key(run) {
+            if stopped {
                 return Err(self.inner.why_stopped(run));
             }
             if self.inner.closing.is_cancelled() {
@@ -226,7 +174,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        query::view(&*self.inner.store, run)
+        let mut view = query::view(&*self.inner.store, run)?;
+        for wait in &mut view.waits {
+            self.inner.explain(wait);
+        }
+        Ok(view)
     }
 
     /// What the store knows; see [`query::Query`].
@@ -276,7 +228,7 @@ impl Runtime {
         self.inner
             .connections
             .values()
-            .map(|slot| slot.state())
+            .map(|slot| self.inner.state_of(slot))
             .collect()
     }
 
@@ -323,32 +275,9 @@ impl Runtime {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-    }
-}
-
-/// Refuses what could not be read back from the journal.
-fn check_input(input: &Value) -> Result<(), Error> {
-    if !depth::is_fine(input) {
-        let what = format!("nests deeper than {} levels", depth::DEPTH_MAX);
-        return Err(Error::Input { what });
-    }
-    let bytes = encode(input)?.len();
-    if bytes > INPUT_BYTES_MAX {
-        let what = format!("has {bytes} bytes, and at most {INPUT_BYTES_MAX} are taken");
-        return Err(Error::Input { what });
-    }
-    Ok(())
-}
-
-fn checked(id: String) -> Result<String, Error> {
-    let fine = (1..=RUN_ID_LEN_MAX).contains(&id.len())
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
-    if fine {
-        Ok(id)
-    } else {
-        Err(Error::RunId { run: id })
+        if let Err(error) = service::write_all(&self.inner).await {
+            tracing::error!(%error, "how connections are could not be written");
+        }
     }
 }
 
@@ -358,7 +287,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
-        rng: Rng,
+        (rng, armed): (Rng, Armed),
     ) -> Self {
         Self {
             store,
@@ -366,6 +295,7 @@ impl Inner {
             durability: config.durability(),
             answers: Answers::new(config.answer_limits()),
             closing: CancellationToken::new(),
+            gate: Arc::new(Gate::new(config.admission().clone())),
             timers_changed: Notify::new(),
             clock: workshop.clock,
             config,
@@ -376,22 +306,44 @@ impl Inner {
             waiters: Mutex::default(),
             stopped: Mutex::default(),
             rng,
+            armed,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
-            take_up: TakeUp::default(),
         }
     }
 
     /// Takes up what was under way, and begins to look after timers and connections. `stamps` are
     /// of the plugins' files before they were loaded.
     pub fn begin_all(self: &Arc<Self>, stamps: &HashMap<String, Stamp>) -> Result<(), Error> {
-        take_up_all(self)?;
+        queue::load(self)?;
+        self.tasks.spawn(queue::admit(Arc::clone(self)));
         self.tasks.spawn(answers::sweep(Arc::clone(self)));
+        let mut under_way = TakeUp::new();
+        if !under_way.go_on(self)? {
+            self.tasks.spawn(under_way.finish(Arc::clone(self)));
+        }
+        let changed = Arc::new(Notify::new());
+        for slot in self.connections.values() {
+            slot.keeping
+                .begin(Arc::clone(&self.store), Arc::clone(&changed));
+        }
+        let keeping = service::write_behind(Arc::clone(self), changed);
+        self.tasks.spawn(keeping);
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
+        if let Some(kept) = self.config.retention() {
+            self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
+        }
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
             slot.parked.notify_one();
+            let timing = drain::keep_time(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(timing);
+            let delivering = outbox::deliver(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(delivering);
+            let watching = health::watch(Arc::clone(self), Arc::clone(slot), Arc::clone(&probes));
+            self.tasks.spawn(watching);
             let stamp = stamps.get(&slot.name).cloned();
             let keeping = keeper::keep(Arc::clone(self), Arc::clone(slot), stamp);
             self.tasks.spawn(keeping);
@@ -403,7 +355,7 @@ impl Inner {
         self.ids.next(&self.clock, &self.rng)
     }
 
-    fn why_stopped(&self, run: &str) -> Error {
+    pub(crate) fn why_stopped(&self, run: &str) -> Error {
         match self.stopped.lock().get(run).cloned() {
             None => Error::ShuttingDown,
             Some(Stop { reason, is_storage }) => Error::Stopped {
@@ -415,7 +367,7 @@ impl Inner {
     }
 
     /// Resolves when the run is next let go of.
-    fn changed(&self, run: &str) -> oneshot::Receiver<()> {
+    pub(crate) fn changed(&self, run: &str) -> oneshot::Receiver<()> {
         let (sender, changed) = oneshot::channel();
         let mut waiters = self.waiters.lock();
         let waiting = waiters.entry(run.to_owned()).or_default();
@@ -426,77 +378,40 @@ impl Inner {
 
     /// Refuses work, and the decisions that lead to some, while the disk has no room: what is
     /// committed then waits, and nobody should wait for that unawares.
-    fn check_room(&self) -> Result<(), Error> {
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
         match self.store.full() {
             Some(full) => Err(full.into()),
             None => Ok(()),
         }
     }
 
-    pub fn row(&self, run: &str) -> Result<Option<RunRow>, Error> {
-        query::row(&*self.store, run)
-    }
-
-    async fn begin(
-        self: &Arc<Self>,
-        run: &str,
-        definition: &Definition,
-        input: Value,
-    ) -> Result<(), Error> {
-        let machine = Run::new(run, definition.workflow(), definition.bindings());
-        let row = RunRow {
-            run: run.to_owned(),
-            workflow: definition.name(),
-            definition: definition.hash().to_owned(),
-            status: Status::Running,
-            degraded: false,
-            begun_ms: self.clock.now_ms(),
-            ended_ms: None,
-            due_ms: None,
-            pending: None,
-        };
-        let mut rows = Batch::new();
-        let hash = definition.hash().as_bytes();
-        if self.store.get(Table::Definition, hash)?.is_none() {
-            rows = rows.put(Table::Definition, hash, definition.pinned());
-        }
-        let (told, answer) = oneshot::channel();
-        let begin = Begin { input, told };
-        let runner = Runner::begin(Arc::clone(self), machine, row, rows, begin);
-        self.spawn(run.to_owned(), Some(runner), Message::Resume);
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),
-            // Another start of the same run was first; its answer is ours.
-            Err(_) => self.begun_elsewhere(run).await,
-        }
-    }
-
-    async fn begun_elsewhere(&self, run: &str) -> Result<(), Error> {
-        loop {
-            let changed = self.changed(run);
-            if self.row(run)?.is_some() {
-                return Ok(self.store.commit(Batch::new()).await?);
-            }
-            if !self.active.lock().contains_key(run) {
-                let reason = "it could not be begun".to_owned();
-                return Err(Error::Stopped {
-                    run: run.to_owned(),
-                    reason,
-                    is_storage: true,
-                });
-            }
-            // The row appears while the run is held: look again soon, or when it is let go of.
-            let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
-        }
-    }
-
     /// Tells a run something, beginning it again from its journal if it is not held.
     pub fn wake(self: &Arc<Self>, run: &str, message: Message) {
-        self.spawn(run.to_owned(), None, message);
+        self.spawn(run.to_owned(), None, None, message);
     }
 
-    fn spawn(self: &Arc<Self>, run: String, runner: Option<Runner>, message: Message) {
+    /// Wakes a run whose turn has come.
+    pub fn let_in(self: &Arc<Self>, run: &str, place: Place, message: Message) {
+        self.spawn(run.to_owned(), None, Some(place), message);
+    }
+
+    /// Whether an error has stopped it.
+    pub fn is_stopped(&self, run: &str) -> bool {
+        self.stopped.lock().contains_key(run)
+    }
+
+    /// Whether it is in memory.
+    pub fn is_held(&self, run: &str) -> bool {
+        self.active.lock().contains_key(run)
+    }
+
+    pub fn spawn(
+        self: &Arc<Self>,
+        run: String,
+        runner: Option<Runner>,
+        place: Option<Place>,
+        message: Message,
+    ) {
         let mut active = self.active.lock();
         if let Some(mailbox) = active.get(&run) {
             // A runner takes itself off the list before its mailbox closes.
@@ -512,19 +427,21 @@ impl Inner {
         drop(active);
         self.stopped.lock().remove(&run);
         self.tasks
-            .spawn(Arc::clone(self).drive(run, runner, mailbox));
+            .spawn(Arc::clone(self).drive(run, runner, place, mailbox));
     }
 
     async fn drive(
         self: Arc<Self>,
         run: String,
         runner: Option<Runner>,
+        mut place: Option<Place>,
         mut mailbox: mpsc::UnboundedReceiver<Message>,
     ) {
         let mut runner = runner;
         loop {
             let driven = match runner.take().map_or_else(|| self.read_runner(&run), Ok) {
                 Ok(mut runner) => {
+                    place.get_or_insert_with(|| self.gate.enter(runner.tenant(), &run));
                     // A defect must cost this run alone; its journal is whole, and the runner goes.
                     let driving = AssertUnwindSafe(runner.drive(&mut mailbox)).catch_unwind();
                     let run = run.clone();
@@ -546,9 +463,9 @@ impl Inner {
                 continue;
             }
             active.remove(&run);
-            self.take_up.let_go(&run);
             break;
         }
+        drop(place);
         for waiter in self.waiters.lock().remove(&run).unwrap_or_default() {
             let _ = waiter.send(());
         }
@@ -574,7 +491,7 @@ impl Inner {
         Ok(Runner::new(Arc::clone(self), machine, row, head))
     }
 
-    pub fn definition(&self, hash: &str) -> Result<Definition, Error> {
+    pub(crate) fn definition(&self, hash: &str) -> Result<Definition, Error> {
         if let Some(definition) = self.definitions.lock().get(hash) {
             return Ok(definition.clone());
         }

@@ -41,10 +41,15 @@ pub(crate) async fn schedule(inner: Arc<Inner>) {
 fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
     let now_ms = inner.clock.now_ms();
     let due = KeyRange::between(Vec::new(), timer_key(now_ms.saturating_add(1), ""));
-    for (key, _) in inner.store.scan(Table::Timer, due, DUE_MAX)? {
+    // Runs for which there is no room stay rows.
+    let most = inner.gate.room().min(DUE_MAX);
+    for (key, _) in inner.store.scan(Table::Timer, due, most)? {
         if let Some((_, run)) = parse_timer_key(&key) {
             inner.wake(run, Message::Due);
         }
+    }
+    if most < DUE_MAX {
+        return Ok(NAP_MIN);
     }
     let later = KeyRange::from(timer_key(now_ms.saturating_add(1), ""));
     let next = inner.store.scan(Table::Timer, later, 1)?;

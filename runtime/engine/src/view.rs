@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use cofferdam_core::error::WorkflowError;
 use cofferdam_core::provenance::Provenance;
-use cofferdam_core::run::{Outcome, Run, Status, TaskReport, TaskStatus};
+use cofferdam_core::run::{
+    For, Origin, Outcome, Run, Status, Suspension, TaskReport, TaskStatus, Wait,
+};
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::rows::RunRow;
 
 /// A run: where it is, what it gave, and how each part came to be.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// Its id.
@@ -44,14 +46,54 @@ pub struct RunView {
     /// When it goes on by itself, if it waits for an instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<u64>,
+    /// Whom it belongs to; empty if it does not matter.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// Since when and why it begins nothing, if it is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Suspension>,
+    /// How it was cancelled, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Cancelled>,
+    /// Where it was forked from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<Origin>,
+    /// How often it was redriven.
+    #[serde(default)]
+    pub redriven: u32,
+    /// What it waits for, and what will happen next.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
+}
+
+/// How a run was cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cancelled {
+    /// Why, in the words of who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether what it had done was undone.
+    pub compensated: bool,
 }
 
 impl RunView {
     pub(crate) fn new(run: &Run, row: &RunRow) -> Self {
         let (output, error) = match run.outcome() {
             None => (None, None),
+            Some(Outcome::Cancelled { .. }) => (None, None),
             Some(Outcome::Completed { output }) => (Some(Arc::clone(output)), None),
             Some(Outcome::Faulted { error, .. }) => (None, Some(error.clone())),
+        };
+        let cancelled = match run.outcome() {
+            Some(Outcome::Cancelled {
+                reason,
+                compensated,
+            }) => Some(Cancelled {
+                reason: reason.clone(),
+                compensated: *compensated,
+            }),
+            _ => None,
         };
         Self {
             run: row.run.clone(),
@@ -66,6 +108,12 @@ impl RunView {
             begun_ms: row.begun_ms,
             ended_ms: row.ended_ms,
             due_ms: run.next_due_ms(),
+            tenant: row.tenant.clone(),
+            suspended: run.suspension().cloned(),
+            cancelled,
+            forked_from: run.origin().cloned(),
+            redriven: run.redriven_count(),
+            waits: waits(run, row),
         }
     }
 
@@ -76,4 +124,16 @@ impl RunView {
             .filter(|t| t.status == TaskStatus::Waiting)
             .filter_map(|t| Some((t.task.as_str(), t.waiting.as_deref()?)))
     }
+}
+
+/// Of the queue the row knows more than the run.
+fn waits(run: &Run, row: &RunRow) -> Vec<Wait> {
+    let mut waits = run.waits();
+    for wait in waits.iter_mut().filter(|wait| wait.r#for == For::Turn) {
+        wait.since_ms = row.queued_ms.unwrap_or(wait.since_ms);
+        wait.because = row.concurrency_key.as_ref().map(|key| {
+            format!("runs with the concurrency key `{key}` are under way, or memory is full")
+        });
+    }
+    waits
 }

@@ -53,6 +53,7 @@ async fn starting_a_run_that_exists_gives_that_run() {
     for n in [1, 2] {
         let options = StartOptions {
             id: Some("lead-1".into()),
+            ..StartOptions::default()
         };
         let run = runtime
             .start_with(&definition, json!({"n": n}), options)
@@ -73,6 +74,7 @@ async fn an_id_that_cannot_be_one_is_refused() {
     for id in ["", "a/b", "a\0b", &"x".repeat(101)] {
         let options = StartOptions {
             id: Some(id.to_owned()),
+            ..StartOptions::default()
         };
         let refused = runtime.start_with(&definition, Value::Null, options).await;
         assert!(matches!(refused, Err(Error::RunId { .. })), "{id:?}");
@@ -223,6 +225,7 @@ async fn an_id_that_another_workflow_has_is_refused() {
     other.main.text = other.main.text.replace("name: t", "name: other");
     let id = || StartOptions {
         id: Some("lead-1".into()),
+        ..StartOptions::default()
     };
     let definition = runtime.define(&sources(DOUBLE)).unwrap();
     runtime
@@ -247,6 +250,7 @@ async fn many_starts_of_one_id_make_one_run() {
         starts.spawn(async move {
             let options = StartOptions {
                 id: Some("lead-1".into()),
+                ..StartOptions::default()
             };
             runtime
                 .start_with(&definition, json!({"n": n}), options)

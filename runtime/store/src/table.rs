@@ -35,11 +35,15 @@ pub enum Table {
     RunByStatus = 12,
     /// Earlier answers of connections.
     Cache = 16,
+    /// Runs that wait for their turn, and the concurrency keys that runs hold.
+    Queue = 18,
+    /// Calls that are kept for a connection until it works again.
+    Outbox = 17,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -53,6 +57,8 @@ impl Table {
         Self::Kv,
         Self::RunByStatus,
         Self::Cache,
+        Self::Queue,
+        Self::Outbox,
     ];
 
     /// The byte that stands for this table on disk.
@@ -81,6 +87,8 @@ impl Table {
             Self::Kv => "kv",
             Self::RunByStatus => "run-by-status",
             Self::Cache => "cache",
+            Self::Queue => "queue",
+            Self::Outbox => "outbox",
         }
     }
 }

@@ -283,6 +283,7 @@ async fn a_lead_that_is_given_twice_under_one_id_is_one_run() {
     let (runtime, workflow) = stage.open().await;
     let options = cofferdam::StartOptions {
         id: Some("lead-ada".to_owned()),
+        ..cofferdam::StartOptions::default()
     };
     for _ in 0..2 {
         let run = runtime

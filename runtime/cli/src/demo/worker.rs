@@ -97,7 +97,10 @@ impl Worker {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             let id = self.job.store.as_ref().map(|_| lead.run.clone());
-            let options = StartOptions { id };
+            let options = StartOptions {
+                id,
+                ..StartOptions::default()
+            };
             let run = self
                 .runtime
                 .start_with(&workflow, lead.input.clone(), options)
@@ -207,7 +210,12 @@ impl Worker {
             Status::Faulted if view.tasks.is_empty() => Outcome::Invalid,
             Status::Faulted if self.job.store.is_some() => Outcome::DeadLetter,
             Status::Faulted => Outcome::Failed,
-            Status::Running | Status::Waiting | Status::Compensating => Outcome::Review,
+            Status::Cancelled => Outcome::Failed,
+            Status::Queued
+            | Status::Running
+            | Status::Waiting
+            | Status::Suspended
+            | Status::Compensating => Outcome::Review,
         };
         let waits = view
             .waiting()

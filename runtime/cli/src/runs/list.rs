@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use cofferdam::Status;
+use cofferdam::{Look, RunRow, Status};
 
 use super::{instant, span};
 use crate::context::Context;
 use crate::output;
+use crate::reach::look;
 
 pub const EXAMPLES: &str = "\
-Opens the store to read it: no run goes on. A run that was under way when its process died is shown
+Asks the process that has the store open, or reads the store: no run goes on by that. A run that was under way when its process died is shown
 as running; `cofferdam runs resume` takes it up.
 
 Examples:
@@ -24,6 +25,9 @@ pub struct ListArgs {
     /// Only runs that are there
     #[arg(long, value_enum)]
     status: Option<Wanted>,
+    /// Only runs of this tenant
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -32,16 +36,22 @@ pub struct ListArgs {
 /// A status as it is written on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Wanted {
+    Queued,
     Running,
     Waiting,
+    Suspended,
     Compensating,
     Completed,
     Faulted,
+    Cancelled,
 }
 
 impl From<Wanted> for Status {
     fn from(wanted: Wanted) -> Self {
         match wanted {
+            Wanted::Queued => Self::Queued,
+            Wanted::Suspended => Self::Suspended,
+            Wanted::Cancelled => Self::Cancelled,
             Wanted::Running => Self::Running,
             Wanted::Waiting => Self::Waiting,
             Wanted::Compensating => Self::Compensating,
@@ -52,10 +62,14 @@ impl From<Wanted> for Status {
 }
 
 pub fn run(context: &Context, args: &ListArgs) -> Result<ExitCode> {
-    let archive = context.archive()?;
-    let runs = archive
-        .query()
-        .runs(args.status.map(Status::from), args.limit)?;
+    let runs: Vec<RunRow> = look(
+        context,
+        Look::Runs {
+            status: args.status.map(Status::from),
+            tenant: args.tenant.clone(),
+            limit: args.limit,
+        },
+    )?;
     if context.is_json() {
         output::json(&runs)?;
         return Ok(ExitCode::SUCCESS);
@@ -75,7 +89,7 @@ pub fn run(context: &Context, args: &ListArgs) -> Result<ExitCode> {
         })
         .collect();
     if rows.is_empty() {
-        eprintln!("no such runs in {}", archive.path().display());
+        eprintln!("no such runs in {}", context.store_path()?.display());
     }
     output::table(["RUN", "STATUS", "BEGUN", "TOOK", "WORKFLOW"], &rows)?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! `cofferdam runs …`
 
+pub mod control;
 mod list;
 mod resume;
 mod show;
@@ -22,16 +23,42 @@ pub enum RunsVerb {
     /// Draw a run: its tasks, attempts, times, provenance, and what it waits for
     #[command(after_long_help = show::EXAMPLES)]
     Show(show::ShowArgs),
-    /// Let runs go on where they stopped
+    /// Run a workflow and print its output: the same as `cofferdam run`
+    #[command(after_long_help = crate::run::EXAMPLES)]
+    Start(Box<crate::run::RunArgs>),
+    /// Let runs go on where they stopped, and suspended ones
     #[command(after_long_help = resume::EXAMPLES)]
     Resume(resume::ResumeArgs),
+    /// Let a run begin nothing until it is resumed
+    #[command(after_long_help = control::EXAMPLES_SUSPEND)]
+    Suspend(control::SuspendArgs),
+    /// Stop a run for good
+    #[command(after_long_help = control::EXAMPLES_CANCEL)]
+    Cancel(control::CancelArgs),
+    /// Begin a new run with the input of one that has ended
+    #[command(after_long_help = control::EXAMPLES_RESTART)]
+    Restart(control::RestartArgs),
+    /// Begin a new run from a task of an old one
+    #[command(after_long_help = control::EXAMPLES_FORK)]
+    Fork(control::ForkArgs),
+    /// Let a run that faulted go on from the task that failed
+    #[command(after_long_help = control::EXAMPLES_REDRIVE)]
+    Redrive(control::RedriveArgs),
 }
 
 pub fn run(context: &Context, verb: RunsVerb) -> Result<ExitCode> {
     match verb {
         RunsVerb::List(args) => list::run(context, &args),
         RunsVerb::Show(args) => show::run(context, &args),
+        RunsVerb::Start(args) => crate::run::run(context, &args),
         RunsVerb::Resume(args) => resume::run(context, &args),
+        RunsVerb::Suspend(args) => control::suspend(context, &args),
+        RunsVerb::Cancel(args) => control::cancel(context, &args),
+        RunsVerb::Restart(args) => control::restart(context, &args),
+        RunsVerb::Fork(args) => control::fork(context, &args),
+        RunsVerb::Redrive(args) => {
+            control::redrive(context, &args.run, args.input.as_deref(), &args.follow)
+        }
     }
 }
 

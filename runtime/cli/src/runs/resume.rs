@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use cofferdam::{Runtime, Status};
+use cofferdam::{Act, Look, RunRow, RunView, Status};
 
 use crate::context::{Context, block_on};
 use crate::exit;
 use crate::follow::{Followed, follow};
+use crate::reach::{Others, Reach};
 use crate::run::tell;
 use crate::{interrupt, output};
 
 pub const EXAMPLES: &str = "\
-Opens the store, takes up every run that was under way, and asks connections that runs are parked
-on whether they work again. With a run's id its output is printed as by `cofferdam run`; without,
-a line for each run that was not finished.
+Takes up every run that was under way, and asks connections that runs are parked on whether they work
+again; a process that has the store open does so anyway, and is asked. With a run's id its output is
+printed as by `cofferdam run`, and if it was suspended it goes on; without, a line for each run that was
+not finished.
 
 Examples:
   cofferdam runs resume 01K0ABCDEFGHJKMNPQRSTVWXYZ
@@ -39,31 +41,42 @@ pub struct ResumeArgs {
 const RUNS_MAX: usize = 10_000;
 
 pub fn run(context: &Context, args: &ResumeArgs) -> Result<ExitCode> {
+    context.store_is_there()?;
+    let config = context.config()?;
     block_on(async {
-        let runtime = context.runtime().await?;
-        crate::run::listen(&runtime);
+        let reach = Reach::new(config, Others::GoOn).await?;
         let done = match &args.run {
-            Some(run) => one(context, &runtime, run, args).await,
-            None => all(context, &runtime, args.wait).await,
+            Some(run) => one(context, &reach, run, args).await,
+            None => all(context, &reach, args.wait).await,
         };
-        runtime.shutdown().await;
+        reach.close().await;
         done
     })
 }
 
-async fn one(
-    context: &Context,
-    runtime: &Runtime,
-    run: &str,
-    args: &ResumeArgs,
-) -> Result<ExitCode> {
-    let followed = follow(runtime, run, args.wait, interrupt::asked()).await?;
+async fn one(context: &Context, reach: &Reach, run: &str, args: &ResumeArgs) -> Result<ExitCode> {
+    let view: RunView = reach
+        .look(Look::Run {
+            run: run.to_owned(),
+        })
+        .await?;
+    if view.status == Status::Suspended {
+        let run = run.to_owned();
+        let () = reach.act(Act::Resume { run }).await?;
+    }
+    let followed = follow(reach, run, args.wait, interrupt::asked()).await?;
     tell(context, run, followed, args.details)
 }
 
-async fn all(context: &Context, runtime: &Runtime, wait: Duration) -> Result<ExitCode> {
-    let mut runs = runtime.query().runs(None, usize::MAX)?;
-    runs.retain(|run| !run.status.is_final());
+async fn all(context: &Context, reach: &Reach, wait: Duration) -> Result<ExitCode> {
+    let every = Look::Runs {
+        status: None,
+        tenant: None,
+        limit: usize::MAX,
+    };
+    let mut runs: Vec<RunRow> = reach.look(every).await?;
+    // Who suspended a run lets it go on by name.
+    runs.retain(|run| !run.status.is_final() && run.status != Status::Suspended);
     runs.truncate(RUNS_MAX);
     if runs.is_empty() {
         eprintln!("every run has ended");
@@ -73,7 +86,7 @@ async fn all(context: &Context, runtime: &Runtime, wait: Duration) -> Result<Exi
     let (mut faulted, mut waiting) = (false, false);
     for run in &runs {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let view = match follow(runtime, &run.run, left, interrupt::asked()).await? {
+        let view = match follow(reach, &run.run, left, interrupt::asked()).await? {
             Followed::Ended(view) => view,
             Followed::Waiting(view) => {
                 waiting = true;

@@ -4,15 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use cofferdam::{Look, RunView};
 
 use super::tree;
 use crate::context::Context;
 use crate::follow::now_ms;
 use crate::output;
+use crate::reach::look;
 use crate::style::Style;
 
 pub const EXAMPLES: &str = "\
-Reads the run from its journal; it does not go on. For each task: what it is, how long it took, how
+Reads the run from its journal; it does not go on by that. Works beside a process that has the store open. For each task: what it is, how long it took, how
 its output came to be (live, backup:NAME, default, skipped, manual), and each attempt that failed.
 
 Examples:
@@ -27,8 +29,8 @@ pub struct ShowArgs {
 }
 
 pub fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
-    let archive = context.archive()?;
-    let view = archive.query().run(&args.run)?;
+    let run = args.run.clone();
+    let view: RunView = look(context, Look::Run { run })?;
     if context.is_json() {
         output::json(&view)?;
     } else {

@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -96,6 +97,30 @@ impl Done {
                 self.stdout, self.stderr
             )
         })
+    }
+}
+
+/// A `cofferdam serve` that is ready; it ends with the test.
+pub struct Serving(Child);
+
+impl Serving {
+    pub fn start(sandbox: &Sandbox) -> Self {
+        let mut command = sandbox.command(&["serve"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
+        let stderr = child.stderr.take().expect("piped");
+        let mut lines = BufReader::new(stderr).lines();
+        let ready = lines.by_ref().map_while(Result::ok);
+        assert!(ready.into_iter().any(|line| line.starts_with("ready: ")));
+        // Read on, or the process would block.
+        std::thread::spawn(move || lines.count());
+        Self(child)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -141,6 +141,7 @@ impl Run {
 
     /// A frame has failed: it is taken out, and the frame around it deals with the error.
     pub(super) fn raise(&mut self, key: &str, mut error: WorkflowError, step: &mut Step) {
+        self.note_failing(key);
         let reference = Around::new(self, key).reference().to_owned();
         if error.instance.as_deref().is_none_or(str::is_empty) {
             error.instance = Some(reference.clone());
@@ -184,6 +185,7 @@ impl Run {
             }
             (Some(Work::Try(_)), Slot::Tried) => self.caught(&parent, error, step),
             (Some(Work::Call(_)), Slot::Fallback(index)) => {
+                self.forget_failing();
                 self.next_fallback(&parent, index + 1, step);
             }
             (Some(_), _) => step.ops.push(Op::Raise { key: parent, error }),
@@ -343,6 +345,7 @@ impl Run {
         report.error = Some(error.clone());
         self.reports.insert(key.to_owned(), report);
         self.degraded = true;
+        self.forget_failing();
     }
 
     pub(super) fn start_fork(
@@ -442,23 +445,26 @@ impl Run {
                 key: key.to_owned(),
                 error,
             }),
-            Ok(true) => match self.retry_due_ms(key, &error, step.now_ms) {
-                Err(broken) => step.ops.push(Op::Raise {
-                    key: key.to_owned(),
-                    error: broken,
-                }),
-                Ok(Some(due_ms)) => {
-                    if let Some(Frame {
-                        work: Work::Try(work),
-                        ..
-                    }) = self.frames.get_mut(key)
-                    {
-                        work.due_ms = Some(due_ms);
+            Ok(true) => {
+                self.forget_failing();
+                match self.retry_due_ms(key, &error, step.now_ms) {
+                    Err(broken) => step.ops.push(Op::Raise {
+                        key: key.to_owned(),
+                        error: broken,
+                    }),
+                    Ok(Some(due_ms)) => {
+                        if let Some(Frame {
+                            work: Work::Try(work),
+                            ..
+                        }) = self.frames.get_mut(key)
+                        {
+                            work.due_ms = Some(due_ms);
+                        }
+                        self.note_due(key);
                     }
-                    self.note_due(key);
+                    Ok(None) => self.handle(key, &error, step),
                 }
-                Ok(None) => self.handle(key, &error, step),
-            },
+            }
         }
     }
 

@@ -27,7 +27,7 @@ pub struct TaskReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
     /// The attempts made, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptReport>,
     /// Why it waits: a sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +35,9 @@ pub struct TaskReport {
     /// Who or what must come before it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
+    /// The run that it was taken over from, finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<String>,
     /// The error it ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WorkflowError>,
@@ -110,6 +113,7 @@ impl TaskReport {
             attempts: Vec::new(),
             waiting: None,
             waits_for: None,
+            taken_from: None,
             error: None,
         }
     }

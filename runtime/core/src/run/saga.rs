@@ -150,8 +150,22 @@ impl Run {
     /// Begins the next undoing if it is time for it; returns whether there is more to do at
     /// this instant.
     pub(super) fn compensate_next(&mut self, step: &mut Step) -> bool {
-        let Phase::Compensating { error, dead_letter } = &self.phase else {
-            return false;
+        let (outcome, undoes) = match &self.phase {
+            Phase::Compensating { error, dead_letter } => {
+                let outcome = Outcome::Faulted {
+                    error: error.clone(),
+                    dead_letter: *dead_letter,
+                };
+                (outcome, true)
+            }
+            Phase::Cancelling { reason, compensate } => {
+                let outcome = Outcome::Cancelled {
+                    reason: reason.clone(),
+                    compensated: *compensate,
+                };
+                (outcome, *compensate)
+            }
+            Phase::New | Phase::Queued | Phase::Running | Phase::Ended(_) => return false,
         };
         // An effect must not arrive after its own undoing: first everything in flight ends.
         if !self.in_flight.is_empty() || !self.frames.is_empty() {
@@ -160,18 +174,19 @@ impl Run {
         let Some(index) = self
             .undos
             .iter()
-            .rposition(|undo| undo.is_wanted(&self.ledger))
+            .rposition(|undo| undoes && undo.is_wanted(&self.ledger))
         else {
-            let outcome = Outcome::Faulted {
-                error: error.clone(),
-                dead_letter: *dead_letter,
-            };
             self.phase = Phase::Ended(outcome);
             step.effects.push(Effect::Finished);
             return false;
         };
         self.begin_undo(index, step);
         true
+    }
+
+    /// Whether any undoing was begun.
+    pub(super) fn was_undone(&self) -> bool {
+        self.undos.iter().any(|undo| undo.begun)
     }
 
     fn begin_undo(&mut self, index: usize, step: &mut Step) {

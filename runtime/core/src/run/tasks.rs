@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::environment::Around;
 use super::frame::{BlockWork, Entry, FlowWork, Frame, Key, Op, Scope, Slot, Work};
-use super::report::{TaskReport, TaskStatus};
+use super::report::TaskStatus;
 use super::{Outcome, Phase, Run, Step};
 use crate::call;
 use crate::error::WorkflowError;
@@ -96,7 +96,8 @@ impl Run {
             // Something beside it ended what is around it, in this very step.
             return;
         }
-        let report = TaskReport::new(&key, &task.reference, task.kind.word(), step.now_ms);
+        let raw_input = self.edited_input(&key, raw_input);
+        let report = self.fresh_report(&key, &task, step);
         self.reports.insert(key.clone(), report);
         let frame = Frame {
             task: Some(Arc::clone(&task)),
@@ -118,6 +119,9 @@ impl Run {
                     frame.input = Arc::clone(&input);
                 }
                 self.set_deadline(&key, deadline_ms);
+                if self.take_over(&key, step) {
+                    return;
+                }
                 if let Err(error) = self.start(&key, &task, &input, step) {
                     step.ops.push(Op::Raise { key, error });
                 }
@@ -256,6 +260,7 @@ impl Run {
         let Some(frame) = self.frames.get(key) else {
             return;
         };
+        let raw = self.is_recording().then(|| Arc::clone(&output));
         match self.transform_output(key, frame, output) {
             Err(error) => step.ops.push(Op::Raise {
                 key: key.to_owned(),
@@ -265,6 +270,7 @@ impl Run {
                 if let Some(context) = exported {
                     self.set_context(key, context);
                 }
+                self.record(key, raw);
                 self.report_end(key, TaskStatus::Completed, step.now_ms);
                 let Some(frame) = self.remove(key, step) else {
                     return;
@@ -432,7 +438,23 @@ impl Run {
         }
     }
 
-    fn set_context(&mut self, key: &str, context: Arc<Value>) {
+    /// The context of the workflow that a task belongs to.
+    pub(super) fn context_around(&self, key: &str) -> Option<Arc<Value>> {
+        let mut at = self.frames.get(key)?.parent.as_deref();
+        while let Some(key) = at {
+            let frame = self.frames.get(key)?;
+            if let Work::Block(BlockWork {
+                flow: Some(flow), ..
+            }) = &frame.work
+            {
+                return Some(Arc::clone(&flow.context));
+            }
+            at = frame.parent.as_deref();
+        }
+        None
+    }
+
+    pub(super) fn set_context(&mut self, key: &str, context: Arc<Value>) {
         // A task exports into the workflow that it belongs to.
         let mut at = self.frames.get(key).and_then(|f| f.parent.clone());
         while let Some(key) = at {

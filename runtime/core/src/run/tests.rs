@@ -1,9 +1,12 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
+mod control;
+mod deferral;
 mod effects;
 mod examples;
 mod language;
 mod patterns;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

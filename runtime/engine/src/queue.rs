@@ -1,0 +1,411 @@
+//! Which runs may be in memory, and whose turn is next.
+//!
+//! A run that has to wait is a row and nothing else. Two kinds of rows say what it waits for: first
+//! its concurrency key, if it has one, then a place in memory. Places go to tenants by weight
+//! ([`Fair`]), within a tenant by priority, within a priority in the order of arrival. A run
+//! holds its key from its turn to its end, also while it is parked; it holds its place only while
+//! it is in memory.
+//!
+//! | key of [`Table::Queue`] | says |
+//! |---|---|
+//! | `k` key, priority, number, run | the run waits for the key |
+//! | `h` key, run | the run holds the key |
+//! | `q` tenant, priority, number, run | the run waits for a place |
+//!
+//! Rows are written with the event that they follow from, so that a crash loses nobody's turn. What
+//! tenants got so far is forgotten by a restart: fairness begins anew.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_core::fair::Fair;
+use cofferdam_store::{Batch, KeyRange, Table};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::config::Admission;
+use crate::query;
+use crate::rows::RunRow;
+use crate::runner::Message;
+use crate::runtime::Inner;
+
+/// The highest priority; 0 is the lowest.
+pub const PRIORITY_MAX: u8 = 9;
+/// That of runs that do not say.
+pub const PRIORITY_DEFAULT: u8 = 5;
+
+/// Numbers of rows that are written within one millisecond.
+const SEQ_BITS: u32 = 20;
+/// How many rows of a tenant are looked through for one whose turn it is.
+const PAGE: usize = 64;
+/// After this it looks again although nobody said that anything changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Counts who is in memory.
+pub(crate) struct Gate {
+    limits: Admission,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    active: usize,
+    by_tenant: HashMap<String, usize>,
+    /// Tenants that may have rows.
+    tenants: BTreeSet<String>,
+    /// Concurrency keys that may have become free.
+    keys: BTreeSet<String>,
+    /// Runs that were given a place, while their rows may still be there.
+    picked: HashSet<String>,
+    fair: Fair,
+    last_seq: u64,
+}
+
+/// A place in memory; given back when dropped.
+pub(crate) struct Place {
+    gate: Arc<Gate>,
+    tenant: String,
+    run: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.gate.state.lock();
+        state.active -= 1;
+        state.picked.remove(&self.run);
+        if let Some(count) = state.by_tenant.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                state.by_tenant.remove(&self.tenant);
+            }
+        }
+        drop(state);
+        self.gate.changed.notify_one();
+    }
+}
+
+impl State {
+    fn has_room_for(&self, tenant: &str, limits: &Admission) -> bool {
+        let active = self.by_tenant.get(tenant).copied().unwrap_or(0);
+        active < limits.tenant(tenant).runs_max
+    }
+}
+
+impl Gate {
+    pub fn new(limits: Admission) -> Self {
+        Self {
+            limits,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A place for a run that begins, if nobody waits for one.
+    pub fn try_enter(self: &Arc<Self>, tenant: &str, run: &str) -> Option<Place> {
+        let mut state = self.state.lock();
+        let free = state.tenants.is_empty()
+            && state.active < self.limits.runs_active_max
+            && state.has_room_for(tenant, &self.limits);
+        free.then(|| self.place(&mut state, tenant, run))
+    }
+
+    /// A place for a run that is woken: it was begun, and has waited enough.
+    pub fn enter(self: &Arc<Self>, tenant: &str, run: &str) -> Place {
+        self.place(&mut self.state.lock(), tenant, run)
+    }
+
+    fn place(self: &Arc<Self>, state: &mut State, tenant: &str, run: &str) -> Place {
+        state.active += 1;
+        *state.by_tenant.entry(tenant.to_owned()).or_default() += 1;
+        Place {
+            gate: Arc::clone(self),
+            tenant: tenant.to_owned(),
+            run: run.to_owned(),
+        }
+    }
+
+    /// How many more runs may be woken.
+    pub fn room(&self) -> usize {
+        let active = self.state.lock().active;
+        self.limits.runs_active_max.saturating_sub(active)
+    }
+
+    /// A number for a row that is written now: higher than all before, over restarts too unless the
+    /// clock was set back.
+    pub fn next_seq(&self, now_ms: u64) -> u64 {
+        let mut state = self.state.lock();
+        state.last_seq = (now_ms << SEQ_BITS).max(state.last_seq + 1);
+        state.last_seq
+    }
+
+    /// Rows of this run were written, or its key is free: somebody's turn may have come.
+    pub fn note(&self, row: &RunRow) {
+        let mut state = self.state.lock();
+        match &row.concurrency_key {
+            Some(key) => state.keys.insert(key.clone()),
+            None => state.tenants.insert(row.tenant.clone()),
+        };
+        drop(state);
+        self.changed.notify_one();
+    }
+}
+
+/// The row that a run waits by.
+pub(crate) fn waits(batch: Batch, row: &RunRow) -> Batch {
+    let key = match &row.concurrency_key {
+        Some(key) => place_key(b'k', key, row),
+        None => place_key(b'q', &row.tenant, row),
+    };
+    batch.put(Table::Queue, key, Vec::new())
+}
+
+/// The run's turn has come.
+pub(crate) fn admitted(batch: Batch, row: &RunRow) -> Batch {
+    batch.delete(Table::Queue, place_key(b'q', &row.tenant, row))
+}
+
+/// The run has ended: it waits for nothing and holds nothing.
+pub(crate) fn ended(mut batch: Batch, row: &RunRow) -> Batch {
+    if row.queued_ms.is_some() {
+        batch = admitted(batch, row);
+        if let Some(key) = &row.concurrency_key {
+            batch = batch.delete(Table::Queue, place_key(b'k', key, row));
+        }
+    }
+    match &row.concurrency_key {
+        Some(key) => batch.delete(Table::Queue, holder_key(key, &row.run)),
+        None => batch,
+    }
+}
+
+/// What the rows of this kind begin with; names do not contain a zero byte.
+fn prefix(kind: u8, name: &str) -> Vec<u8> {
+    [&[kind][..], name.as_bytes(), &[0]].concat()
+}
+
+fn place_key(kind: u8, name: &str, row: &RunRow) -> Vec<u8> {
+    let mut key = prefix(kind, name);
+    key.push(PRIORITY_MAX.saturating_sub(row.priority));
+    key.extend_from_slice(&row.queue_seq.to_be_bytes());
+    key.extend_from_slice(row.run.as_bytes());
+    key
+}
+
+fn holder_key(key: &str, run: &str) -> Vec<u8> {
+    [&prefix(b'h', key)[..], run.as_bytes()].concat()
+}
+
+/// The name and the run in a key of kind `k` or `q`.
+fn parse_place(key: &[u8]) -> Option<(&str, &str)> {
+    let end = key.iter().position(|b| *b == 0)?;
+    let name = std::str::from_utf8(key.get(1..end)?).ok()?;
+    // Priority and number.
+    let run = key.get(end + 1 + 1 + size_of::<u64>()..)?;
+    Some((name, std::str::from_utf8(run).ok()?))
+}
+
+/// Lets runs in, until the runtime shuts down.
+pub(crate) async fn admit(inner: Arc<Inner>) {
+    loop {
+        let done = async {
+            promote(&inner).await?;
+            let_in(&inner)
+        };
+        if let Err(error) = done.await {
+            tracing::error!(%error, "the queue cannot be read; it is tried again");
+        }
+        tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = inner.gate.changed.notified() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// What waits when the store is opened.
+pub(crate) fn load(inner: &Inner) -> Result<(), Error> {
+    let tenants = names(inner, b'q')?;
+    let keys = names(inner, b'k')?;
+    let mut state = inner.gate.state.lock();
+    state.tenants = tenants;
+    state.keys = keys;
+    Ok(())
+}
+
+/// Every name that has rows of a kind, by leaping from one to the next.
+fn names(inner: &Inner, kind: u8) -> Result<BTreeSet<String>, Error> {
+    let mut names = BTreeSet::new();
+    let mut range = KeyRange::prefix([kind]);
+    loop {
+        let rows = inner.store.scan(Table::Queue, range.clone(), 1)?;
+        let Some((key, _)) = rows.first() else {
+            return Ok(names);
+        };
+        match parse_place(key) {
+            Some((name, _)) => {
+                range.start = KeyRange::prefix(prefix(kind, name)).end.unwrap_or_default();
+                names.insert(name.to_owned());
+            }
+            None => range = range.after(key),
+        }
+    }
+}
+
+/// Gives keys that are free to the runs that wait for them.
+async fn promote(inner: &Arc<Inner>) -> Result<(), Error> {
+    while let Some(key) = { inner.gate.state.lock().keys.first().cloned() } {
+        match promote_one(inner, &key).await {
+            Ok(true) => {}
+            Ok(false) => {
+                inner.gate.state.lock().keys.remove(&key);
+            }
+            // Somebody did something with the run meanwhile.
+            Err(Error::Store {
+                source: cofferdam_store::Error::Stale { .. },
+            }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// False if there is nothing to give, or nobody to give it to.
+async fn promote_one(inner: &Arc<Inner>, key: &str) -> Result<bool, Error> {
+    let most = inner.gate.limits.key(key);
+    let holders = KeyRange::prefix(prefix(b'h', key));
+    if inner.store.scan(Table::Queue, holders, most)?.len() >= most {
+        return Ok(false);
+    }
+    let waiting = KeyRange::prefix(prefix(b'k', key));
+    let rows = inner.store.scan(Table::Queue, waiting, 1)?;
+    let Some((place, _)) = rows.first() else {
+        return Ok(false);
+    };
+    let mut batch = Batch::new().delete(Table::Queue, place.clone());
+    if let Some((_, run)) = parse_place(place) {
+        let head = inner.store.head(run)?;
+        if let Some(row) = query::row(&*inner.store, run)?
+            && row.queued_ms.is_some()
+        {
+            let next = place_key(b'q', &row.tenant, &row);
+            batch = batch
+                .guard(run, head.epoch, head.next_seq)
+                .put(Table::Queue, holder_key(key, run), Vec::new())
+                .put(Table::Queue, next, Vec::new());
+            inner.store.commit(batch).await?;
+            inner.gate.state.lock().tenants.insert(row.tenant);
+            return Ok(true);
+        }
+    }
+    inner.store.commit(batch).await?;
+    Ok(true)
+}
+
+/// Gives places to tenants in turn.
+fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
+    let gate = &inner.gate;
+    // Tenants whose runs were all given a place a moment ago.
+    let mut passed_over = BTreeSet::new();
+    // A run that could not take its place has its row still.
+    let mut given = HashSet::new();
+    while !inner.closing.is_cancelled() {
+        let tenant = {
+            let mut state = gate.state.lock();
+            if state.active >= gate.limits.runs_active_max {
+                return Ok(());
+            }
+            let waiting: Vec<String> = state
+                .tenants
+                .iter()
+                .filter(|t| !passed_over.contains(*t) && state.has_room_for(t, &gate.limits))
+                .cloned()
+                .collect();
+            let weigh = |tenant| (tenant, gate.limits.tenant(tenant).weight);
+            let next = state
+                .fair
+                .next(waiting.iter().map(String::as_str).map(weigh));
+            let Some(next) = next else { return Ok(()) };
+            next
+        };
+        match first_in_line(inner, &tenant, &given)? {
+            Line::Empty => {
+                gate.state.lock().tenants.remove(&tenant);
+            }
+            Line::Busy => {
+                passed_over.insert(tenant);
+            }
+            Line::Next(run) => {
+                let place = {
+                    let mut state = gate.state.lock();
+                    state.picked.insert(run.clone());
+                    gate.place(&mut state, &tenant, &run)
+                };
+                inner.let_in(&run, place, Message::Admitted);
+                given.insert(run);
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Line {
+    Empty,
+    /// Those who stand there have a place, or cannot go on.
+    Busy,
+    Next(String),
+}
+
+fn first_in_line(inner: &Inner, tenant: &str, given: &HashSet<String>) -> Result<Line, Error> {
+    let line = KeyRange::prefix(prefix(b'q', tenant));
+    let mut range = line.clone();
+    let mut is_empty = true;
+    loop {
+        let rows = inner.store.scan(Table::Queue, range, PAGE)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(if is_empty { Line::Empty } else { Line::Busy });
+        };
+        is_empty = false;
+        for (key, _) in &rows {
+            let Some((_, run)) = parse_place(key) else {
+                continue;
+            };
+            let picked = given.contains(run) || inner.gate.state.lock().picked.contains(run);
+            if !picked && !inner.is_stopped(run) {
+                return Ok(Line::Next(run.to_owned()));
+            }
+        }
+        range = line.clone().after(last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_sort_by_priority_and_then_by_arrival() {
+        let row = |run: &str, priority, seq| {
+            let text = format!(
+                r#"{{"run":"{run}","workflow":"","definition":"","status":"queued","begunMs":0,"priority":{priority},"queueSeq":{seq}}}"#
+            );
+            serde_json::from_str::<RunRow>(&text).expect("a row")
+        };
+        let place = |run, priority, seq| place_key(b'q', "acme", &row(run, priority, seq));
+        let mut places = vec![
+            place("c", 5, 2),
+            place("b", 5, 1),
+            place("a", 9, 3),
+            place("d", 0, 0),
+        ];
+        places.sort();
+        let runs: Vec<_> = places.iter().map(|p| parse_place(p).unwrap()).collect();
+        assert_eq!(
+            runs,
+            [("acme", "a"), ("acme", "b"), ("acme", "c"), ("acme", "d")]
+        );
+    }
+}

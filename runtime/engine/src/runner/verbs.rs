@@ -1,0 +1,105 @@
+//! What people and the queue do with a run, as events of its journal.
+
+use cofferdam_core::run::{Event, Illegal, Status, TakenOver};
+use cofferdam_store::Table;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::Runner;
+use crate::{Error, queue, verbs};
+
+/// What is to be done with a run.
+#[derive(Debug)]
+pub(crate) enum Verb {
+    Cancel {
+        reason: Option<String>,
+        compensate: bool,
+    },
+    Suspend {
+        reason: Option<String>,
+    },
+    Resume,
+    Redrive {
+        input: Option<Value>,
+        taken: TakenOver,
+    },
+}
+
+impl Verb {
+    /// For messages: a run that is … cannot be ….
+    fn participle(&self) -> &'static str {
+        match self {
+            Self::Cancel { .. } => "cancelled",
+            Self::Suspend { .. } => "suspended",
+            Self::Resume => "resumed",
+            Self::Redrive { .. } => "redriven",
+        }
+    }
+}
+
+impl Runner {
+    /// Does it, and answers once it is on the disk.
+    pub(super) fn act(&mut self, verb: Verb, told: oneshot::Sender<Result<(), Error>>) {
+        let participle = verb.participle();
+        let is_so = match &verb {
+            Verb::Cancel { compensate, .. } => verbs::is_cancelled(&self.run, *compensate),
+            Verb::Suspend { .. } => self.run.suspension().is_some(),
+            Verb::Resume => self.run.suspension().is_none() && !self.row.status.is_final(),
+            Verb::Redrive { .. } => false,
+        };
+        if is_so {
+            self.told.push(told);
+            return;
+        }
+        let redrives = matches!(verb, Verb::Redrive { .. });
+        let event = match verb {
+            Verb::Cancel { reason, compensate } => Event::Cancelled { reason, compensate },
+            Verb::Suspend { reason } => Event::Suspended { reason },
+            Verb::Resume => Event::Resumed,
+            Verb::Redrive { input, taken } => Event::Redriven { input, taken },
+        };
+        match self.tell(event) {
+            Ok(()) => {
+                if redrives {
+                    self.queue_again();
+                }
+                self.must_commit = true;
+                self.told.push(told);
+            }
+            Err(illegal) => {
+                let run = self.row.run.clone();
+                let error = match illegal {
+                    Illegal::Undone => Error::Undone { run },
+                    _ => Error::wrong_state(&run, self.run.status(), participle),
+                };
+                // Nobody waits any more if the caller was cancelled.
+                let _ = told.send(Err(error));
+            }
+        }
+    }
+
+    /// The run's turn has come.
+    pub(super) fn admitted_by_queue(&mut self) {
+        if self.feed(Event::Admitted) {
+            self.must_commit = true;
+        }
+        if self.row.queued_ms.take().is_some() {
+            self.edit(queue::admitted);
+            self.must_commit = true;
+        }
+    }
+
+    /// A run that is redriven waits for its turn as one that begins.
+    fn queue_again(&mut self) {
+        let since_ms = self.inner.clock.now_ms();
+        self.row.queued_ms = Some(since_ms);
+        self.row.queue_seq = self.inner.gate.next_seq(since_ms);
+        self.row.ended_ms = None;
+        self.row.degraded = self.run.is_degraded();
+        self.set_status(Status::Queued);
+        self.edit(|batch, row| {
+            queue::waits(batch, row).delete(Table::DeadLetter, row.run.as_bytes())
+        });
+        self.note_queue = true;
+    }
+}
