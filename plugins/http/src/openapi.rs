@@ -1,6 +1,7 @@
 //! From an operation of an OpenAPI document (2.0 or 3.x) and its parameters to a request.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use cofferdam_plugin_auth::Authentication;
 use cofferdam_sdk::http::Response;
@@ -126,7 +127,7 @@ impl Operation {
             } else {
                 '&'
             });
-            uri.push_str(&format!("{}={}", encoded(name), encoded(value)));
+            uri.extend([encoded(name).as_str(), "=", &encoded(value)]);
         }
         let mut headers = parts.headers;
         if !parts.cookies.is_empty() {
@@ -382,13 +383,13 @@ impl<'d> Api<'d> {
     /// Where the operation is served.
     fn base(&self, found: &Found<'d>, address: Option<&str>) -> Result<String, Failure> {
         let base = if self.0.contains_key("swagger") {
-            self.base_2(address)
+            Some(self.base_2(address))
         } else {
             let servers = [found.own, found.shared, self.0];
             let first = servers
                 .into_iter()
                 .find_map(|of| of.get("servers")?.as_array()?.first());
-            first.map_or_else(|| Some("/".to_owned()), |server| server_url(server))
+            first.map_or_else(|| Some("/".to_owned()), server_url)
         };
         let base = base.ok_or_else(|| broken("no server"))?;
         if base.contains("://") {
@@ -401,11 +402,11 @@ impl<'d> Api<'d> {
         }
     }
 
-    fn base_2(&self, address: Option<&str>) -> Option<String> {
+    fn base_2(&self, address: Option<&str>) -> String {
         let text = |key: &str| self.0.get(key).and_then(Value::as_str);
         let path = text("basePath").unwrap_or("/");
         let Some(host) = text("host") else {
-            return Some(path.to_owned());
+            return path.to_owned();
         };
         let schemes = self.0.get("schemes").and_then(Value::as_array);
         let mut schemes = schemes.into_iter().flatten().filter_map(Value::as_str);
@@ -414,7 +415,7 @@ impl<'d> Api<'d> {
             .map(|(scheme, _)| scheme);
         let first = schemes.clone().next();
         let scheme = schemes.find(|scheme| *scheme == "https").or(first).or(own);
-        Some(format!("{}://{host}{path}", scheme.unwrap_or("https")))
+        format!("{}://{host}{path}", scheme.unwrap_or("https"))
     }
 }
 
@@ -459,7 +460,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

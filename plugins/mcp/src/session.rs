@@ -169,13 +169,11 @@ fn result(response: &Response, id: i64) -> Result<Value, Failure> {
     if let Some(error) = answer.get("error") {
         return Err(refusal(error));
     }
-    match answer.get_mut("result") {
-        Some(result) => Ok(result.take()),
-        None => {
-            let message = "the server's answer has neither a result nor an error";
-            Err(Failure::internal("mcp.answer", message).effect(EffectState::Unknown))
-        }
+    if let Some(result) = answer.get_mut("result") {
+        return Ok(result.take());
     }
+    let message = "the server's answer has neither a result nor an error";
+    Err(Failure::internal("mcp.answer", message).effect(EffectState::Unknown))
 }
 
 /// What a server refused, in its words.

@@ -468,11 +468,7 @@ impl Runner {
                     workflow,
                     input,
                 };
-                self.begun.push(wanted.run.clone());
-                let batch = std::mem::take(&mut self.batch);
-                let by = &self.row;
-                self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
-                self.must_commit = true;
+                self.begin_other(wanted, at_ms)?;
             }
             Effect::Recall {
                 ticket,
@@ -571,6 +567,16 @@ impl Runner {
                 && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
         }
+    }
+
+    /// Puts a run that is asked for into the next commit.
+    fn begin_other(&mut self, wanted: detached::Wanted, at_ms: u64) -> Result<(), Error> {
+        self.begun.push(wanted.run.clone());
+        let batch = std::mem::take(&mut self.batch);
+        let by = &self.row;
+        self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+        self.must_commit = true;
+        Ok(())
     }
 
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {

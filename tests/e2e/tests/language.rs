@@ -183,6 +183,7 @@ async fn a_placeholder_goes_to_no_other_audience_and_through_no_other_connection
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_authentication_is_made_in_the_chamber() {
     let site = Site::start(|came| match came.line.as_str() {
         "POST /realm/oauth2/token" | "POST /t" => {

@@ -40,7 +40,7 @@ pub(super) fn declared(report: &Report, at: Option<At<'_>>) -> Secrets {
     secrets
 }
 
-impl<'n> Context<'n> {
+impl Context<'_> {
     /// Whether every secret that an expression names is declared.
     pub(super) fn known_secrets(&self, at: &At<'_>, source: &str) -> Option<()> {
         for name in named(source) {

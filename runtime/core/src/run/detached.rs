@@ -1,7 +1,5 @@
 //! `run: workflow` with `await: false`: the other workflow becomes a run of its own.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -23,11 +21,11 @@ impl Run {
         &self,
         key: &str,
         workflow: &Workflow,
-        input: Arc<Value>,
+        input: &Value,
     ) -> Result<Effect, WorkflowError> {
         let reference = Around::new(self, key).reference().to_owned();
-        let bytes = serde_json::to_vec(&*input).map_or(usize::MAX, |text| text.len());
-        if !crate::depth::is_fine(&input) || bytes > INPUT_BYTES_MAX {
+        let bytes = serde_json::to_vec(input).map_or(usize::MAX, |text| text.len());
+        if !crate::depth::is_fine(input) || bytes > INPUT_BYTES_MAX {
             let detail = "the input of the other run nests too deeply or is too large to be kept";
             return Err(WorkflowError::expression(detail, &reference));
         }
@@ -39,7 +37,7 @@ impl Run {
                 "{}/{}:{}",
                 document.namespace, document.name, document.version
             ),
-            input: (*input).clone(),
+            input: input.clone(),
         })
     }
 }

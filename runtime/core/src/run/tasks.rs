@@ -236,7 +236,7 @@ impl Run {
                     None => Arc::clone(input),
                 };
                 if *detached {
-                    let begin = self.detach(key, workflow, value)?;
+                    let begin = self.detach(key, workflow, &value)?;
                     step.effects.push(begin);
                     step.ops.push(complete(Arc::clone(input), None));
                     return Ok(());

@@ -85,7 +85,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<Answer>, kept: Arc<Mutex<Vec<C
         body.len()
     );
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text.extend([name, ": ", value.as_str(), "\r\n"]);
     }
     let _ = stream
         .write_all(format!("{text}connection: close\r\n\r\n{body}").as_bytes())

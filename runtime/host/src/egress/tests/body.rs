@@ -69,13 +69,11 @@ async fn post(
         request = request.header("cofferdam-secrets", word);
     }
     let body: &'static str = Box::leak(body.into_boxed_str());
-    match send(&scope, request.body(body).unwrap()).await {
-        Ok(_) => Ok(server.received().remove(0)),
-        Err(_) => {
-            assert!(server.received().is_empty());
-            Err(told(&scope))
-        }
+    if send(&scope, request.body(body).unwrap()).await.is_ok() {
+        return Ok(server.received().remove(0));
     }
+    assert!(server.received().is_empty());
+    Err(told(&scope))
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
