@@ -9,7 +9,7 @@ use cofferdam::{Act, DeadLetter, LetterFilter, Look, REDRIVE_MAX, Redriven};
 use crate::context::{Context, block_on};
 use crate::exit::{self, usage};
 use crate::reach::{Others, Reach, look};
-use crate::runs::control::RedriveArgs;
+use crate::runs::control::FollowArgs;
 use crate::runs::{control, instant};
 use crate::{output, run};
 
@@ -84,12 +84,16 @@ pub struct LetterArg {
 
 /// What `deadletters redrive` takes.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct RedriveLettersArgs {
+    /// The run's id
+    run: Option<String>,
+    /// What is to come into the task that failed, as JSON: a file, or `-` for standard input
+    #[arg(long, value_name = "FILE|-", requires = "run")]
+    input: Option<String>,
     #[command(flatten)]
-    one: Option<RedriveArgs>,
+    follow: FollowArgs,
     /// Redrive every letter that fits
-    #[arg(long, conflicts_with_all = ["run", "input"])]
+    #[arg(long, conflicts_with = "run")]
     all: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = REDRIVE_MAX, requires = "all")]
@@ -151,8 +155,8 @@ fn show(context: &Context, letter: &LetterArg) -> Result<ExitCode> {
 }
 
 fn redrive(context: &Context, args: &RedriveLettersArgs) -> Result<ExitCode> {
-    match &args.one {
-        Some(one) => control::redrive(context, one),
+    match &args.run {
+        Some(run) => control::redrive(context, run, args.input.as_deref(), &args.follow),
         None if args.all => redrive_all(context, args),
         None => Err(usage(
             "name the run of a dead letter, or --all\nhelp: `cofferdam deadletters list` shows those that there are",

@@ -186,7 +186,14 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let text = text.trim().trim_start_matches("error: ");
         tell(text, USAGE, true);
     } else {
-        let _ = error.print();
+        let text = error.render();
+        let text = if crate::style::stderr_is_terminal() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        let text = text.replacen("error:", &format!("error: {COMMAND}:"), 1);
+        let _ = fmt::Write::write_str(&mut Stderr, &text);
     }
     ExitCode::from(USAGE)
 }

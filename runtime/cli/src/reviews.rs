@@ -16,7 +16,7 @@ use crate::{input, interrupt, output};
 
 const EXAMPLES_LIST: &str = "\
 A task is in review when only a person can know what to do: a call that may have happened and must
-not happen twice, a failing undo.
+not happen twice, a failing undo, an output that does not pass the task's own checks.
 
 Examples:
   cofferdam reviews list
@@ -29,7 +29,9 @@ Examples:
   cofferdam reviews show 01K0ABC /charge";
 
 const EXAMPLES_DECIDE: &str = "\
-  approve  the call happened: go on with this value as its output
+  approve  the call happened: go on with this value as its output; without one, with the output that
+           the review shows
+  answer   go on with this value, whatever happened
   retry    the call did not happen: call again
   reject   give up; the task fails with this reason
 
@@ -37,6 +39,8 @@ The decision is on the disk before the run goes on. The run is then followed as 
 
 Examples:
   cofferdam reviews approve 01K0ABC /charge --value '{\"id\": \"ch_1\"}'
+  cofferdam reviews approve 01K0ABC /invoice
+  cofferdam reviews answer 01K0ABC /invoice --value '{\"total\": 111}'
   cofferdam reviews retry 01K0ABC /charge
   cofferdam reviews reject 01K0ABC /charge --reason \"the customer cancelled\"";
 
@@ -52,6 +56,9 @@ pub enum ReviewsVerb {
     /// The call happened: go on with this output
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Approve(ApproveArgs),
+    /// Go on with this output, whatever happened
+    #[command(after_long_help = EXAMPLES_DECIDE)]
+    Answer(AnswerArgs),
     /// The call did not happen: call again
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Retry(RetryArgs),
@@ -59,7 +66,7 @@ pub enum ReviewsVerb {
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Reject(RejectArgs),
     /// The same as `approve`, `retry` and `reject`, with the decision last
-    #[command(hide = true)]
+    #[command(hide = true, after_long_help = EXAMPLES_DECIDE)]
     Decide(DecideArgs),
 }
 
@@ -80,24 +87,37 @@ struct WaitArgs {
     wait: Duration,
 }
 
-/// What `reviews approve` takes.
+/// What `reviews approve` and `reviews answer` take.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
     #[command(flatten)]
     task: TaskArgs,
-    /// The output: JSON, `@FILE`, or `-` for standard input
+    /// The output: JSON, `@FILE`, or `-` for standard input; the one that the review shows if there
+    /// is none
     #[arg(
         long,
         value_name = "JSON|@FILE|-",
         visible_alias = "output-json",
         allow_hyphen_values = true
     )]
+    value: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// What `reviews answer` takes.
+#[derive(Debug, Args)]
+pub struct AnswerArgs {
+    #[command(flatten)]
+    task: TaskArgs,
+    /// The output: JSON, `@FILE`, or `-` for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     value: String,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
-/// What `reviews retry` takes.
+/// What `reviews retry` and `reviews accept` take.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     #[command(flatten)]
@@ -138,6 +158,14 @@ enum DecisionArgs {
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         value: String,
     },
+    /// Go on with this output, whatever happened
+    Answer {
+        /// The output: JSON, `@FILE`, or `-` for standard input
+        #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take the output that is looked at as it is
+    Accept,
     /// The call did not happen: call again
     Retry,
     /// Give up
@@ -153,7 +181,15 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
         ReviewsVerb::List => list(context),
         ReviewsVerb::Show(args) => show(context, args),
         ReviewsVerb::Approve(args) => {
-            let decision = approve(&args.value)?;
+            let decision = match args.value {
+                Some(value) => approve(&value)?,
+                None => Decision::Accept,
+            };
+            decide(context, args.task, decision, args.wait.wait)
+        }
+        ReviewsVerb::Answer(args) => {
+            let output = input::inline(&args.value)?;
+            let decision = Decision::Answer { output };
             decide(context, args.task, decision, args.wait.wait)
         }
         ReviewsVerb::Retry(args) => decide(context, args.task, Decision::Retry, args.wait.wait),
@@ -166,6 +202,10 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
         ReviewsVerb::Decide(args) => {
             let decision = match args.decision {
                 DecisionArgs::Approve { value } => approve(&value)?,
+                DecisionArgs::Answer { value } => Decision::Answer {
+                    output: input::inline(&value)?,
+                },
+                DecisionArgs::Accept => Decision::Accept,
                 DecisionArgs::Retry => Decision::Retry,
                 DecisionArgs::Reject { reason } => Decision::Reject { reason },
             };

@@ -256,11 +256,13 @@ fn tell_waiting(context: &Context, view: &RunView) {
         Status::Queued => eprintln!("run {} waits for its turn", view.run),
         _ => eprintln!("run {} waits:", view.run),
     }
-    for (task, why) in view.waiting() {
-        eprintln!("  {task}: {why}");
-    }
-    if let Some(due_ms) = view.due_ms {
-        eprintln!("  until {} at the latest", crate::runs::instant(due_ms));
+    for wait in &view.waits {
+        let subject = if wait.task.is_empty() {
+            "it"
+        } else {
+            &wait.task
+        };
+        eprintln!("  {subject} {}", wait.sentence(crate::runs::instant));
     }
     eprintln!("go on with: {}", context.resume_command(&view.run));
     let for_person = view
@@ -271,7 +273,7 @@ fn tell_waiting(context: &Context, view: &RunView) {
         eprintln!(
             "decide with: {}",
             context.command(&format!(
-                "reviews decide {} {} approve|retry|reject",
+                "reviews approve|retry|reject {} {}",
                 view.run, task.task
             ))
         );

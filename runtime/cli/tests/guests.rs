@@ -142,9 +142,7 @@ fn a_parked_run_waits_with_3_and_goes_on_when_resumed() {
         .exits(3);
     assert_eq!(parked.stdout, "");
     assert!(
-        parked
-            .stderr
-            .contains("parked until connection `http` works again"),
+        parked.stderr.contains("waits for connection `http`"),
         "{}",
         parked.stderr
     );
@@ -155,7 +153,7 @@ fn a_parked_run_waits_with_3_and_goes_on_when_resumed() {
     );
     let shown = sandbox.run(&["runs", "show", "late"]).exits(0).stdout;
     assert!(
-        shown.contains("⧖ fetch  http.get") && shown.contains("It is parked"),
+        shown.contains("⧖ fetch  http.get") && shown.contains("and then fails, and the run faults"),
         "{shown}"
     );
     let listener = TcpListener::bind(address).expect("the same port");

@@ -14,6 +14,7 @@ mod bindings;
 mod calls;
 mod changes;
 mod control;
+mod deferral;
 mod detached;
 mod emit;
 mod environment;
@@ -27,6 +28,7 @@ mod report;
 mod saga;
 mod tasks;
 mod validate;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,12 +37,15 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use bindings::{
+    ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
+};
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use emit::instant;
 pub use fallback::Kept;
 pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
 pub use report::{AttemptReport, TaskChange, TaskReport, TaskStatus, WaitsFor};
+pub use waits::{For, Wait};
 
 use crate::call::{self, Decision, Lookup};
 use crate::cloud_event::CloudEvent;
@@ -157,6 +162,16 @@ pub enum Event {
         /// The task.
         task: String,
     },
+    /// A call was put into its connection's outbox, in the same write as this event.
+    Deferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
+    /// The outbox has no room for a call.
+    NotDeferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
     /// An instant that [`Run::next_due_ms`] named has come.
     Tick,
     /// A person decided about a task in review.
@@ -203,6 +218,16 @@ pub enum Effect {
         action: String,
         /// The key of the call.
         key: String,
+    },
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
+    /// [`Event::NotDeferred`].
+    Defer {
+        /// To be given back.
+        ticket: u64,
+        /// The task.
+        task: String,
+        /// What is to be called, and until when.
+        deferred: Deferred,
     },
     /// Tell [`Event::Recovered`] when this connection works again.
     Park {
@@ -339,6 +364,21 @@ pub struct Question {
     pub reviewer: Option<String>,
     /// How often somebody else was asked before.
     pub escalations: usize,
+}
+
+/// A call that is left to an outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred {
+    /// The connection to call.
+    pub connection: String,
+    /// The action to call.
+    pub action: String,
+    /// Its input.
+    pub input: Arc<Value>,
+    /// The idempotency key: the same that the task's own attempts had.
+    pub key: String,
+    /// For how long delivery may be tried, in milliseconds.
+    pub deliver_within_ms: u64,
 }
 
 /// How a run ended.
@@ -589,6 +629,12 @@ impl Run {
             Event::Recovered { task } => {
                 self.task_event(&task, &call::Event::Recovered, &mut step)?;
             }
+            Event::Deferred { ticket } => {
+                self.call_event(ticket, &call::Event::Deferred, &mut step)?;
+            }
+            Event::NotDeferred { ticket } => {
+                self.call_event(ticket, &call::Event::NotDeferred, &mut step)?;
+            }
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
@@ -827,6 +873,8 @@ impl Event {
             Self::Lost { .. } => "lost",
             Self::LookedUp { .. } => "looked up",
             Self::Recovered { .. } => "recovered",
+            Self::Deferred { .. } => "deferred",
+            Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Heard { .. } => "heard",

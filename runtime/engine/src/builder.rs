@@ -153,7 +153,7 @@ impl RuntimeBuilder {
         let stamps: HashMap<_, _> = named
             .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
             .collect();
-        let mut served = serve(&config, &workshop, &connectors)?;
+        let mut served = serve(&config, &workshop, &*store, &connectors)?;
         let has_plugins = plugins_of(&config, &connectors).next().is_some();
         let connecting = move || {
             let wanted = plugins_of(&config, &connectors);
@@ -202,6 +202,7 @@ fn plugins_of<'a>(
 fn serve(
     config: &Config,
     workshop: &Workshop,
+    store: &dyn JournalStore,
     connectors: &BTreeMap<String, Arc<dyn Connector>>,
 ) -> Result<Connections, Error> {
     let served = connectors.iter().map(|(name, connector)| {
@@ -209,7 +210,7 @@ fn serve(
             let connection = name.clone();
             return Err(Error::UnknownConnection { connection });
         };
-        let slot = workshop.open_program(connection, connector);
+        let slot = workshop.open_program(store, connection, connector)?;
         Ok((name.clone(), Arc::new(slot)))
     });
     served.collect()

@@ -30,6 +30,7 @@ mod ambient;
 mod answers;
 mod archive;
 mod backup;
+mod breakers;
 mod builder;
 pub mod config;
 mod connections;
@@ -41,21 +42,27 @@ mod detached;
 mod drain;
 mod error;
 mod events;
+mod explain;
 mod external;
 mod fits;
 mod generations;
+mod health;
 mod hedging;
 mod history;
 mod keeper;
 mod kv;
 mod look;
+mod outbox;
 mod query;
 mod queue;
+mod ramp;
+mod retention;
 mod rows;
 mod runner;
 mod runtime;
 mod scheduler;
 mod schedules;
+mod service;
 mod shelf;
 mod start;
 mod swaps;
@@ -69,7 +76,9 @@ pub use ambient::{Clock, Rng};
 pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
 pub use backup::{BackupSummary, Engine, migrate_store, restore};
+pub use breakers::BreakerSetting;
 pub use builder::RuntimeBuilder;
+pub use cofferdam_core::breaker::{Config as BreakerConfig, WindowType};
 pub use cofferdam_core::call::Decision;
 pub use cofferdam_core::canary::{Canary, Config as CanaryConfig};
 pub use cofferdam_core::cloud_event::CloudEvent;
@@ -77,11 +86,13 @@ pub use cofferdam_core::compatibility::Change;
 pub use cofferdam_core::descriptor::{Action, Descriptor, Effect};
 pub use cofferdam_core::error::WorkflowError;
 pub use cofferdam_core::failure::{Class, EffectState, Failure};
+pub use cofferdam_core::health::Config as HealthConfig;
 pub use cofferdam_core::provenance::Provenance;
 pub use cofferdam_core::quarantine::State as QuarantineState;
 pub use cofferdam_core::retry::{Backoff, Rule as RetryRule};
 pub use cofferdam_core::run::{
-    AttemptReport, Origin, Status, Suspension, TaskReport, TaskStatus, WaitsFor,
+    AttemptReport, For as WaitFor, Origin, Status, Suspension, TaskReport, TaskStatus, Wait,
+    WaitsFor,
 };
 pub use cofferdam_core::workflow::{
     OnDeadline, OnExhausted, OnOutage, OnUnknown, ReviewPolicy, Source, Sources,
@@ -89,7 +100,7 @@ pub use cofferdam_core::workflow::{
 pub use cofferdam_host::{
     Call, ChildCompiler, ChildExit, Compiler, Health, HealthStatus, PublicKey, Trust, compile_child,
 };
-pub use config::{Config, Connection};
+pub use config::{Bulkhead, Config, Connection};
 pub use connections::ConnectionState;
 pub use connector::Connector;
 pub use definition::Definition;
@@ -102,6 +113,7 @@ pub use events::{
 pub use generations::{GenerationRow, GenerationState, Generations, TrialState};
 pub use history::{Happening, HistoryRow};
 pub use look::{Act, Look, SETTLE_MS_MAX};
+pub use outbox::OutboxState;
 pub use query::Query;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};

@@ -8,9 +8,9 @@
 //!
 //! | key of [`Table::Queue`] | says |
 //! |---|---|
-//! | `k` key, priority, instant, run | the run waits for the key |
+//! | `k` key, priority, number, run | the run waits for the key |
 //! | `h` key, run | the run holds the key |
-//! | `q` tenant, priority, instant, run | the run waits for a place |
+//! | `q` tenant, priority, number, run | the run waits for a place |
 //!
 //! Rows are written with the event that they follow from, so that a crash loses nobody's turn. What
 //! tenants got so far is forgotten by a restart: fairness begins anew.
@@ -36,6 +36,8 @@ pub const PRIORITY_MAX: u8 = 9;
 /// That of runs that do not say.
 pub const PRIORITY_DEFAULT: u8 = 5;
 
+/// Numbers of rows that are written within one millisecond.
+const SEQ_BITS: u32 = 20;
 /// How many rows of a tenant are looked through for one whose turn it is.
 const PAGE: usize = 64;
 /// After this it looks again although nobody said that anything changed.
@@ -59,6 +61,7 @@ struct State {
     /// Runs that were given a place, while their rows may still be there.
     picked: HashSet<String>,
     fair: Fair,
+    last_seq: u64,
 }
 
 /// A place in memory; given back when dropped.
@@ -130,6 +133,14 @@ impl Gate {
         self.limits.runs_active_max.saturating_sub(active)
     }
 
+    /// A number for a row that is written now: higher than all before, over restarts too unless the
+    /// clock was set back.
+    pub fn next_seq(&self, now_ms: u64) -> u64 {
+        let mut state = self.state.lock();
+        state.last_seq = (now_ms << SEQ_BITS).max(state.last_seq + 1);
+        state.last_seq
+    }
+
     /// Rows of this run were written, or its key is free: somebody's turn may have come.
     pub fn note(&self, row: &RunRow) {
         let mut state = self.state.lock();
@@ -143,25 +154,25 @@ impl Gate {
 }
 
 /// The row that a run waits by.
-pub(crate) fn waits(batch: Batch, row: &RunRow, since_ms: u64) -> Batch {
+pub(crate) fn waits(batch: Batch, row: &RunRow) -> Batch {
     let key = match &row.concurrency_key {
-        Some(key) => place_key(b'k', key, row, since_ms),
-        None => place_key(b'q', &row.tenant, row, since_ms),
+        Some(key) => place_key(b'k', key, row),
+        None => place_key(b'q', &row.tenant, row),
     };
     batch.put(Table::Queue, key, Vec::new())
 }
 
 /// The run's turn has come.
-pub(crate) fn admitted(batch: Batch, row: &RunRow, since_ms: u64) -> Batch {
-    batch.delete(Table::Queue, place_key(b'q', &row.tenant, row, since_ms))
+pub(crate) fn admitted(batch: Batch, row: &RunRow) -> Batch {
+    batch.delete(Table::Queue, place_key(b'q', &row.tenant, row))
 }
 
 /// The run has ended: it waits for nothing and holds nothing.
 pub(crate) fn ended(mut batch: Batch, row: &RunRow) -> Batch {
-    if let Some(since_ms) = row.queued_ms {
-        batch = admitted(batch, row, since_ms);
+    if row.queued_ms.is_some() {
+        batch = admitted(batch, row);
         if let Some(key) = &row.concurrency_key {
-            batch = batch.delete(Table::Queue, place_key(b'k', key, row, since_ms));
+            batch = batch.delete(Table::Queue, place_key(b'k', key, row));
         }
     }
     match &row.concurrency_key {
@@ -175,10 +186,10 @@ fn prefix(kind: u8, name: &str) -> Vec<u8> {
     [&[kind][..], name.as_bytes(), &[0]].concat()
 }
 
-fn place_key(kind: u8, name: &str, row: &RunRow, since_ms: u64) -> Vec<u8> {
+fn place_key(kind: u8, name: &str, row: &RunRow) -> Vec<u8> {
     let mut key = prefix(kind, name);
     key.push(PRIORITY_MAX.saturating_sub(row.priority));
-    key.extend_from_slice(&since_ms.to_be_bytes());
+    key.extend_from_slice(&row.queue_seq.to_be_bytes());
     key.extend_from_slice(row.run.as_bytes());
     key
 }
@@ -191,7 +202,7 @@ fn holder_key(key: &str, run: &str) -> Vec<u8> {
 fn parse_place(key: &[u8]) -> Option<(&str, &str)> {
     let end = key.iter().position(|b| *b == 0)?;
     let name = std::str::from_utf8(key.get(1..end)?).ok()?;
-    // Priority and instant.
+    // Priority and number.
     let run = key.get(end + 1 + 1 + size_of::<u64>()..)?;
     Some((name, std::str::from_utf8(run).ok()?))
 }
@@ -277,9 +288,9 @@ async fn promote_one(inner: &Arc<Inner>, key: &str) -> Result<bool, Error> {
     if let Some((_, run)) = parse_place(place) {
         let head = inner.store.head(run)?;
         if let Some(row) = query::row(&*inner.store, run)?
-            && let Some(since_ms) = row.queued_ms
+            && row.queued_ms.is_some()
         {
-            let next = place_key(b'q', &row.tenant, &row, since_ms);
+            let next = place_key(b'q', &row.tenant, &row);
             batch = batch
                 .guard(run, head.epoch, head.next_seq)
                 .put(Table::Queue, holder_key(key, run), Vec::new())
@@ -376,13 +387,13 @@ mod tests {
 
     #[test]
     fn places_sort_by_priority_and_then_by_arrival() {
-        let row = |run: &str, priority| {
+        let row = |run: &str, priority, seq| {
             let text = format!(
-                r#"{{"run":"{run}","workflow":"","definition":"","status":"queued","begunMs":0,"priority":{priority}}}"#
+                r#"{{"run":"{run}","workflow":"","definition":"","status":"queued","begunMs":0,"priority":{priority},"queueSeq":{seq}}}"#
             );
             serde_json::from_str::<RunRow>(&text).expect("a row")
         };
-        let place = |run: &str, priority, ms| place_key(b'q', "acme", &row(run, priority), ms);
+        let place = |run, priority, seq| place_key(b'q', "acme", &row(run, priority, seq));
         let mut places = vec![
             place("c", 5, 2),
             place("b", 5, 1),

@@ -65,6 +65,14 @@ pub struct RunRow {
     /// The input of a run that another run asked for, until it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Value>,
+    /// Where it stands in the queue: a number that grows with each run that has to wait.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queue_seq: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn priority_default() -> u8 {
@@ -210,6 +218,14 @@ pub(crate) fn parse_parked_key(key: &[u8]) -> Option<Parked> {
         run: text(parts.next()?)?,
         task: text(parts.next()?)?,
     })
+}
+
+pub(crate) fn outbox_key(connection: &str, id: &str) -> Vec<u8> {
+    join(&[connection, id])
+}
+
+pub(crate) fn outbox_prefix(connection: &str) -> Vec<u8> {
+    join(&[connection, ""])
 }
 
 pub(crate) fn review_key(run: &str, task: &str) -> Vec<u8> {

@@ -16,7 +16,8 @@ use std::time::Duration;
 use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
-use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
+use cofferdam_core::ramp::Ended;
+use cofferdam_core::run::{Attempt, Deferred, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -26,8 +27,11 @@ use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
 use crate::events::bus::Outgoing;
+use crate::outbox::OutboxRow;
+use crate::ramp::Leave;
 use crate::rows::{
-    DeadLetter, Record, Review, RunRow, encode, parked_key, review_key, status_key, timer_key,
+    DeadLetter, Record, Review, RunRow, encode, outbox_key, parked_key, review_key, status_key,
+    timer_key,
 };
 use crate::runtime::{Durability, Inner};
 use crate::{Error, queue};
@@ -49,9 +53,14 @@ pub(crate) enum Message {
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
-    Recovered { task: String, connection: String },
     /// There may be events in its letter box.
     Letters,
+    Recovered {
+        task: String,
+        connection: String,
+        /// The drain's, to be held until the call has ended.
+        leave: Option<Leave>,
+    },
     /// A person decided.
     Decided {
         task: String,
@@ -102,6 +111,9 @@ const NEAR_MS: u64 = 2_000;
 /// without bound, and lose all of it in a crash.
 const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
+/// A step that writes more, thousands of tasks that park at once, is written in parts of about this
+/// many rows and records: a batch of the store has an end.
+const PART_MAX: usize = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -133,6 +145,10 @@ pub(crate) struct Runner {
     /// Attempts that may have to be dropped, by ticket.
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
+    /// Connections that calls were left to.
+    deferred: Vec<String>,
+    /// Of tasks that a drain has let go, until they ask for admission.
+    leaves: HashMap<String, Leave>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
@@ -175,6 +191,8 @@ impl Runner {
             under_way: JoinSet::new(),
             hedged: HashMap::new(),
             parked: Vec::new(),
+            deferred: Vec::new(),
+            leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
             begun: Vec::new(),
@@ -310,7 +328,11 @@ impl Runner {
         let effects = self.run.step(event.clone(), at)?;
         self.announce(&event, &effects, at);
         self.mailbox.look |= matches!(event, Event::Resumed);
-        self.effects.extend(effects);
+        // What follows from an effect comes before the effects beside it, so that a long list of
+        // them can be written in parts.
+        for effect in effects.into_iter().rev() {
+            self.effects.push_front(effect);
+        }
         match encode(&Record { at, event }) {
             Ok(record) => self.records.push(record),
             Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
@@ -332,6 +354,9 @@ impl Runner {
     async fn work_once(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
+            if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
+                self.commit().await?;
+            }
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
@@ -345,7 +370,13 @@ impl Runner {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.keeping.later();
                 slot.parked.notify_one();
+            }
+        }
+        for connection in self.deferred.drain(..) {
+            if let Some(slot) = self.inner.connections.get(&connection) {
+                slot.outbox.changed.notify_one();
             }
         }
         for run in self.begun.drain(..) {
@@ -360,6 +391,19 @@ impl Runner {
         for told in self.told.drain(..) {
             let _ = told.send(Ok(()));
         }
+    }
+
+    /// Whether what is buffered leaves nothing behind that a restart would not ask for again.
+    fn is_whole(&self) -> bool {
+        self.effects.iter().all(|effect| {
+            matches!(
+                effect,
+                Effect::Attempt(_)
+                    | Effect::Lookup { .. }
+                    | Effect::Recall { .. }
+                    | Effect::Defer { .. }
+            )
+        })
     }
 
     fn obey(&mut self, effect: Effect) -> Result<(), Error> {
@@ -380,6 +424,11 @@ impl Runner {
                     key,
                 });
             }
+            Effect::Defer {
+                ticket,
+                task,
+                deferred,
+            } => self.defer(ticket, &task, &deferred, at_ms)?,
             Effect::Park { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.put(Table::Parked, key, Vec::new());
@@ -465,7 +514,32 @@ impl Runner {
         Ok(())
     }
 
+    /// Leaves a call to its connection: the row and the event are written in one batch.
+    fn defer(
+        &mut self,
+        ticket: u64,
+        task: &str,
+        deferred: &Deferred,
+        at_ms: u64,
+    ) -> Result<(), Error> {
+        let slot = self.inner.connections.get(&deferred.connection).cloned();
+        let Some(slot) = slot.filter(|slot| slot.outbox.reserve()) else {
+            self.feed(Event::NotDeferred { ticket });
+            return Ok(());
+        };
+        let row = encode(&OutboxRow::new(&self.row.run, task, deferred, at_ms))?;
+        if !self.feed(Event::Deferred { ticket }) {
+            slot.outbox.release();
+            return Ok(());
+        }
+        let key = outbox_key(&slot.name, &self.inner.next_id());
+        self.put(Table::Outbox, key, row);
+        self.deferred.push(slot.name.clone());
+        Ok(())
+    }
+
     fn ask(&mut self, attempt: Attempt) {
+        let mut leave = self.leaves.remove(&attempt.task);
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
             let why = format!(
                 "there is no connection `{}` in this configuration",
@@ -487,17 +561,27 @@ impl Runner {
             return;
         }
         match admission::try_admit(slot, &attempt.key) {
-            Admission::Admitted(admitted) => self.admitted(attempt, admitted),
+            Admission::Admitted(mut admitted) => {
+                admitted.carry(leave);
+                self.admitted(attempt, admitted);
+            }
             Admission::Refused(failure) => {
+                if let Some(leave) = &mut leave {
+                    leave.went(Ended::Bad);
+                }
                 self.feed(Event::Refused {
                     ticket: attempt.ticket,
                     failure,
                 });
             }
-            Admission::Full => {
-                let slot = Arc::clone(slot);
+            Admission::Full(queued) => {
                 self.under_way.spawn(async move {
-                    let admitted = admission::admit(slot, &attempt.key).await;
+                    let mut admitted = admission::admit(queued, &attempt.key).await;
+                    match (&mut admitted, leave) {
+                        (Ok(admitted), leave) => admitted.carry(leave),
+                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+                        (Err(_), None) => {}
+                    }
                     Done::Admitted { attempt, admitted }
                 });
             }
@@ -555,7 +639,8 @@ impl Runner {
     }
 
     fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
-        if self.row.status.is_final() {
+        // One that is redriven may have said before that it had ended.
+        if self.row.status.is_final() || !self.run.status().is_final() {
             return Ok(());
         }
         self.row.degraded = self.run.is_degraded();
@@ -697,11 +782,19 @@ impl Runner {
             Message::Admitted => self.admitted_by_queue(),
             Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
-            Message::Recovered { task, connection } => {
+            Message::Recovered {
+                task,
+                connection,
+                leave,
+            } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Parked, key));
                 self.must_commit = true;
-                self.feed(Event::Recovered { task });
+                if self.feed(Event::Recovered { task: task.clone() })
+                    && let Some(leave) = leave
+                {
+                    self.leaves.insert(task, leave);
+                }
             }
             Message::Decided {
                 task,

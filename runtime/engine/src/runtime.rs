@@ -10,7 +10,7 @@ use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,7 +29,9 @@ use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
 use crate::view::RunView;
-use crate::{Error, drain, events, keeper, query, queue, scheduler};
+use crate::{
+    Error, drain, events, health, keeper, outbox, query, queue, retention, scheduler, service,
+};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -175,7 +177,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        query::view(&*self.inner.store, run)
+        let mut view = query::view(&*self.inner.store, run)?;
+        for wait in &mut view.waits {
+            self.inner.explain(wait);
+        }
+        Ok(view)
     }
 
     /// What the store knows; see [`query::Query`].
@@ -225,7 +231,7 @@ impl Runtime {
         self.inner
             .connections
             .values()
-            .map(|slot| slot.state())
+            .map(|slot| self.inner.state_of(slot))
             .collect()
     }
 
@@ -272,6 +278,9 @@ impl Runtime {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if let Err(error) = service::write_all(&self.inner).await {
+            tracing::error!(%error, "how connections are could not be written");
+        }
     }
 }
 
@@ -319,13 +328,30 @@ impl Inner {
         if !under_way.go_on(self)? {
             self.tasks.spawn(under_way.finish(Arc::clone(self)));
         }
+        let changed = Arc::new(Notify::new());
+        for slot in self.connections.values() {
+            slot.keeping
+                .begin(Arc::clone(&self.store), Arc::clone(&changed));
+        }
+        let keeping = service::write_behind(Arc::clone(self), changed);
+        self.tasks.spawn(keeping);
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
         self.tasks
             .spawn(events::dispatch::dispatch(Arc::clone(self)));
+        let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
+        if let Some(kept) = self.config.retention() {
+            self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
+        }
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
             slot.parked.notify_one();
+            let timing = drain::keep_time(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(timing);
+            let delivering = outbox::deliver(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(delivering);
+            let watching = health::watch(Arc::clone(self), Arc::clone(slot), Arc::clone(&probes));
+            self.tasks.spawn(watching);
             let stamp = stamps.get(&slot.name).cloned();
             let keeping = keeper::keep(Arc::clone(self), Arc::clone(slot), stamp);
             self.tasks.spawn(keeping);

@@ -306,7 +306,8 @@ impl Inner {
         if place.is_none() {
             row.status = Status::Queued;
             row.queued_ms = Some(row.begun_ms);
-            rows = queue::waits(rows, &row, row.begun_ms);
+            row.queue_seq = self.gate.next_seq(row.begun_ms);
+            rows = queue::waits(rows, &row);
         }
         let event = match first {
             First::Begun(input) if place.is_some() => Event::Begun { input },
@@ -373,6 +374,7 @@ impl RunRow {
             input_hash: None,
             queued_ms: None,
             pending: None,
+            queue_seq: 0,
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cofferdam_core::error::WorkflowError;
 use cofferdam_core::provenance::Provenance;
-use cofferdam_core::run::{Origin, Outcome, Run, Status, Suspension, TaskReport, TaskStatus};
+use cofferdam_core::run::{
+    For, Origin, Outcome, Run, Status, Suspension, TaskReport, TaskStatus, Wait,
+};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,6 +61,9 @@ pub struct RunView {
     /// How often it was redriven.
     #[serde(default)]
     pub redriven: u32,
+    /// What it waits for, and what will happen next.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
 }
 
 /// How a run was cancelled.
@@ -108,6 +113,7 @@ impl RunView {
             cancelled,
             forked_from: run.origin().cloned(),
             redriven: run.redriven_count(),
+            waits: waits(run, row),
         }
     }
 
@@ -118,4 +124,16 @@ impl RunView {
             .filter(|t| t.status == TaskStatus::Waiting)
             .filter_map(|t| Some((t.task.as_str(), t.waiting.as_deref()?)))
     }
+}
+
+/// Of the queue the row knows more than the run.
+fn waits(run: &Run, row: &RunRow) -> Vec<Wait> {
+    let mut waits = run.waits();
+    for wait in waits.iter_mut().filter(|wait| wait.r#for == For::Turn) {
+        wait.since_ms = row.queued_ms.unwrap_or(wait.since_ms);
+        wait.because = row.concurrency_key.as_ref().map(|key| {
+            format!("runs with the concurrency key `{key}` are under way, or memory is full")
+        });
+    }
+    waits
 }

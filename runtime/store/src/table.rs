@@ -43,11 +43,13 @@ pub enum Table {
     Cache = 16,
     /// Runs that wait for their turn, and the concurrency keys that runs hold.
     Queue = 18,
+    /// Calls that are kept for a connection until it works again.
+    Outbox = 17,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -65,6 +67,7 @@ impl Table {
         Self::Schedule,
         Self::Cache,
         Self::Queue,
+        Self::Outbox,
     ];
 
     /// The byte that stands for this table on disk.
@@ -97,6 +100,7 @@ impl Table {
             Self::Schedule => "schedule",
             Self::Cache => "cache",
             Self::Queue => "queue",
+            Self::Outbox => "outbox",
         }
     }
 }

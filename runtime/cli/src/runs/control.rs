@@ -123,16 +123,16 @@ pub struct ForkArgs {
     follow: FollowArgs,
 }
 
-/// What `runs redrive` and `deadletters redrive` take.
+/// What `runs redrive` takes.
 #[derive(Debug, Args)]
 pub struct RedriveArgs {
     /// The run's id
-    run: String,
+    pub run: String,
     /// What is to come into the task that failed, as JSON: a file, or `-` for standard input
     #[arg(long, value_name = "FILE|-")]
-    input: Option<String>,
+    pub input: Option<String>,
     #[command(flatten)]
-    follow: FollowArgs,
+    pub follow: FollowArgs,
 }
 
 pub fn cancel(context: &Context, args: &CancelArgs) -> Result<ExitCode> {
@@ -230,14 +230,19 @@ fn begin(context: &Context, act: Act, args: &FollowArgs) -> Result<ExitCode> {
     })
 }
 
-pub fn redrive(context: &Context, args: &RedriveArgs) -> Result<ExitCode> {
+pub fn redrive(
+    context: &Context,
+    run: &str,
+    input: Option<&str>,
+    follow: &FollowArgs,
+) -> Result<ExitCode> {
     let act = Act::Redrive {
-        run: args.run.clone(),
-        input: args.input.as_deref().map(input::from_file).transpose()?,
+        run: run.to_owned(),
+        input: input.map(input::from_file).transpose()?,
     };
-    go_on(context, &args.follow, async |reach| {
+    go_on(context, follow, async |reach| {
         let () = reach.act(act).await?;
-        Ok(args.run.clone())
+        Ok(run.to_owned())
     })
 }
 

@@ -56,7 +56,9 @@ pub fn run(context: &Context, verb: RunsVerb) -> Result<ExitCode> {
         RunsVerb::Cancel(args) => control::cancel(context, &args),
         RunsVerb::Restart(args) => control::restart(context, &args),
         RunsVerb::Fork(args) => control::fork(context, &args),
-        RunsVerb::Redrive(args) => control::redrive(context, &args),
+        RunsVerb::Redrive(args) => {
+            control::redrive(context, &args.run, args.input.as_deref(), &args.follow)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cofferdam::{RunView, Status, TaskReport, TaskStatus, WaitsFor};
+use cofferdam::{RunView, Status, TaskReport, TaskStatus, Wait, WaitFor};
 
 use super::{instant, span};
 use crate::style::Style;
@@ -152,6 +152,7 @@ fn remarks(task: &TaskReport, style: Style) -> Vec<String> {
     for (number, attempt) in attempts.iter().enumerate() {
         let came = match (&attempt.failure, attempt.ended_ms) {
             (Some(failure), _) => style.bad(&failure.to_string()),
+            (None, Some(_)) if attempt.dropped => style.dim("dropped, the other was faster"),
             (None, Some(_)) => "succeeded".to_owned(),
             (None, None) => style.warn("nobody saw its end"),
         };
@@ -218,15 +219,7 @@ fn next(view: &RunView, now_ms: u64, resume: &str) -> Vec<String> {
                 false => "What it had done was left as it is.".to_owned(),
             });
         }
-        Status::Queued => lines.push(
-            "It waits for its turn, and begins by itself while a process has the store open."
-                .to_owned(),
-        ),
-        Status::Suspended => {
-            let why = view.suspended.as_ref().and_then(|s| s.reason.as_deref());
-            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-            lines.push(format!("It is suspended{why}. Let it go on with: {resume}"));
-        }
+        Status::Queued | Status::Suspended => waiting(view, now_ms, resume, &mut lines),
         Status::Compensating => lines.push(format!(
             "It undoes what it did. Should its process have died, go on with: {resume}"
         )),
@@ -239,22 +232,20 @@ fn next(view: &RunView, now_ms: u64, resume: &str) -> Vec<String> {
 }
 
 fn waiting(view: &RunView, now_ms: u64, resume: &str, lines: &mut Vec<String>) {
-    let waits_for = |who| view.tasks.iter().any(|task| task.waits_for == Some(who));
-    if waits_for(WaitsFor::Connection) {
-        lines.push("It is parked until its connection works again, and goes on by itself while a process has the store open.".to_owned());
+    for wait in &view.waits {
+        let subject = if wait.task.is_empty() {
+            "It"
+        } else {
+            &wait.task
+        };
+        lines.push(format!("{subject} {}.", wait.sentence(instant)));
     }
-    if waits_for(WaitsFor::Event) {
-        lines.push(
-            "It goes on when the event is published and a process has the store open: \
-             `cofferdam events publish FILE`."
-                .to_owned(),
-        );
-    }
-    if waits_for(WaitsFor::Person) {
-        lines.push(
-            "It waits for a person: `cofferdam reviews list` shows what is to be decided."
-                .to_owned(),
-        );
+    let for_person = |wait: &&Wait| wait.r#for == WaitFor::Person;
+    if let Some(wait) = view.waits.iter().find(for_person) {
+        lines.push(format!(
+            "Decide with: cofferdam reviews approve|retry|reject {} {}",
+            view.run, wait.task
+        ));
     }
     if let Some(due_ms) = view.due_ms {
         let left = if due_ms > now_ms {
@@ -263,6 +254,9 @@ fn waiting(view: &RunView, now_ms: u64, resume: &str, lines: &mut Vec<String>) {
             "which is past".to_owned()
         };
         lines.push(format!("Its next instant is {} ({left}).", instant(due_ms)));
+    }
+    if view.status != Status::Suspended {
+        lines.push("It goes on by itself while a process has the store open.".to_owned());
     }
     lines.push(format!("Go on with: {resume}"));
 }
@@ -297,6 +291,11 @@ mod tests {
             cancelled: None,
             forked_from: None,
             redriven: 0,
+            waits: serde_json::from_value(json!([{
+                "task": "/each/[1]/charge", "for": "connection", "connection": "crm", "sinceMs": 0,
+                "next": "asked again", "atMs": 5_000, "untilMs": 62_000, "then": "goes to review",
+            }]))
+            .unwrap(),
         }
     }
 
@@ -321,7 +320,10 @@ mod tests {
             "{drawn}"
         );
         assert!(drawn.contains("attempt 1 on crm  unavailable: connection refused (down)  1970-01-01T00:00:00Z  1.5s  plugin 01234567"), "{drawn}");
-        assert!(drawn.contains("It is parked"), "{drawn}");
+        assert!(
+            drawn.contains("/each/[1]/charge waits for connection `crm`, since 1970-01-01T00:00:00Z; asked again at 1970-01-01T00:00:05Z; gives up at 1970-01-01T00:01:02Z and then goes to review."),
+            "{drawn}"
+        );
         assert!(
             drawn.contains("Its next instant is 1970-01-01T00:01:02Z (in 1m)."),
             "{drawn}"

@@ -115,6 +115,9 @@ pub struct ActionBinding {
 /// Parking ends after an hour unless somebody says otherwise.
 pub const PARK_MS_DEFAULT: u64 = 60 * 60 * 1000;
 
+/// Delivery of what was left to a connection is tried for a day unless somebody says otherwise.
+pub const DELIVER_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
+
 impl Default for Binding {
     fn default() -> Self {
         Self {

@@ -122,7 +122,7 @@ impl Run {
 
     /// The fallback with this index. A task that names none has the connection's earlier answers,
     /// if those are kept.
-    fn fallback(&self, task: &Task, work: &CallWork, index: usize) -> Option<Fallback> {
+    pub(super) fn fallback(&self, task: &Task, work: &CallWork, index: usize) -> Option<Fallback> {
         let Kind::Call(call) = &task.kind else {
             return None;
         };

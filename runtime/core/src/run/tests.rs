@@ -1,11 +1,13 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod control;
+mod deferral;
 mod effects;
 mod examples;
 mod language;
 mod listen;
 mod patterns;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

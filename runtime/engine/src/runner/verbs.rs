@@ -83,8 +83,8 @@ impl Runner {
         if self.feed(Event::Admitted) {
             self.must_commit = true;
         }
-        if let Some(since_ms) = self.row.queued_ms.take() {
-            self.edit(|batch, row| queue::admitted(batch, row, since_ms));
+        if self.row.queued_ms.take().is_some() {
+            self.edit(queue::admitted);
             self.must_commit = true;
         }
     }
@@ -93,11 +93,12 @@ impl Runner {
     fn queue_again(&mut self) {
         let since_ms = self.inner.clock.now_ms();
         self.row.queued_ms = Some(since_ms);
+        self.row.queue_seq = self.inner.gate.next_seq(since_ms);
         self.row.ended_ms = None;
         self.row.degraded = self.run.is_degraded();
         self.set_status(Status::Queued);
         self.edit(|batch, row| {
-            queue::waits(batch, row, since_ms).delete(Table::DeadLetter, row.run.as_bytes())
+            queue::waits(batch, row).delete(Table::DeadLetter, row.run.as_bytes())
         });
         self.note_queue = true;
     }
