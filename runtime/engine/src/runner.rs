@@ -714,7 +714,9 @@ impl Runner {
     }
 
     fn take(&mut self, message: Message) {
-        if is_set_aside(self.row.status) {
+        // One that is compensating keeps its status while it is set aside, and has a timer all the
+        // same.
+        if is_set_aside(self.row.status) || self.row.due_ms.is_some() {
             self.take_up();
         }
         match message {

@@ -80,10 +80,10 @@ pub fn write(dice: &mut Dice) -> Flow {
     let tasks = author.block(&Place::default(), true);
     let main = Source {
         origin: "main.json".to_owned(),
-        text: document("main", tasks).to_string(),
+        text: document("main", &tasks).to_string(),
     };
     let others = author.child.take().map(|tasks| {
-        let text = document(CHILD, tasks).to_string();
+        let text = document(CHILD, &tasks).to_string();
         let origin = "child.json".to_owned();
         (format!("sim/{CHILD}:1.0.0"), Source { origin, text })
     });
@@ -105,7 +105,7 @@ pub fn probe() -> Flow {
     });
     let main = Source {
         origin: "probe.json".to_owned(),
-        text: document("probe", reads.collect()).to_string(),
+        text: document("probe", &reads.collect()).to_string(),
     };
     Flow {
         sources: Sources {
@@ -116,18 +116,17 @@ pub fn probe() -> Flow {
     }
 }
 
-fn document(name: &str, tasks: Value) -> Value {
+fn document(name: &str, tasks: &Value) -> Value {
     let head = json!({"dsl": "1.0.3", "namespace": "sim", "name": name, "version": "1.0.0"});
     json!({"document": head, "do": tasks})
 }
 
 /// What names an effect for the oracle, whatever the engine thinks of keys: run, task, iteration.
 fn identity(name: &str, place: &Place) -> String {
-    let loops: String = place
-        .loops
-        .iter()
-        .map(|at| format!(" + \"|\" + (${at} | tostring)"))
-        .collect();
+    let mut loops = String::new();
+    for at in &place.loops {
+        loops += &format!(" + \"|\" + (${at} | tostring)");
+    }
     format!("${{ $workflow.id + \"|{name}\"{loops} }}")
 }
 
@@ -159,7 +158,7 @@ impl Author<'_> {
             33..=36 if nests => json!({"do": self.block(&place.deeper(), false)}),
             37..=41 if nests && self.child.is_none() && place.loops.is_empty() => self.runs(place),
             42..=49 => json!({"wait": {"milliseconds": self.duration_ms()}}),
-            50..=53 => self.emit(&name, place),
+            50..=53 => Self::emit(&name, place),
             54..=55 => json!({"set": {"by": identity(&name, place)}}),
             56 => json!({"raise": {"error": {
                 "type": "https://sim.example/errors/raised", "status": 400, "title": "Raised",
@@ -229,7 +228,7 @@ impl Author<'_> {
         json!({"run": {"workflow": {"namespace": "sim", "name": CHILD, "version": "1.0.0"}}})
     }
 
-    fn emit(&mut self, name: &str, place: &Place) -> Value {
+    fn emit(name: &str, place: &Place) -> Value {
         let with = json!({
             "source": "https://sim.example/", "type": "com.example.sim",
             "data": {"id": identity(name, place)},

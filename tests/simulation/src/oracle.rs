@@ -234,11 +234,9 @@ impl Shadow {
                 }
             }
             Event::Recovered { task } => drop(self.spent.remove(task)),
-            Event::Decided { task, decision } => {
-                if *decision == Decision::Retry {
-                    // Its fallbacks begin anew as well.
-                    self.spent.retain(|of, _| !of.starts_with(task.as_str()));
-                }
+            Event::Decided { task, decision } if *decision == Decision::Retry => {
+                // Its fallbacks begin anew as well.
+                self.spent.retain(|of, _| !of.starts_with(task.as_str()));
             }
             // The machine itself judges the others.
             _ => {}

@@ -327,7 +327,7 @@ async fn patrol(world: &World) {
     if let Some(parked) = parked {
         world.violated(format!("{parked} is parked, and every connection works"));
     }
-    World::never().await
+    World::never::<()>().await;
 }
 
 fn unended(world: &World, plan: &Plan) -> String {
