@@ -157,7 +157,10 @@ impl Run {
             Work::Listen(work) if work.is_busy() => return None,
             Work::Listen(_) => Wait {
                 r#for: For::Event,
-                because: self.reports.get(key).and_then(|report| report.waiting.clone()),
+                because: self
+                    .reports
+                    .get(key)
+                    .and_then(|report| report.waiting.clone()),
                 next: "goes on when it is published (cofferdam events publish)".to_owned(),
                 ..base
             },
