@@ -15,6 +15,7 @@ mod guests;
 mod postgres;
 mod setup;
 mod shell;
+mod simulate;
 mod test;
 mod tools;
 mod workspace;
@@ -42,6 +43,7 @@ const VERBS: &[Verb] = &[
     demo::VERB,
     test::VERB,
     bench::VERB,
+    simulate::VERB,
     fuzz::VERB,
     ci::FMT,
     ci::LINT,

@@ -1,11 +1,13 @@
 //! `cofferdam connection …`
 
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use clap::Subcommand;
-use cofferdam::ConnectionState;
+use clap::{Args, Subcommand};
 use cofferdam::config::Connection;
+use cofferdam::control::Request;
+use cofferdam::{BreakerSetting, ConnectionState};
 use serde_json::{Value, json};
 
 use crate::context::{Context, block_on};
@@ -27,6 +29,14 @@ Examples:
   cofferdam connection status --config cofferdam.toml
   cofferdam connection status --output json";
 
+const BREAKER_EXAMPLES: &str = "\
+Works beside `cofferdam serve` and without it, and outlives both until `connection reset`.
+
+Examples:
+  cofferdam connection force-open crm       # no call goes to it: for its maintenance
+  cofferdam connection disable-breaker crm  # every call goes to it, whatever comes of them
+  cofferdam connection reset crm            # its breaker is closed, and judges again";
+
 /// What can be done with connections.
 #[derive(Debug, Subcommand)]
 pub enum ConnectionVerb {
@@ -36,18 +46,66 @@ pub enum ConnectionVerb {
     /// Show how connections are in the process that has the store open
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status,
+    /// Open a connection's breaker until it is reset: tasks park, fail over or fall back
+    #[command(after_long_help = BREAKER_EXAMPLES)]
+    ForceOpen(ConnectionArg),
+    /// Switch a connection's breaker off until it is reset
+    #[command(after_long_help = BREAKER_EXAMPLES)]
+    DisableBreaker(ConnectionArg),
+    /// Close a connection's breaker
+    #[command(after_long_help = BREAKER_EXAMPLES)]
+    Reset(ConnectionArg),
+}
+
+/// A connection by its name.
+#[derive(Debug, Args)]
+pub struct ConnectionArg {
+    /// The connection's name in the configuration
+    #[arg(value_name = "NAME")]
+    connection: String,
 }
 
 pub fn run(context: &Context, verb: &ConnectionVerb) -> Result<ExitCode> {
     match verb {
         ConnectionVerb::List => list(context),
         ConnectionVerb::Status => status(context),
+        ConnectionVerb::ForceOpen(of) => set_breaker(context, of, BreakerSetting::ForceOpen),
+        ConnectionVerb::DisableBreaker(of) => set_breaker(context, of, BreakerSetting::Disable),
+        ConnectionVerb::Reset(of) => set_breaker(context, of, BreakerSetting::Reset),
     }
 }
 
+fn set_breaker(context: &Context, of: &ConnectionArg, setting: BreakerSetting) -> Result<ExitCode> {
+    let connection = of.connection.clone();
+    let request = Request::Breaker {
+        connection,
+        setting,
+    };
+    let state: ConnectionState = crate::plugin::swap::ask(context, request)?;
+    if context.is_json() {
+        output::json(&state)?;
+    } else {
+        output::table(STATUS_HEAD, &[status_row(&state)])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const STATUS_HEAD: [&str; 10] = [
+    "CONNECTION",
+    "PLUGIN",
+    "GENERATION",
+    "BREAKER",
+    "HEALTH",
+    "PLUGIN IS",
+    "CALLS",
+    "FAILED",
+    "PARKED",
+    "OUTBOX",
+];
+
 fn status(context: &Context) -> Result<ExitCode> {
     let store = context.store_path()?;
-    let request = cofferdam::control::Request::Connections;
+    let request = Request::Connections;
     let answer = block_on(async { Ok(cofferdam::control::ask(&store, &request).await?) })?;
     let Some(answer) = answer else {
         eprintln!(
@@ -62,18 +120,8 @@ fn status(context: &Context) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let states: Vec<ConnectionState> = serde_json::from_value(answer)?;
-    let rows: Vec<[String; 8]> = states.iter().map(status_row).collect();
-    let head = [
-        "CONNECTION",
-        "PLUGIN",
-        "GENERATION",
-        "BREAKER",
-        "PLUGIN IS",
-        "CALLS",
-        "FAILED",
-        "PARKED",
-    ];
-    output::table(head, &rows)?;
+    let rows: Vec<[String; 10]> = states.iter().map(status_row).collect();
+    output::table(STATUS_HEAD, &rows)?;
     for state in &states {
         if let Some(failure) = &state.last_failure {
             eprintln!("{}: last failure: {failure}", state.name);
@@ -82,7 +130,7 @@ fn status(context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn status_row(state: &ConnectionState) -> [String; 8] {
+fn status_row(state: &ConnectionState) -> [String; 10] {
     let generation = match state.trial {
         Some(trial) => format!("{} (trial: {trial})", state.generation),
         None => state.generation.to_string(),
@@ -92,11 +140,25 @@ fn status_row(state: &ConnectionState) -> [String; 8] {
         format!("{} {}", state.plugin, state.version),
         generation,
         state.breaker.clone(),
+        state.health.clone().unwrap_or_else(|| "-".to_owned()),
         crate::plugin::history::health(state.quarantine),
         state.calls.to_string(),
         state.failures.to_string(),
-        state.parked.to_string(),
+        state.parked_now.to_string(),
+        outbox(state),
     ]
+}
+
+/// How much is in it, and since when the oldest waits.
+fn outbox(state: &ConnectionState) -> String {
+    let depth = state.outbox.depth.to_string();
+    let Some(oldest_ms) = state.outbox.oldest_ms else {
+        return depth;
+    };
+    let since = UNIX_EPOCH + Duration::from_millis(oldest_ms);
+    let age = SystemTime::now().duration_since(since).unwrap_or_default();
+    let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+    format!("{depth} (oldest: {age})")
 }
 
 fn list(context: &Context) -> Result<ExitCode> {
@@ -172,6 +234,12 @@ fn details(connection: &Connection) -> Value {
         "reach": reach(connection),
         "policy": policy,
         "breaker": connection.breaker(),
+        "health": connection.health(),
+        "bulkhead": {
+            "queue": connection.bulkhead().queue_max,
+            "maxWaitMs": connection.bulkhead().max_wait.as_millis() as u64,
+        },
+        "outbox": connection.outbox_max(),
         "limits": {
             "memoryBytes": limits.memory_bytes,
             "timeoutMs": limits.timeout.as_millis() as u64,

@@ -16,7 +16,7 @@ use crate::{input, interrupt, output};
 
 const EXAMPLES_LIST: &str = "\
 A task is in review when only a person can know what to do: a call that may have happened and must
-not happen twice, a failing undo.
+not happen twice, a failing undo, an output that does not pass the task's own checks.
 
 Examples:
   cofferdam reviews list
@@ -29,16 +29,18 @@ Examples:
   cofferdam reviews show 01K0ABC /charge";
 
 const EXAMPLES_DECIDE: &str = "\
-  approve  the call happened: go on with this value as its output
+  approve  the call happened: go on with this value as its output; without one, with the output that
+           the review shows
+  answer   go on with this value, whatever happened
   retry    the call did not happen: call again
-  answer   go on with this value as its output, whatever happened
-  accept   take the output that is looked at as it is
   reject   give up; the task fails with this reason
 
 The decision is on the disk before the run goes on. The run is then followed as by `cofferdam run`.
 
 Examples:
   cofferdam reviews approve 01K0ABC /charge --value '{\"id\": \"ch_1\"}'
+  cofferdam reviews approve 01K0ABC /invoice
+  cofferdam reviews answer 01K0ABC /invoice --value '{\"total\": 111}'
   cofferdam reviews retry 01K0ABC /charge
   cofferdam reviews reject 01K0ABC /charge --reason \"the customer cancelled\"";
 
@@ -56,10 +58,7 @@ pub enum ReviewsVerb {
     Approve(ApproveArgs),
     /// Go on with this output, whatever happened
     #[command(after_long_help = EXAMPLES_DECIDE)]
-    Answer(ApproveArgs),
-    /// Take the output that is looked at as it is
-    #[command(after_long_help = EXAMPLES_DECIDE)]
-    Accept(RetryArgs),
+    Answer(AnswerArgs),
     /// The call did not happen: call again
     #[command(after_long_help = EXAMPLES_DECIDE)]
     Retry(RetryArgs),
@@ -93,13 +92,26 @@ struct WaitArgs {
 pub struct ApproveArgs {
     #[command(flatten)]
     task: TaskArgs,
-    /// The output: JSON, `@FILE`, or `-` for standard input
+    /// The output: JSON, `@FILE`, or `-` for standard input; the one that the review shows if there
+    /// is none
     #[arg(
         long,
         value_name = "JSON|@FILE|-",
         visible_alias = "output-json",
         allow_hyphen_values = true
     )]
+    value: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// What `reviews answer` takes.
+#[derive(Debug, Args)]
+pub struct AnswerArgs {
+    #[command(flatten)]
+    task: TaskArgs,
+    /// The output: JSON, `@FILE`, or `-` for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     value: String,
     #[command(flatten)]
     wait: WaitArgs,
@@ -169,7 +181,10 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
         ReviewsVerb::List => list(context),
         ReviewsVerb::Show(args) => show(context, args),
         ReviewsVerb::Approve(args) => {
-            let decision = approve(&args.value)?;
+            let decision = match args.value {
+                Some(value) => approve(&value)?,
+                None => Decision::Accept,
+            };
             decide(context, args.task, decision, args.wait.wait)
         }
         ReviewsVerb::Answer(args) => {
@@ -177,7 +192,6 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
             let decision = Decision::Answer { output };
             decide(context, args.task, decision, args.wait.wait)
         }
-        ReviewsVerb::Accept(args) => decide(context, args.task, Decision::Accept, args.wait.wait),
         ReviewsVerb::Retry(args) => decide(context, args.task, Decision::Retry, args.wait.wait),
         ReviewsVerb::Reject(args) => {
             let decision = Decision::Reject {

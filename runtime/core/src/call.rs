@@ -127,6 +127,15 @@ pub enum Phase {
         /// How often it asked.
         asked: u32,
     },
+    /// It wants its call to be kept in the connection's outbox.
+    Deferring {
+        /// Why.
+        failure: Failure,
+        /// For how long the outbox may try, in milliseconds.
+        deliver_within_ms: u64,
+    },
+    /// Its call is in the connection's outbox: the task has nothing more to do.
+    Deferred,
     /// It waits for a person.
     Review {
         /// Why.
@@ -179,6 +188,10 @@ pub enum Event {
     Recovered,
     /// The connector answered what became of the call.
     LookedUp(Lookup, u32),
+    /// The call is in the outbox.
+    Deferred,
+    /// The outbox has no room.
+    NotDeferred,
     /// A person decided.
     Decided(Decision),
     /// Something happened to the second attempt.
@@ -316,7 +329,11 @@ impl State {
             Phase::Ready => self.start_by_ms,
             Phase::InFlight => self.hedge.due_ms(),
             Phase::Review { .. } => self.review_due_ms,
-            Phase::LookingUp { .. } | Phase::Succeeded { .. } | Phase::Exhausted { .. } => None,
+            Phase::LookingUp { .. }
+            | Phase::Deferring { .. }
+            | Phase::Deferred
+            | Phase::Succeeded { .. }
+            | Phase::Exhausted { .. } => None,
         }
     }
 
@@ -387,6 +404,14 @@ impl State {
                 .decided(decision, failure, now_ms, plan)
                 .ok_or(illegal)?,
             (Phase::Review { failure }, Event::Due) => self.overdue(failure, now_ms, plan),
+            (Phase::Deferring { .. }, Event::Deferred) => Phase::Deferred,
+            (
+                Phase::Deferring {
+                    failure,
+                    deliver_within_ms,
+                },
+                Event::NotDeferred,
+            ) => self.park(failure, deliver_within_ms, now_ms, plan),
             _ => return Err(illegal),
         };
         if !was_review {
@@ -473,43 +498,57 @@ impl State {
                 failure,
                 fallback: false,
             },
-            OnOutage::Park { deadline_ms } => {
-                let since_ms = *self.parked_since_ms.get_or_insert(now_ms);
-                let deadline_ms = since_ms.saturating_add(deadline_ms);
-                if deadline_ms <= now_ms {
-                    return Phase::Exhausted {
-                        failure,
-                        fallback: true,
-                    };
-                }
-                if failure.class == Class::RateLimited {
-                    // The connection is well: it would be woken at once, and asked too soon.
-                    let (_, backoff) = plan.retry(&failure);
-                    let delay_ms =
-                        backoff.delay_after_ms(self.failed_here, u32::MAX, failure.retry_after_ms);
-                    let due_ms = now_ms.saturating_add(delay_ms);
-                    if due_ms > deadline_ms && plan.is_careful() {
-                        // To ask at the deadline would be sooner than it was asked to.
-                        return Phase::Exhausted {
-                            failure,
-                            fallback: true,
-                        };
-                    }
-                    return Phase::Backoff {
-                        due_ms: due_ms.min(deadline_ms),
-                        then: Next::Attempt,
-                        failure,
-                    };
-                }
-                if !self.tainted {
-                    // It waits for the connection that the workflow names, not for a backup.
-                    self.connection = 0;
-                }
-                Phase::Parked {
-                    deadline_ms,
+            OnOutage::Park { deadline_ms } => self.park(failure, deadline_ms, now_ms, plan),
+            OnOutage::QueueAndForward { deliver_within_ms } => {
+                self.come_home();
+                Phase::Deferring {
                     failure,
+                    deliver_within_ms,
                 }
             }
+        }
+    }
+
+    fn park(&mut self, failure: Failure, wait_ms: u64, now_ms: u64, plan: &Plan) -> Phase {
+        let since_ms = *self.parked_since_ms.get_or_insert(now_ms);
+        let deadline_ms = since_ms.saturating_add(wait_ms);
+        if deadline_ms <= now_ms {
+            return Phase::Exhausted {
+                failure,
+                fallback: true,
+            };
+        }
+        if failure.class == Class::RateLimited {
+            // The connection is well: it would be woken at once, and asked too soon.
+            let (_, backoff) = plan.retry(&failure);
+            let delay_ms =
+                backoff.delay_after_ms(self.failed_here, u32::MAX, failure.retry_after_ms);
+            let due_ms = now_ms.saturating_add(delay_ms);
+            if due_ms > deadline_ms && plan.is_careful() {
+                // To ask at the deadline would be sooner than it was asked to.
+                return Phase::Exhausted {
+                    failure,
+                    fallback: true,
+                };
+            }
+            return Phase::Backoff {
+                due_ms: due_ms.min(deadline_ms),
+                then: Next::Attempt,
+                failure,
+            };
+        }
+        self.come_home();
+        Phase::Parked {
+            deadline_ms,
+            failure,
+        }
+    }
+
+    /// It waits for the connection that the workflow names, not for a backup; unless it may have
+    /// had its effect at the backup.
+    fn come_home(&mut self) {
+        if !self.tainted {
+            self.connection = 0;
         }
     }
 
@@ -632,6 +671,8 @@ impl Phase {
             Self::Parked { .. } => "parked",
             Self::LookingUp { .. } => "looking up",
             Self::Review { .. } => REVIEW,
+            Self::Deferring { .. } => "deferring",
+            Self::Deferred => "deferred",
             Self::Succeeded { .. } => "succeeded",
             Self::Exhausted { .. } => "exhausted",
         }
@@ -651,6 +692,8 @@ impl Event {
             Self::LookedUp(..) => "looked up",
             Self::Decided(decision) => decision.name(),
             Self::Hedge(_) => "an event of a second attempt",
+            Self::Deferred => "deferred",
+            Self::NotDeferred => "not deferred",
         }
     }
 }

@@ -120,6 +120,9 @@ pub enum EffectState {
     Applied,
 }
 
+/// The code of a failure that says that the host had no room for the call.
+pub const BUSY: &str = "busy";
+
 /// A failed call, from a connector or from the host on its behalf.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
@@ -166,6 +169,12 @@ impl Failure {
         self.class == Class::Internal
             && (matches!(self.code.as_str(), "plugin.trap" | "host.panic")
                 || self.code.starts_with("limit."))
+    }
+
+    /// Whether the host had no room for the call: nothing was sent, and nothing is known of the
+    /// connection.
+    pub fn is_busy(&self) -> bool {
+        self.class == Class::Unavailable && self.code == BUSY
     }
 }
 

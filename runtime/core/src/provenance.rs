@@ -15,6 +15,8 @@ pub enum Provenance {
     Backup(String),
     /// The value that the workflow names for this case.
     Default,
+    /// Nothing yet: the call is in its connection's outbox.
+    Deferred,
     /// Nothing: the task is not critical and was passed over.
     Skipped,
     /// An earlier answer to the same question, so many seconds old.
@@ -31,7 +33,11 @@ impl Provenance {
     pub fn is_degraded(&self) -> bool {
         match self {
             Self::Live | Self::Manual => false,
-            Self::Backup(_) | Self::Stale { .. } | Self::Default | Self::Skipped => true,
+            Self::Backup(_)
+            | Self::Stale { .. }
+            | Self::Default
+            | Self::Deferred
+            | Self::Skipped => true,
         }
     }
 }
@@ -43,6 +49,7 @@ impl fmt::Display for Provenance {
             Self::Backup(connection) => write!(f, "backup:{connection}"),
             Self::Stale { age_s } => write!(f, "stale:{age_s}s"),
             Self::Default => f.write_str("default"),
+            Self::Deferred => f.write_str("deferred"),
             Self::Skipped => f.write_str("skipped"),
             Self::Manual => f.write_str("manual"),
         }
@@ -67,6 +74,7 @@ impl TryFrom<String> for Provenance {
         match word.as_str() {
             "live" => Ok(Self::Live),
             "default" => Ok(Self::Default),
+            "deferred" => Ok(Self::Deferred),
             "skipped" => Ok(Self::Skipped),
             "manual" => Ok(Self::Manual),
             other => match other.split_once(':') {

@@ -124,6 +124,19 @@ impl Quarantine {
         }
     }
 
+    /// Goes on from a state that was kept. One that is held is held for what is left of it, and for
+    /// no longer than the configuration says: a clock that was set back shuts nobody out.
+    pub fn restore(&mut self, state: State, now_ms: u64) {
+        let latest_ms = now_ms.saturating_add(self.config.delay_ms_max);
+        self.enter(match state {
+            State::Held { until_ms, round } => State::Held {
+                until_ms: until_ms.min(latest_ms),
+                round: round.max(1),
+            },
+            State::Clear { .. } | State::Probation { .. } => state,
+        });
+    }
+
     /// Where it is.
     pub fn state(&self) -> State {
         self.state
@@ -287,6 +300,32 @@ mod tests {
         };
         assert_eq!(q.ended(early, Verdict::Crash, 10_000), Change::None);
         assert_eq!(q.state(), State::Probation { round: 1, good: 0 });
+    }
+
+    #[test]
+    fn a_generation_that_is_held_is_held_after_a_restart_and_the_time_meanwhile_counts() {
+        let mut before = quarantine();
+        for _ in 0..3 {
+            call(&mut before, Verdict::Crash, 0);
+        }
+        for (now_ms, expected) in [(4_000, Some(6_000)), (10_000, None)] {
+            let mut after = quarantine();
+            after.restore(before.state(), now_ms);
+            let held = match after.ask(now_ms) {
+                Answer::Held { retry_in_ms } => Some(retry_in_ms),
+                Answer::Permitted(_) => None,
+            };
+            assert_eq!(held, expected);
+        }
+        let mut set_back = quarantine();
+        let until_ms = 1_000_000_000;
+        set_back.restore(State::Held { until_ms, round: 1 }, 0);
+        assert_eq!(
+            set_back.ask(0),
+            Answer::Held {
+                retry_in_ms: 600_000
+            }
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod bindings;
 mod calls;
 mod control;
+mod deferral;
 mod detached;
 mod environment;
 mod fallback;
@@ -33,8 +34,11 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use bindings::{ActionBinding, Binding, Bindings, PARK_MS_DEFAULT, SEMANTICS};
+pub use bindings::{
+    ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
+};
 pub use control::{Origin, Suspension, Taken, TakenOver};
+pub use deferral::Deferred;
 pub use fallback::Kept;
 pub use report::{AttemptReport, TaskReport, TaskStatus, WaitsFor};
 pub use waits::{For, Wait};
@@ -152,6 +156,16 @@ pub enum Event {
         /// The task.
         task: String,
     },
+    /// A call was put into its connection's outbox, in the same write as this event.
+    Deferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
+    /// The outbox has no room for a call.
+    NotDeferred {
+        /// From [`Effect::Defer`].
+        ticket: u64,
+    },
     /// An instant that [`Run::next_due_ms`] named has come.
     Tick,
     /// A person decided about a task in review.
@@ -189,6 +203,16 @@ pub enum Effect {
         action: String,
         /// The key of the call.
         key: String,
+    },
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
+    /// [`Event::NotDeferred`].
+    Defer {
+        /// To be given back.
+        ticket: u64,
+        /// The task.
+        task: String,
+        /// What is to be called, and until when.
+        deferred: Deferred,
     },
     /// Tell [`Event::Recovered`] when this connection works again.
     Park {
@@ -547,6 +571,12 @@ impl Run {
             Event::Recovered { task } => {
                 self.task_event(&task, &call::Event::Recovered, &mut step)?;
             }
+            Event::Deferred { ticket } => {
+                self.call_event(ticket, &call::Event::Deferred, &mut step)?;
+            }
+            Event::NotDeferred { ticket } => {
+                self.call_event(ticket, &call::Event::NotDeferred, &mut step)?;
+            }
             Event::Decided { task, decision } => {
                 self.task_event(&task, &call::Event::Decided(decision), &mut step)?;
             }
@@ -739,6 +769,8 @@ impl Event {
             Self::Lost { .. } => "lost",
             Self::LookedUp { .. } => "looked up",
             Self::Recovered { .. } => "recovered",
+            Self::Deferred { .. } => "deferred",
+            Self::NotDeferred { .. } => "not deferred",
             Self::Tick => "tick",
             Self::Decided { .. } => "decided",
             Self::Recalled { .. } => "recalled",

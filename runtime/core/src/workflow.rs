@@ -163,6 +163,10 @@ pub enum Then {
 
 /// What a task does.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a workflow has a handful of tasks, each behind an `Arc`, and most of them are calls"
+)]
 pub enum Kind {
     /// Runs tasks one after the other.
     Do(Arc<Block>),
@@ -443,10 +447,29 @@ pub enum OnOutage {
         /// In milliseconds.
         deadline_ms: u64,
     },
+    /// Complete at once; the call is kept in the connection's outbox and delivered, in order, when
+    /// the connection works again. Only where nobody needs the output: not for reads, nor for a
+    /// task that is to be undone; these park.
+    QueueAndForward {
+        /// In milliseconds.
+        deliver_within_ms: u64,
+    },
     /// Go to the fallbacks at once.
     Fallback,
     /// Be out of options at once.
     Fail,
+}
+
+impl OnOutage {
+    /// The same where the call must not be left to an outbox: parked for as long.
+    pub fn never_deferred(self) -> Self {
+        match self {
+            Self::QueueAndForward {
+                deliver_within_ms: deadline_ms,
+            } => Self::Park { deadline_ms },
+            Self::Park { .. } | Self::Fallback | Self::Fail => self,
+        }
+    }
 }
 
 /// What to do when a task is out of options and has no fallback.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cofferdam_core::breaker;
 use cofferdam_core::canary::{self, Canary, Verdict};
 use cofferdam_core::compatibility::{self, Change};
 use cofferdam_core::failure::{Class, Failure};
@@ -29,6 +30,7 @@ use crate::history::{self, Happening, HistoryRow, StateRow, TrialRow};
 use crate::runtime::Inner;
 use crate::shelf::Shelf;
 use crate::trust::{self, Unsigned};
+use crate::{outbox, service};
 
 /// What is to take the place of the generation that serves.
 #[derive(Debug, Clone)]
@@ -133,7 +135,7 @@ impl Workshop {
             let is_named = state.configured == fingerprint;
             let resumed = is_named.then(|| self.resume(connection, trust, configured, state));
             let why = match resumed {
-                Some(Ok(lineup)) => return Ok((self.slot(connection, lineup), batch)),
+                Some(Ok(lineup)) => return Ok((self.slot(store, connection, lineup)?, batch)),
                 // The row stays: when the copy is put back, the next start serves it again.
                 Some(Err(error)) => {
                     tracing::error!(connection = name, %error, "the generation that served cannot be loaded; serving what is configured");
@@ -150,7 +152,7 @@ impl Workshop {
             batch = history::note(store, batch, name, what, &row, Some(&why), now_ms)?;
         }
         let active = self.join(connection, configured, row)?;
-        Ok((self.slot(connection, Lineup::of(active)), batch))
+        Ok((self.slot(store, connection, Lineup::of(active))?, batch))
     }
 
     /// The line-up that a row tells of.
@@ -198,9 +200,10 @@ impl Workshop {
     /// A connection that is served by code of the program.
     pub fn open_program(
         &self,
+        store: &dyn JournalStore,
         connection: &config::Connection,
         connector: &Arc<dyn Connector>,
-    ) -> Slot {
+    ) -> Result<Slot, Error> {
         let backend = Backend::program(Arc::clone(connector), connection.spec().limits);
         let descriptor = backend.descriptor();
         let row = GenerationRow {
@@ -213,12 +216,19 @@ impl Workshop {
         };
         let (policy, strikes) = (connection.binding_policy(), connection.quarantine());
         let active = Generation::new(row, backend, policy, strikes);
-        self.slot(connection, Lineup::of(active))
+        self.slot(store, connection, Lineup::of(active))
     }
 
-    fn slot(&self, connection: &config::Connection, lineup: Lineup) -> Slot {
-        let (name, enabled) = (connection.name(), connection.enabled());
-        Slot::new(name, enabled, lineup, connection.breaker(), self.clock)
+    fn slot(
+        &self,
+        store: &dyn JournalStore,
+        connection: &config::Connection,
+        lineup: Lineup,
+    ) -> Result<Slot, Error> {
+        let saved = service::read(store, connection.name())?;
+        let slot = Slot::new(connection, lineup, saved, self.clock);
+        outbox::count(store, &slot)?;
+        Ok(slot)
     }
 }
 
@@ -514,9 +524,9 @@ async fn publish(
     let old = slot.lineup.swap(Arc::new(next));
     if is_other && old.active.held_until_ms().is_some() {
         // What opened the breaker has gone.
-        slot.reset_breaker();
+        slot.set_breaker(breaker::Event::Reset);
     }
-    slot.parked.notify_one();
+    slot.tell_changed();
     slot.judged.notify_one();
     tracing::info!(
         connection = slot.name,

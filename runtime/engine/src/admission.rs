@@ -7,6 +7,7 @@ use cofferdam_core::breaker::{Permit, Verdict};
 use cofferdam_core::call::Lookup;
 use cofferdam_core::depth;
 use cofferdam_core::failure::{Class, EffectState, Failure};
+use cofferdam_core::ramp::Ended;
 use cofferdam_core::run::Attempt;
 use cofferdam_host::Call;
 use serde_json::Value;
@@ -14,7 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::connections::Slot;
-use crate::generations::Served;
+use crate::generations::{Judgement, Served};
+use crate::ramp::Leave;
 
 /// Leave to make one call. Dropped unused, it gives everything back and says nothing about the
 /// connection.
@@ -22,6 +24,8 @@ pub(crate) struct Admitted {
     slot: Arc<Slot>,
     served: Served,
     permit: Option<Permit>,
+    /// That of a drain which let the call go.
+    leave: Option<Leave>,
     // Held until the call has ended.
     _place: OwnedSemaphorePermit,
 }
@@ -31,17 +35,40 @@ pub(crate) enum Admission {
     Admitted(Admitted),
     Refused(Failure),
     /// The bulkhead is full: wait with [`admit`].
-    Full,
+    Full(Queued),
 }
 
-/// Asks without waiting for leave to make the call with this key.
+/// A place in the queue for the bulkhead; given back when this is dropped.
+pub(crate) struct Queued {
+    slot: Arc<Slot>,
+}
+
+impl Queued {
+    fn new(slot: &Arc<Slot>) -> Option<Self> {
+        slot.queue_up().then(|| Self {
+            slot: Arc::clone(slot),
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.slot.leave_queue();
+    }
+}
+
+/// Asks without waiting for leave to make the call with this key. Refused as `busy` if the bulkhead
+/// is full and so is its queue.
 pub(crate) fn try_admit(slot: &Arc<Slot>, key: &str) -> Admission {
     match Arc::clone(&slot.bulkhead).try_acquire_owned() {
         Ok(place) => match admitted(slot, place, key) {
             Ok(admitted) => Admission::Admitted(admitted),
             Err(failure) => Admission::Refused(failure),
         },
-        Err(TryAcquireError::NoPermits) => Admission::Full,
+        Err(TryAcquireError::NoPermits) => match Queued::new(slot) {
+            Some(queued) => Admission::Full(queued),
+            None => Admission::Refused(slot.busy("the queue for a place is full")),
+        },
         Err(TryAcquireError::Closed) => Admission::Refused(closing()),
     }
 }
@@ -62,13 +89,16 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str) -> Result<Admitted, Failure
     admitted(slot, place, key)
 }
 
-/// Waits for a place. Cancel-safe: places are given in the order in which they were asked for.
-pub(crate) async fn admit(slot: Arc<Slot>, key: &str) -> Result<Admitted, Failure> {
-    let place = Arc::clone(&slot.bulkhead)
-        .acquire_owned()
-        .await
-        .map_err(|_| closing())?;
-    admitted(&slot, place, key)
+/// Waits for a place, no longer than the bulkhead lets anybody wait; refused as `busy` then.
+/// Cancel-safe: places are given in the order in which they were asked for.
+pub(crate) async fn admit(queued: Queued, key: &str) -> Result<Admitted, Failure> {
+    let slot = Arc::clone(&queued.slot);
+    let waiting = Arc::clone(&slot.bulkhead).acquire_owned();
+    match tokio::time::timeout(slot.bulkhead_wait(), waiting).await {
+        Ok(Ok(place)) => admitted(&slot, place, key),
+        Ok(Err(_)) => Err(closing()),
+        Err(_) => Err(slot.busy("no call ended in time")),
+    }
 }
 
 fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<Admitted, Failure> {
@@ -77,6 +107,7 @@ fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<
         slot: Arc::clone(slot),
         served,
         permit: Some(permit),
+        leave: None,
         _place: place,
     })
 }
@@ -90,6 +121,11 @@ fn closing() -> Failure {
 }
 
 impl Admitted {
+    /// Ties the leave of a drain to the call: it ends with it.
+    pub fn carry(&mut self, leave: Option<Leave>) {
+        self.leave = leave;
+    }
+
     /// Digest of the plugin that will serve the call.
     pub fn digest(&self) -> &str {
         &self.served.generation.row.digest
@@ -159,6 +195,7 @@ impl Admitted {
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A probe that fails for any reason is no sign of health.
         let verdict = match self.slot.judge(result.as_ref().copied(), took_ms) {
+            _ if result.as_ref().is_err_and(Failure::is_busy) => Verdict::Ignored,
             _ if result.is_err() => Verdict::Failure,
             verdict => verdict,
         };
@@ -174,13 +211,26 @@ impl Admitted {
         let judgement = self
             .served
             .ended(crashed, failed, took_ms, self.slot.clock.now_ms());
+        if judgement != Judgement::Nothing {
+            self.slot.keep_now();
+        } else if crashed {
+            self.slot.keeping.later();
+        }
         self.slot.judge_later(judgement);
     }
 
     fn give_back(&mut self, verdict: Verdict) {
-        if let Some(permit) = self.permit.take() {
-            self.slot.ended(permit, verdict);
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        if let Some(leave) = &mut self.leave {
+            leave.went(match verdict {
+                Verdict::Success => Ended::Good,
+                Verdict::Slow | Verdict::Failure | Verdict::SlowFailure => Ended::Bad,
+                Verdict::Ignored => Ended::Neutral,
+            });
         }
+        self.slot.ended(permit, verdict);
     }
 }
 

@@ -39,7 +39,7 @@ impl Default for AnswerLimits {
 }
 
 /// How often answers that are too old to be of use are cleared away.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// How many rows are read, or cleared away, in one go.
 const PAGE: usize = 500;
 
@@ -169,8 +169,8 @@ impl Answers {
     ) -> Result<Batch, Error> {
         let limits = self.limits(connection);
         let key = key(connection, action, input);
-        let mut shelves = self.shelves.lock();
-        let shelf = shelves.entry(connection.to_owned()).or_default();
+        let mut all = self.shelves.lock();
+        let shelf = all.entry(connection.to_owned()).or_default();
         // Others may have use for it longer than this task.
         let before = shelf.entries.get(&key).map_or(0, |e| e.max_age_ms);
         let row = Row {
@@ -200,7 +200,9 @@ impl Answers {
         for shelf in self.shelves.lock().values_mut() {
             let over = shelf.entries.iter().filter(|(_, e)| e.is_over(now_ms));
             let over: Vec<_> = over.map(|(key, _)| key.clone()).collect();
-            over.iter().for_each(|key| shelf.remove(key));
+            for key in &over {
+                shelf.remove(key);
+            }
             gone.extend(over);
         }
         gone
@@ -300,10 +302,10 @@ fn digest(hasher: &mut blake3::Hasher, value: &Value) {
         }
         Value::Array(items) => {
             hasher.update(format!("a{}:", items.len()).as_bytes());
-            items.iter().for_each(|item| {
+            for item in items {
                 digest(hasher, item);
                 hasher.update(b",");
-            });
+            }
         }
         Value::Object(entries) => {
             hasher.update(format!("o{}:", entries.len()).as_bytes());

@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::connector::Connector;
 use crate::kv::StoreKv;
+use crate::mutation::Armed;
 use crate::runtime::{Inner, Runtime};
 use crate::shelf::Shelf;
 use crate::{Error, keeper};
@@ -27,6 +28,7 @@ pub struct RuntimeBuilder {
     connectors: BTreeMap<String, Arc<dyn Connector>>,
     clock: Clock,
     rng: Rng,
+    armed: Armed,
 }
 
 impl RuntimeBuilder {
@@ -40,6 +42,7 @@ impl RuntimeBuilder {
             connectors: BTreeMap::new(),
             clock: Clock::default(),
             rng: Rng::default(),
+            armed: Armed::default(),
         }
     }
 
@@ -107,6 +110,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Makes the runtime wrong in this way, to see whether its tests notice.
+    #[cfg(feature = "mutations")]
+    pub fn mutation(mut self, mutation: crate::Mutation) -> Self {
+        self.armed = Armed::with(mutation);
+        self
+    }
+
     /// Opens the store, admits the plugins, and takes up the runs that were under way.
     ///
     /// # Errors
@@ -152,7 +162,7 @@ impl RuntimeBuilder {
         let stamps: HashMap<_, _> = named
             .filter_map(|name| Some((name.clone(), keeper::stamp(&config, &name)?)))
             .collect();
-        let mut served = serve(&config, &workshop, &connectors)?;
+        let mut served = serve(&config, &workshop, &*store, &connectors)?;
         let has_plugins = plugins_of(&config, &connectors).next().is_some();
         let connecting = move || {
             let wanted = plugins_of(&config, &connectors);
@@ -165,7 +175,8 @@ impl RuntimeBuilder {
             connecting()?
         };
         served.extend(connections);
-        let inner = Arc::new(Inner::new(store, served, config, workshop, self.rng));
+        let ambient = (self.rng, self.armed);
+        let inner = Arc::new(Inner::new(store, served, config, workshop, ambient));
         *inner.found.lock() = batch;
         if self.idle {
             return Ok(Runtime { inner });
@@ -199,6 +210,7 @@ fn plugins_of<'a>(
 fn serve(
     config: &Config,
     workshop: &Workshop,
+    store: &dyn JournalStore,
     connectors: &BTreeMap<String, Arc<dyn Connector>>,
 ) -> Result<Connections, Error> {
     let served = connectors.iter().map(|(name, connector)| {
@@ -206,7 +218,7 @@ fn serve(
             let connection = name.clone();
             return Err(Error::UnknownConnection { connection });
         };
-        let slot = workshop.open_program(connection, connector);
+        let slot = workshop.open_program(store, connection, connector)?;
         Ok((name.clone(), Arc::new(slot)))
     });
     served.collect()

@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod plugins;
 mod read;
+mod resilience;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cofferdam_host::{PublicKey, Trust};
 use toml::de::DeTable;
@@ -25,6 +27,7 @@ pub use admission::{Admission, Tenant};
 pub use connection::Connection;
 pub use error::{Error, Place};
 pub use plugins::{PLUGINS_VARIABLE, PluginRef};
+pub use resilience::Bulkhead;
 
 use crate::{Durability, Engine};
 use document::{Document, Section, list};
@@ -35,6 +38,7 @@ pub struct Config {
     store_path: Option<PathBuf>,
     engine: Option<Engine>,
     store_options: cofferdam_store::Options,
+    retention: Option<Duration>,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
@@ -107,7 +111,7 @@ impl Config {
         ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability", "engine", "reserve"])?;
+            store.only(&["path", "durability", "engine", "reserve", "retention"])?;
             read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
@@ -170,6 +174,13 @@ impl Config {
     /// way waits; default 64 MiB.
     pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
         self.store_options.reserve_bytes = bytes;
+        self
+    }
+
+    /// Removes a run so long after it has ended, unless it left a dead letter or a review; default:
+    /// runs are kept.
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
         self
     }
 
@@ -292,6 +303,11 @@ impl Config {
     /// What keeps the store, if it says so.
     pub fn engine(&self) -> Option<Engine> {
         self.engine
+    }
+
+    /// How long runs are kept that have ended, if not for ever.
+    pub fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     pub(crate) fn store_options(&self) -> cofferdam_store::Options {

@@ -2,22 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cofferdam_core::breaker::{self, Breaker};
 use cofferdam_core::canary;
-use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::failure::{BUSY, Class, Failure};
 use cofferdam_core::quarantine;
+use cofferdam_core::rate::Rate;
 use cofferdam_core::run::Binding;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::ambient::Clock;
+use crate::config::{self, Bulkhead};
 use crate::connector::Backend;
 use crate::generations::{Generations, Judgement, Lineup, Served};
+use crate::health::Health;
 use crate::hedging::HedgeBudget;
+use crate::outbox::{Outbox, OutboxState};
+use crate::ramp::Ramp;
+use crate::service::{Keeping, ServiceRow};
 
 /// All connections by name.
 pub(crate) type Connections = BTreeMap<String, Arc<Slot>>;
@@ -39,6 +46,10 @@ pub(crate) struct Slot {
     concurrency_max: usize,
     /// Calls at the same time.
     pub bulkhead: Arc<Semaphore>,
+    bulkhead_config: Bulkhead,
+    /// How many wait for a place.
+    queued: AtomicUsize,
+    rate: Option<Rate>,
     /// How long the breaker stays open, which is also how long parked tasks wait at least.
     pub wait_ms: u64,
     pub slow_ms: u64,
@@ -48,9 +59,18 @@ pub(crate) struct Slot {
     pub parked_total: AtomicU64,
     /// How many second attempts it may get.
     pub hedges: HedgeBudget,
-    breaker: Mutex<Breaker>,
+    /// Told when it may have come into service or out of it.
+    pub changed: Notify,
+    /// Told when the breaker has another state.
+    pub breaker_moved: Notify,
+    /// Along which parked tasks are let go.
+    pub ramp: Ramp,
+    pub outbox: Outbox,
+    pub health: Health,
+    pub keeping: Keeping,
+    pub(crate) breaker: Mutex<Breaker>,
     counts: Counts,
-    last_failure: Mutex<Option<String>>,
+    pub(crate) last_failure: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -81,44 +101,79 @@ pub struct ConnectionState {
     pub trial: Option<u64>,
     /// `Closed`, `Open`, `HalfOpen`, `ForcedOpen` or `Disabled`.
     pub breaker: String,
+    /// `unknown`, `healthy` or `unhealthy`; none if it is not probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// Calls made since the runtime was opened.
     pub calls: u64,
     /// Calls that failed in a way that speaks against the connection.
     pub failures: u64,
-    /// Calls that the breaker did not let through.
+    /// Calls that were not let through: breaker, health, quarantine, no room.
     pub refused: u64,
     /// Calls under way.
     pub in_flight: usize,
-    /// Tasks parked since the runtime was opened.
+    /// Calls that wait for a place in the bulkhead.
+    #[serde(default)]
+    pub queued: usize,
+    /// Tasks that were ever parked on it.
     pub parked: u64,
+    /// Tasks that are parked on it at this moment.
+    #[serde(default)]
+    pub parked_now: usize,
+    /// Calls that were left to it.
+    #[serde(default)]
+    pub outbox: OutboxState,
     /// The last failure that speaks against the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
 }
 
 impl Slot {
+    /// A connection as it is configured, and as it was when it was last kept.
     pub fn new(
-        name: &str,
-        enabled: bool,
+        connection: &config::Connection,
         lineup: Lineup,
-        config: breaker::Config,
+        saved: Option<ServiceRow>,
         clock: Clock,
     ) -> Self {
+        let config = connection.breaker();
         let limits = lineup.active.connection.limits();
         let concurrency_max = usize::try_from(limits.concurrency_max).unwrap_or(1);
+        let rate = limits.rate;
+        let (breaker, parked, last_failure) = match &saved {
+            None => (Breaker::new(config), 0, None),
+            Some(row) => {
+                lineup.restore_quarantines(&row.quarantines, clock.now_ms());
+                (
+                    Breaker::restore(config, &row.breaker, clock.now_ms()),
+                    row.parked,
+                    row.last_failure.clone(),
+                )
+            }
+        };
+        let known = saved.map(|row| (row.health, row.probed_ms));
         Self {
-            name: name.to_owned(),
-            enabled,
+            name: connection.name().to_owned(),
+            enabled: connection.enabled(),
             bulkhead: Arc::new(Semaphore::new(concurrency_max)),
             concurrency_max,
+            bulkhead_config: connection.bulkhead(),
+            queued: AtomicUsize::new(0),
+            rate,
             wait_ms: config.wait_duration_in_open_state_ms,
             slow_ms: config.slow_call_duration_ms,
             parked: Notify::new(),
-            parked_total: AtomicU64::new(0),
             hedges: HedgeBudget::default(),
-            breaker: Mutex::new(Breaker::new(config)),
+            parked_total: AtomicU64::new(parked),
+            changed: Notify::new(),
+            breaker_moved: Notify::new(),
+            ramp: Ramp::new(concurrency_max),
+            outbox: Outbox::new(connection.outbox_max()),
+            health: Health::new(connection.health(), known),
+            keeping: Keeping::default(),
+            breaker: Mutex::new(breaker),
             counts: Counts::default(),
-            last_failure: Mutex::new(None),
+            last_failure: Mutex::new(last_failure),
             lineup: ArcSwap::from_pointee(lineup),
             changing: tokio::sync::Mutex::new(()),
             swapping: tokio::sync::Mutex::new(()),
@@ -138,9 +193,39 @@ impl Slot {
         self.lineup.load().active.connection.clone()
     }
 
-    /// Calls at the same time.
-    pub fn concurrency_max(&self) -> usize {
-        self.concurrency_max
+    /// How often it may be called.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// How long a call may wait for a place in the bulkhead.
+    pub fn bulkhead_wait(&self) -> Duration {
+        self.bulkhead_config.max_wait
+    }
+
+    /// Takes a place in the queue for the bulkhead; false if there is none.
+    pub fn queue_up(&self) -> bool {
+        let grow = |queued| (queued < self.bulkhead_config.queue_max).then_some(queued + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.queued.fetch_update(set, fetch, grow).is_ok()
+    }
+
+    /// Gives it back.
+    pub fn leave_queue(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// That there is no room for a call.
+    pub fn busy(&self, why: &str) -> Failure {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        let most = self.concurrency_max;
+        self.refusal(
+            BUSY,
+            &format!(
+                "has {most} calls running and {why}; raise `limits.concurrency` or `bulkhead.queue`"
+            ),
+            None,
+        )
     }
 
     /// What is to be done about the generations, each judgement once.
@@ -180,6 +265,14 @@ impl Slot {
                 None,
             ));
         }
+        if let Some(retry_in_ms) = self.health.retry_in_ms() {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(self.refusal(
+                "connection.unhealthy",
+                "is out: its last health checks failed",
+                Some(retry_in_ms),
+            ));
+        }
         let served = self.serve(key)?;
         let mut retry_in = None;
         for effect in self.step(breaker::Event::Asked) {
@@ -212,20 +305,50 @@ impl Slot {
         self.step(breaker::Event::Ended(permit, verdict));
     }
 
-    /// Closes the breaker, whatever it has seen.
-    pub fn reset_breaker(&self) {
-        self.step(breaker::Event::Reset);
+    /// Does to the breaker what an operator wants, or what else is no call.
+    pub fn set_breaker(&self, event: breaker::Event) {
+        self.step(event);
+    }
+
+    /// The breaker's time may be over.
+    pub fn breaker_elapsed(&self) {
+        self.step(breaker::Event::Elapsed);
+    }
+
+    /// When time alone moves the breaker, if ever.
+    pub fn breaker_due_ms(&self) -> Option<u64> {
+        self.breaker.lock().due_ms()
+    }
+
+    /// Hands to the store how it is.
+    pub fn keep_now(&self) {
+        let breaker = self.breaker.lock();
+        self.keeping
+            .now(&self.name, || self.row_with(breaker.save()));
+    }
+
+    /// It may have come into service or out of it: those who wait look again.
+    pub fn tell_changed(&self) {
+        self.parked.notify_one();
+        self.changed.notify_one();
     }
 
     fn step(&self, event: breaker::Event) -> Vec<breaker::Effect> {
         let mut breaker = self.breaker.lock();
-        let (next, effects) = breaker.clone().step(event, self.clock.now_ms());
-        *breaker = next;
+        let effects = breaker.step(event, self.clock.now_ms());
+        let is_change =
+            |effect: &breaker::Effect| matches!(effect, breaker::Effect::Changed { .. });
+        if effects.iter().any(is_change) {
+            // Before anybody can be turned away by the state, and write that down.
+            self.keeping
+                .now(&self.name, || self.row_with(breaker.save()));
+        }
         drop(breaker);
         for effect in &effects {
             if let breaker::Effect::Changed { from, to } = effect {
                 tracing::info!(connection = self.name, from, to, "breaker changed");
-                self.parked.notify_one();
+                self.tell_changed();
+                self.breaker_moved.notify_one();
                 if *to == "Open" {
                     self.tripped();
                 }
@@ -249,10 +372,16 @@ impl Slot {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(()) if took_ms >= self.slow_ms => breaker::Verdict::Slow,
+            Err(failure) if failure.is_busy() => breaker::Verdict::Ignored,
             Err(failure) if failure.class.is_outage() => {
                 self.counts.failures.fetch_add(1, Ordering::Relaxed);
                 *self.last_failure.lock() = Some(failure.to_string());
-                breaker::Verdict::Failure
+                self.keeping.later();
+                if took_ms >= self.slow_ms {
+                    breaker::Verdict::SlowFailure
+                } else {
+                    breaker::Verdict::Failure
+                }
             }
             Err(failure) if failure.class == Class::RateLimited => breaker::Verdict::Ignored,
             // A logical failure says that the other side is well.
@@ -288,13 +417,20 @@ impl Slot {
             quarantine: generations.active.quarantine,
             trial: generations.trial.map(|trial| trial.generation.row.number),
             breaker: self.breaker_state().to_owned(),
+            health: self.health.state().map(|state| state.name().to_owned()),
             calls: self.counts.calls.load(Ordering::Relaxed),
             failures: self.counts.failures.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
             in_flight: self
                 .concurrency_max
                 .saturating_sub(self.bulkhead.available_permits()),
+            queued: self.queued.load(Ordering::Relaxed),
             parked: self.parked_total.load(Ordering::Relaxed),
+            parked_now: 0,
+            outbox: OutboxState {
+                depth: self.outbox.depth(),
+                oldest_ms: None,
+            },
             last_failure: self.last_failure.lock().clone(),
         }
     }

@@ -73,6 +73,13 @@ pub enum Request {
         /// Absolute.
         to: PathBuf,
     },
+    /// [`Runtime::set_breaker`]; answers a `ConnectionState`.
+    Breaker {
+        /// The connection.
+        connection: String,
+        /// What is wanted of it.
+        setting: crate::BreakerSetting,
+    },
     /// [`Runtime::connections`]; answers a list of `ConnectionState`.
     Connections,
     /// [`Runtime::look`].
@@ -144,6 +151,10 @@ impl Runtime {
                 history: self.history(&connection)?,
             }),
             Request::Backup { to } => json!(self.backup(to).await?),
+            Request::Breaker {
+                connection,
+                setting,
+            } => json!(self.set_breaker(&connection, setting).await?),
             Request::Connections => json!(self.connections()),
             Request::Look { look } => self.look(&look)?,
             Request::Act { act } => self.act_on(act).await?,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cofferdam_core::descriptor::Effect;
 use cofferdam_core::run::Bindings;
-use cofferdam_core::workflow::{OnUnknown, Source, Sources, Task, Workflow};
+use cofferdam_core::workflow::{OnOutage, OnUnknown, Source, Sources, Task, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -51,6 +52,7 @@ impl Definition {
         check_lookups(&workflow, &bindings, origin)?;
         check_secrets(&workflow, connections)?;
         crate::fits::check_hedges(&workflow, &bindings, origin)?;
+        check_deferrals(&workflow, &bindings, origin)?;
         let pinned = encode(&Pinned {
             sources: sources.clone(),
             bindings: bindings.clone(),
@@ -254,6 +256,37 @@ fn check_secrets(workflow: &Workflow, connections: &Connections) -> Result<(), E
                 remedy: format!(
                     "add it: [connections.{connection}.secrets] {name} = {{ env = \"{name}\", audience = [\"HOST\"] }}"
                 ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What is delivered later answers nobody, so that a read would be made for nothing.
+fn check_deferrals(workflow: &Workflow, bindings: &Bindings, origin: &str) -> Result<(), Error> {
+    for (task, connection, action) in workflow.calls() {
+        let cofferdam_core::workflow::Kind::Call(call) = &task.kind else {
+            continue;
+        };
+        let is_own = matches!(&call.target, cofferdam_core::workflow::Target::Action { connection: c, action: a }
+            if *c == connection && *a == action);
+        let defers = matches!(
+            call.policy.on_outage,
+            Some(OnOutage::QueueAndForward { .. })
+        );
+        let bound = bindings.connections.get(&connection);
+        let reads = bound
+            .and_then(|b| b.actions.get(&action))
+            .is_some_and(|a| a.effect == Effect::Read);
+        if is_own && defers && reads {
+            return Err(Error::Binding {
+                origin: origin.to_owned(),
+                line: task.line,
+                problem: format!(
+                    "task `{}`: `{connection}.{action}` only reads; delivered later it would answer nobody",
+                    task.name
+                ),
+                remedy: "use `onOutage: park` or `onOutage: fallback`".to_owned(),
             });
         }
     }

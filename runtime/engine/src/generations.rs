@@ -236,6 +236,32 @@ impl Lineup {
         Served::new(&self.active, None, now_ms)
     }
 
+    fn all(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        let trial = self.trial.as_ref().map(|trial| &trial.generation);
+        std::iter::once(&self.active)
+            .chain(&self.previous)
+            .chain(trial)
+    }
+
+    /// The strikes of its generations, by number.
+    pub fn quarantines(&self) -> Vec<(u64, quarantine::State)> {
+        self.all()
+            .map(|generation| (generation.row.number, generation.quarantine.lock().state()))
+            .collect()
+    }
+
+    /// Goes on from the strikes that were kept.
+    pub fn restore_quarantines(&self, kept: &[(u64, quarantine::State)], now_ms: u64) {
+        for generation in self.all() {
+            let known = kept
+                .iter()
+                .find(|(number, _)| *number == generation.row.number);
+            if let Some((_, state)) = known {
+                generation.quarantine.lock().restore(*state, now_ms);
+            }
+        }
+    }
+
     pub fn state(&self, connection: &str) -> Generations {
         let mut active = self.active.state();
         active.row.since_ms = self.since_ms;

@@ -77,7 +77,7 @@ async fn held(inner: &Arc<Inner>, slot: &Arc<Slot>, number: u64) {
         activation::obey(inner, slot, number, Verdict::RollBack { reason }).await;
     }
     // Without a breaker that opened nobody else wakes what is parked.
-    slot.parked.notify_one();
+    slot.tell_changed();
 }
 
 async fn look_at_trial(inner: &Arc<Inner>, slot: &Arc<Slot>) {

@@ -218,6 +218,7 @@ pub(crate) async fn admit(inner: Arc<Inner>) {
             tracing::error!(%error, "the queue cannot be read; it is tried again");
         }
         tokio::select! {
+            biased;
             () = inner.closing.cancelled() => return,
             () = inner.gate.changed.notified() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}

@@ -215,6 +215,14 @@ pub(crate) fn parse_parked_key(key: &[u8]) -> Option<Parked> {
     })
 }
 
+pub(crate) fn outbox_key(connection: &str, id: &str) -> Vec<u8> {
+    join(&[connection, id])
+}
+
+pub(crate) fn outbox_prefix(connection: &str) -> Vec<u8> {
+    join(&[connection, ""])
+}
+
 pub(crate) fn review_key(run: &str, task: &str) -> Vec<u8> {
     join(&[run, task])
 }

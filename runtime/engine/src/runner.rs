@@ -5,6 +5,8 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod launch;
+mod outbox;
 mod verbs;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +16,7 @@ use std::time::Duration;
 use cofferdam_core::call::{Decision, Lookup};
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::ramp::Ended;
 use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Outcome, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
 use serde_json::Value;
@@ -23,6 +26,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::admission::{self, Admission, Admitted};
 use crate::answers;
 use crate::detached;
+use crate::mutation::Mutation;
+use crate::ramp::Leave;
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, encode, parked_key, review_key, status_key,
     timer_key,
@@ -47,7 +52,12 @@ pub(crate) enum Message {
     /// Its instant has come.
     Due,
     /// A connection that a task is parked on works again.
-    Recovered { task: String, connection: String },
+    Recovered {
+        task: String,
+        connection: String,
+        /// The drain's, to be held until the call has ended.
+        leave: Option<Leave>,
+    },
     /// A person decided.
     Decided {
         task: String,
@@ -98,6 +108,9 @@ const NEAR_MS: u64 = 2_000;
 /// without bound, and lose all of it in a crash.
 const BUFFERED_BYTES_MAX: usize = 1 << 20;
 const BUFFERED_RECORDS_MAX: usize = 256;
+/// A step that writes more, thousands of tasks that park at once, is written in parts of about this
+/// many rows and records: a batch of the store has an end.
+const PART_MAX: usize = 2_000;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -125,6 +138,10 @@ pub(crate) struct Runner {
     /// Attempts that may have to be dropped, by ticket.
     hedged: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
+    /// Connections that calls were left to.
+    deferred: Vec<String>,
+    /// Of tasks that a drain has let go, until they ask for admission.
+    leaves: HashMap<String, Leave>,
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
@@ -164,6 +181,8 @@ impl Runner {
             under_way: JoinSet::new(),
             hedged: HashMap::new(),
             parked: Vec::new(),
+            deferred: Vec::new(),
+            leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
             begun: Vec::new(),
@@ -233,15 +252,17 @@ impl Runner {
     async fn first_commit(&mut self, begin: Begin) -> bool {
         self.feed(begin.event);
         self.must_commit = true;
-        let (answer, is_ours) = match self.work().await {
-            Ok(()) => (Ok(true), true),
-            // Somebody else began the same run meanwhile.
+        let answer = match self.work().await {
+            Ok(()) => Ok(true),
+            // Somebody else began the same run meanwhile. Who asked looks for it, and is told
+            // when it is on the disk.
             Err(Error::Store {
                 source: cofferdam_store::Error::Stale { .. },
-            }) => (Ok(false), false),
-            Err(error) => (Err(error), false),
+            }) => return false,
+            Err(error) => Err(error),
         };
         // Nobody waits for the answer if the caller was cancelled; the run goes on all the same.
+        let is_ours = answer.is_ok();
         let _ = begin.told.send(answer);
         is_ours
     }
@@ -256,7 +277,12 @@ impl Runner {
         let again = self.run.outstanding().into_iter();
         self.effects
             .extend(again.filter(|e| !matches!(e, Effect::Park { .. } | Effect::Review { .. })));
-        for ticket in self.run.in_flight() {
+        let lost = if self.inner.armed.has(Mutation::ForgetLost) {
+            Vec::new()
+        } else {
+            self.run.in_flight()
+        };
+        for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
         if is_set_aside(self.row.status) {
@@ -288,7 +314,11 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
-        self.effects.extend(effects);
+        // What follows from an effect comes before the effects beside it, so that a long list of
+        // them can be written in parts.
+        for effect in effects.into_iter().rev() {
+            self.effects.push_front(effect);
+        }
         match encode(&Record { at, event }) {
             Ok(record) => self.records.push(record),
             Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
@@ -301,20 +331,33 @@ impl Runner {
     async fn work(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
+            if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
+                self.commit().await?;
+            }
+        }
+        if self.inner.armed.has(Mutation::TellFirst) {
+            self.tell_all();
+        }
+        if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
+            self.launch_all();
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full || self.inner.durability == Durability::EveryTask {
             self.commit().await?;
         }
-        for launch in std::mem::take(&mut self.launches) {
-            self.launch(launch);
-        }
+        self.launch_all();
         for connection in self.parked.drain(..) {
             if let Some(slot) = self.inner.connections.get(&connection) {
                 slot.parked_total
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.keeping.later();
                 slot.parked.notify_one();
+            }
+        }
+        for connection in self.deferred.drain(..) {
+            if let Some(slot) = self.inner.connections.get(&connection) {
+                slot.outbox.changed.notify_one();
             }
         }
         for run in self.begun.drain(..) {
@@ -349,6 +392,11 @@ impl Runner {
                     key,
                 });
             }
+            Effect::Defer {
+                ticket,
+                task,
+                deferred,
+            } => self.defer(ticket, &task, &deferred, at_ms)?,
             Effect::Park { task, connection } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.put(Table::Parked, key, Vec::new());
@@ -441,6 +489,7 @@ impl Runner {
     }
 
     fn ask(&mut self, attempt: Attempt) {
+        let mut leave = self.leaves.remove(&attempt.task);
         let Some(slot) = self.inner.connections.get(&attempt.connection) else {
             let why = format!(
                 "there is no connection `{}` in this configuration",
@@ -462,17 +511,27 @@ impl Runner {
             return;
         }
         match admission::try_admit(slot, &attempt.key) {
-            Admission::Admitted(admitted) => self.admitted(attempt, admitted),
+            Admission::Admitted(mut admitted) => {
+                admitted.carry(leave);
+                self.admitted(attempt, admitted);
+            }
             Admission::Refused(failure) => {
+                if let Some(leave) = &mut leave {
+                    leave.went(Ended::Bad);
+                }
                 self.feed(Event::Refused {
                     ticket: attempt.ticket,
                     failure,
                 });
             }
-            Admission::Full => {
-                let slot = Arc::clone(slot);
+            Admission::Full(queued) => {
                 self.under_way.spawn(async move {
-                    let admitted = admission::admit(slot, &attempt.key).await;
+                    let mut admitted = admission::admit(queued, &attempt.key).await;
+                    match (&mut admitted, leave) {
+                        (Ok(admitted), leave) => admitted.carry(leave),
+                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+                        (Err(_), None) => {}
+                    }
                     Done::Admitted { attempt, admitted }
                 });
             }
@@ -483,49 +542,9 @@ impl Runner {
         let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
         if self.feed(Event::Started { ticket, digest }) {
             // The intent is durable before the effect can happen.
-            self.must_commit |= attempt.effect != descriptor::Effect::Read;
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
             self.launches.push(Launch::Call(attempt, admitted));
-        }
-    }
-
-    fn launch(&mut self, launch: Launch) {
-        match launch {
-            Launch::Call(attempt, admitted) => {
-                let (ticket, effect) = (attempt.ticket, attempt.effect);
-                let tenant = self.row.tenant.clone();
-                let calling = self.under_way.spawn(async move {
-                    let result = admitted.call(&attempt, tenant).await;
-                    Done::Called {
-                        ticket,
-                        effect,
-                        result,
-                    }
-                });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
-            }
-            Launch::Lookup {
-                ticket,
-                connection,
-                action,
-                key,
-            } => {
-                let slot = self.inner.connections.get(&connection).cloned();
-                self.under_way.spawn(async move {
-                    let answer = match slot {
-                        Some(slot) => admission::look_up(&slot, &action, &key).await,
-                        None => Lookup::Failed {
-                            failure: Failure::new(
-                                Class::Unavailable,
-                                "connection.missing",
-                                connection,
-                            ),
-                        },
-                    };
-                    Done::LookedUp { ticket, answer }
-                });
-            }
         }
     }
 
@@ -668,11 +687,19 @@ impl Runner {
             Message::Admitted => self.admitted_by_queue(),
             Message::Verb { verb, told } => self.act(verb, told),
             Message::Due => self.tick(),
-            Message::Recovered { task, connection } => {
+            Message::Recovered {
+                task,
+                connection,
+                leave,
+            } => {
                 let key = parked_key(&connection, &self.row.run, &task);
                 self.edit(|batch, _| batch.delete(Table::Parked, key));
                 self.must_commit = true;
-                self.feed(Event::Recovered { task });
+                if self.feed(Event::Recovered { task: task.clone() })
+                    && let Some(leave) = leave
+                {
+                    self.leaves.insert(task, leave);
+                }
             }
             Message::Decided {
                 task,

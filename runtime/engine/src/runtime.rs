@@ -10,7 +10,7 @@ use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,12 +22,13 @@ use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
 use crate::keeper::Stamp;
+use crate::mutation::Armed;
 use crate::queue::{Gate, Place};
 use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
 use crate::view::RunView;
-use crate::{Error, drain, keeper, query, queue, scheduler};
+use crate::{Error, drain, health, keeper, outbox, query, queue, retention, scheduler, service};
 
 /// When outcomes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     stopped: Mutex<HashMap<String, Stop>>,
     pub clock: Clock,
     pub rng: Rng,
+    pub armed: Armed,
     ids: Ids,
     pub tasks: TaskTracker,
 }
@@ -144,11 +146,16 @@ impl Runtime {
             })?;
             // While it is held, what its row says may not be on the disk yet.
             let held = self.inner.active.lock().contains_key(run);
+            let stopped = self.inner.stopped.lock().contains_key(run);
             if enough(row.status) && !held {
+                // Nor after a commit of it has failed: only what comes after it tells.
+                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
+                    return Err(self.inner.why_stopped(run));
+                }
                 self.inner.waiters.lock().remove(run);
                 return self.run(run);
             }
-            if self.inner.stopped.lock().contains_key(run) {
+            if stopped {
                 return Err(self.inner.why_stopped(run));
             }
             if self.inner.closing.is_cancelled() {
@@ -221,7 +228,7 @@ impl Runtime {
         self.inner
             .connections
             .values()
-            .map(|slot| slot.state())
+            .map(|slot| self.inner.state_of(slot))
             .collect()
     }
 
@@ -268,6 +275,9 @@ impl Runtime {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if let Err(error) = service::write_all(&self.inner).await {
+            tracing::error!(%error, "how connections are could not be written");
+        }
     }
 }
 
@@ -277,7 +287,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
-        rng: Rng,
+        (rng, armed): (Rng, Armed),
     ) -> Self {
         Self {
             store,
@@ -296,6 +306,7 @@ impl Inner {
             waiters: Mutex::default(),
             stopped: Mutex::default(),
             rng,
+            armed,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
         }
@@ -311,11 +322,28 @@ impl Inner {
         if !under_way.go_on(self)? {
             self.tasks.spawn(under_way.finish(Arc::clone(self)));
         }
+        let changed = Arc::new(Notify::new());
+        for slot in self.connections.values() {
+            slot.keeping
+                .begin(Arc::clone(&self.store), Arc::clone(&changed));
+        }
+        let keeping = service::write_behind(Arc::clone(self), changed);
+        self.tasks.spawn(keeping);
         self.tasks.spawn(scheduler::schedule(Arc::clone(self)));
+        let probes = Arc::new(Semaphore::new(health::PROBES_MAX));
+        if let Some(kept) = self.config.retention() {
+            self.tasks.spawn(retention::sweep(Arc::clone(self), kept));
+        }
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
             slot.parked.notify_one();
+            let timing = drain::keep_time(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(timing);
+            let delivering = outbox::deliver(Arc::clone(self), Arc::clone(slot));
+            self.tasks.spawn(delivering);
+            let watching = health::watch(Arc::clone(self), Arc::clone(slot), Arc::clone(&probes));
+            self.tasks.spawn(watching);
             let stamp = stamps.get(&slot.name).cloned();
             let keeping = keeper::keep(Arc::clone(self), Arc::clone(slot), stamp);
             self.tasks.spawn(keeping);

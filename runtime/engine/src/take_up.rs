@@ -66,6 +66,7 @@ impl TakeUp {
                 }
             }
             tokio::select! {
+                biased;
                 () = inner.closing.cancelled() => return,
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }

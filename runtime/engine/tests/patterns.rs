@@ -301,6 +301,9 @@ async fn the_slower_of_two_attempts_is_dropped_while_its_run_goes_on() {
     let tasks = HEDGED.to_owned() + "  - b: {call: main.read, with: {}}\n";
     let view = play(&runtime, &tasks).await;
     assert_eq!(view.output.as_deref(), Some(&json!({"n": 2})));
+    // It left by being dropped: one that runs into its timeout counts as a failure.
+    let states = runtime.connections();
+    assert!(states.iter().all(|state| state.failures == 0), "{states:?}");
     runtime.shutdown().await;
 }
 

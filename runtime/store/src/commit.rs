@@ -21,7 +21,7 @@ pub struct Commit {
 /// The other end of a [`Commit`]. Dropped without an answer, it answers [`Error::Closed`], so
 /// that nobody waits for ever.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     slot: Arc<Slot>,
 }
 
@@ -52,7 +52,8 @@ impl Commit {
         commit
     }
 
-    pub(crate) fn pair() -> (Answer, Self) {
+    /// A commit and the one who answers it: for stores outside of this crate.
+    pub fn pair() -> (Answer, Self) {
         let slot = Arc::new(Slot::default());
         let answer = Answer {
             slot: Arc::clone(&slot),
@@ -101,7 +102,8 @@ impl Future for Commit {
 }
 
 impl Answer {
-    pub(crate) fn send(self, result: Result<(), Error>) {
+    /// Resolves the commit.
+    pub fn send(self, result: Result<(), Error>) {
         self.resolve(result);
     }
 

@@ -38,7 +38,7 @@ pub use batch::{
     BATCH_BYTES_MAX, BATCH_WRITES_MAX, Batch, Guard, Head, KEY_LEN_MAX, RUN_LEN_MAX, VALUE_LEN_MAX,
     Write,
 };
-pub use commit::Commit;
+pub use commit::{Answer, Commit};
 pub use engine::{Engine, open};
 pub use error::Error;
 pub use memory::{Fault, MemoryStore};

@@ -37,11 +37,13 @@ pub enum Table {
     Cache = 16,
     /// Runs that wait for their turn, and the concurrency keys that runs hold.
     Queue = 18,
+    /// Calls that are kept for a connection until it works again.
+    Outbox = 17,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -56,6 +58,7 @@ impl Table {
         Self::RunByStatus,
         Self::Cache,
         Self::Queue,
+        Self::Outbox,
     ];
 
     /// The byte that stands for this table on disk.
@@ -85,6 +88,7 @@ impl Table {
             Self::RunByStatus => "run-by-status",
             Self::Cache => "cache",
             Self::Queue => "queue",
+            Self::Outbox => "outbox",
         }
     }
 }

@@ -36,7 +36,8 @@ cache = "code"
 
 [connections.api]
 plugin = "unruly"
-on-outage = "fail"
+on-outage = "fallback"
+cache = { max-age = "1h" }
 secrets.TOKEN = { env = "CANARY_API", audience = ["127.0.0.1"] }
 grants = { http = ["http://127.0.0.1:HTTP"], kv = true }
 retry = { attempts = 1 }

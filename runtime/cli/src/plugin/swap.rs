@@ -138,7 +138,7 @@ pub fn ask<T: DeserializeOwned>(context: &Context, request: Request) -> Result<T
         if let Some(answer) = cofferdam::control::ask(&store, &request).await? {
             return Ok(answer);
         }
-        if !matches!(request, Request::Swap { .. }) {
+        if !matches!(request, Request::Swap { .. } | Request::Breaker { .. }) {
             context.store_is_there()?;
         }
         let runtime = cofferdam::Runtime::builder(context.config()?)

@@ -152,6 +152,7 @@ fn remarks(task: &TaskReport, style: Style) -> Vec<String> {
     for (number, attempt) in attempts.iter().enumerate() {
         let came = match (&attempt.failure, attempt.ended_ms) {
             (Some(failure), _) => style.bad(&failure.to_string()),
+            (None, Some(_)) if attempt.dropped => style.dim("dropped, the other was faster"),
             (None, Some(_)) => "succeeded".to_owned(),
             (None, None) => style.warn("nobody saw its end"),
         };

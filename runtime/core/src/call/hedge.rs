@@ -139,7 +139,7 @@ impl State {
                 Some(match first {
                     None => Phase::InFlight,
                     Some(first) => {
-                        let first = self.both_failed(first, failure, connection);
+                        let first = self.both_failed(first, &failure, connection);
                         self.failed(first, draw, now_ms, plan)
                     }
                 })
@@ -157,7 +157,7 @@ impl State {
 
     /// What two attempts that failed say together: the first counts, with the worse of what they
     /// left behind.
-    fn both_failed(&self, mut first: Failure, second: Failure, connection: usize) -> Failure {
+    fn both_failed(&self, mut first: Failure, second: &Failure, connection: usize) -> Failure {
         if connection == self.connection && first.effect == EffectState::None {
             first.effect = second.effect;
         }

@@ -164,14 +164,71 @@ fn any_failure() -> impl Strategy<Value = Failure> {
         })
 }
 
+fn deferring() -> Plan {
+    Plan {
+        on_outage: OnOutage::QueueAndForward {
+            deliver_within_ms: 90_000,
+        },
+        ..plan(Effect::Once)
+    }
+}
+
+#[test]
+fn a_call_that_is_refused_is_left_to_the_outbox_and_the_task_has_nothing_more_to_do() {
+    let plan = deferring();
+    let state = run(&plan, [Event::Refused(unavailable())]);
+    assert_eq!((state.phase.name(), state.attempts), ("deferring", 0));
+    let state = state.step(Event::Deferred, 0, &plan).unwrap();
+    assert_eq!((state.phase.name(), state.due_ms()), ("deferred", None));
+    assert!(state.step(Event::Due, 1, &plan).is_err());
+}
+
+#[test]
+fn without_room_in_the_outbox_it_parks_for_as_long() {
+    let plan = deferring();
+    let events = [Event::Refused(unavailable()), Event::NotDeferred];
+    let state = run(&plan, events);
+    assert_eq!(
+        (state.phase.name(), state.due_ms()),
+        ("parked", Some(90_000))
+    );
+}
+
+#[test]
+fn every_backup_is_tried_before_a_call_is_left_to_the_outbox_of_the_first() {
+    let mut plan = deferring();
+    plan.connections.push("crm-eu".into());
+    let refused = || Event::Refused(unavailable());
+    let state = run(&plan, [refused()]);
+    assert_eq!(
+        (state.phase.name(), state.connection(&plan)),
+        ("ready", "crm-eu")
+    );
+    let state = state.step(refused(), 0, &plan).unwrap();
+    assert_eq!(
+        (state.phase.name(), state.connection(&plan)),
+        ("deferring", "crm")
+    );
+}
+
+#[test]
+fn a_once_call_that_may_have_happened_is_never_left_to_the_outbox() {
+    let lost = unavailable().with_effect(EffectState::Unknown);
+    let state = run(&deferring(), failed(lost));
+    assert_eq!(state.phase.name(), "in review");
+}
+
 proptest! {
     /// Drives a task with whatever a connector can answer; whatever it answers, a `once` call
     /// that may have happened is not begun again without a lookup that says it did not happen.
     #[test]
     fn a_once_call_never_happens_twice(
-        failures in prop::collection::vec(any_failure(), 1..20), lookup: bool, lose: bool,
+        failures in prop::collection::vec(any_failure(), 1..20), lookup: bool, lose: bool, defers: bool,
     ) {
         let mut plan = plan(Effect::Once);
+        if defers {
+            plan.on_outage = OnOutage::QueueAndForward { deliver_within_ms: 60_000 };
+        }
         plan.lookup = lookup;
         plan.connections.push("backup".into());
         let (mut state, mut may_have_happened, mut now_ms) = (State::new(&plan, 0), false, 0);
@@ -190,7 +247,12 @@ proptest! {
                     Event::LookedUp(Lookup::Failed { failure }, 1)
                 }
                 Phase::LookingUp { .. } => { may_have_happened = false; Event::LookedUp(Lookup::Absent, 1) }
-                Phase::Review { .. } | Phase::Succeeded { .. } | Phase::Exhausted { .. } => break,
+                // With room in the outbox it would be gone; without, it goes on.
+                Phase::Deferring { .. } => Event::NotDeferred,
+                Phase::Review { .. }
+                | Phase::Deferred
+                | Phase::Succeeded { .. }
+                | Phase::Exhausted { .. } => break,
             };
             prop_assert!(!(event == Event::Started && may_have_happened));
             state = state.step(event, now_ms, &plan).unwrap();

@@ -7,11 +7,15 @@ use super::context::{Context, Scope, Stage};
 use super::report::{At, Fields, suggest};
 use super::task::Targets;
 use super::tree::{Data, Entry};
-use crate::expr::Template;
+use crate::expr::{Expr, Template};
 use crate::workflow::{Call, HTTP_CONNECTION, Kind, Target, Task};
 
 /// Calls of the language that have no connector here.
 const UNSUPPORTED: [&str; 3] = ["asyncapi", "grpc", "a2a"];
+
+/// What an expression makes of an endpoint is an address. Else data could say how the request is
+/// authorized, and use the connection's credentials as it likes.
+const ONLY_TEXT: &str = r#"if type == "string" then . else error("an endpoint is text") end"#;
 
 impl<'n> Context<'n> {
     /// `call` and `with`.
@@ -155,6 +159,15 @@ impl<'n> Context<'n> {
 
     /// A URI, or `{uri, authentication}`.
     pub(super) fn endpoint(&self, at: &At<'n>, vars: &[&str]) -> Option<Template> {
+        if let Some(source) = at.text().and_then(crate::expr::inside_braces) {
+            // Checked as it is first, for errors in its own words.
+            self.expr(at, vars)?;
+            let guarded = format!("({}) | {ONLY_TEXT}", self.with_constants(source));
+            return match Expr::compile(&guarded, vars) {
+                Ok(expr) => Some(Template::Expr(expr)),
+                Err(error) => self.bad_expression(at, &error),
+            };
+        }
         if !matches!(at.node.data, Data::Map(_)) {
             return self.uri(at, vars);
         }

@@ -13,7 +13,7 @@ use crate::workflow::{DurationSpec, Export, Input, Output};
 const DURATION_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 impl<'n> Context<'n> {
-    fn bad_expression<T>(&self, at: &At<'_>, error: &ExprError) -> Option<T> {
+    pub(super) fn bad_expression<T>(&self, at: &At<'_>, error: &ExprError) -> Option<T> {
         let remedy = match error {
             ExprError::Unknown { what, .. } if what.contains("$secret") => {
                 let remedy = "name it in `input.from` or in the `with` of a call: only what a call \

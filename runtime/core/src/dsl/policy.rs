@@ -192,6 +192,7 @@ impl<'n> Context<'n> {
         let (start_to_close_ms, schedule_to_start_ms, schedule_to_close_ms) = timeouts?;
         let (on_exhausted, review) = parted(exhausted?);
         let (on_unknown, review_unknown) = parted(on_unknown?);
+        self.refuse_undoing_deferred(&keys, on_outage.as_ref(), compensate.as_ref())?;
         Some(Policy {
             critical: critical?,
             idempotency_key: idempotency_key?,
@@ -210,11 +211,6 @@ impl<'n> Context<'n> {
             validate: validate?,
             review: review.or(review_unknown),
         })
-    }
-
-    pub(super) fn not_yet<T>(&self, at: &At<'n>, key: &str, instead: &str) -> Option<T> {
-        let cause = format!("`{key}` is not supported by this version");
-        self.report.error("CD0126", at, cause, instead)
     }
 
     fn failover(&self, at: &At<'n>) -> Option<Vec<String>> {
@@ -249,15 +245,17 @@ impl<'n> Context<'n> {
                 .report
                 .fields(at, "onOutage", &["park", "queueAndForward"])?;
             if let Some(queue) = keys.get("queueAndForward") {
-                return self.not_yet(&queue, "queueAndForward", "use `park`");
+                let queue = self
+                    .report
+                    .fields(&queue, "queueAndForward", &["deliverWithin"])?;
+                let within = self.report.need(&queue, "deliverWithin")?;
+                let deliver_within_ms = self.fixed_ms(&within)?;
+                return Some(OnOutage::QueueAndForward { deliver_within_ms });
             }
             let park = self.report.need(&keys, "park")?;
             let keys = self.report.fields(&park, "park", &["deadline"])?;
             let deadline_ms = self.fixed_ms(&self.report.need(&keys, "deadline")?)?;
             return Some(OnOutage::Park { deadline_ms });
-        }
-        if at.text() == Some("queueAndForward") {
-            return self.not_yet(at, "queueAndForward", "use `park`");
         }
         let words = [
             (
@@ -266,10 +264,35 @@ impl<'n> Context<'n> {
                     deadline_ms: PARK_MS,
                 },
             ),
+            (
+                "queueAndForward",
+                OnOutage::QueueAndForward {
+                    deliver_within_ms: crate::run::DELIVER_MS_DEFAULT,
+                },
+            ),
             ("fallback", OnOutage::Fallback),
             ("fail", OnOutage::Fail),
         ];
         word(self.report, at, &words)
+    }
+
+    /// What lies in an outbox when the run faults would be undone before it is done.
+    fn refuse_undoing_deferred(
+        &self,
+        keys: &Fields<'n>,
+        on_outage: Option<&Option<OnOutage>>,
+        compensate: Option<&Option<Compensate>>,
+    ) -> Option<()> {
+        let defers = matches!(on_outage, Some(Some(OnOutage::QueueAndForward { .. })));
+        match keys.get("onOutage") {
+            Some(at) if defers && matches!(compensate, Some(Some(_))) => self.report.error(
+                "CD0106",
+                &at,
+                "a call that is delivered later cannot be undone with the run",
+                "use `park`, or leave `compensate` out",
+            ),
+            Some(_) | None => Some(()),
+        }
     }
 
     pub(super) fn compensate(&self, at: &At<'n>, vars: &[&str], own: &str) -> Option<Compensate> {
@@ -302,7 +325,6 @@ impl<'n> Context<'n> {
     }
 
     /// startToClose, scheduleToStart and scheduleToClose.
-    #[expect(clippy::type_complexity, reason = "said once, in the sentence above")]
     fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>, Option<u64>)> {
         let keys = ["startToClose", "scheduleToStart", "scheduleToClose"];
         let keys = self.report.fields(at, "timeout", &keys)?;

@@ -17,12 +17,14 @@ pub struct Bindings {
     /// The behaviour that the run began with, at most [`SEMANTICS`]. A journal is folded by the
     /// rules it was written by:
     ///
-    /// 1. A call of unknown outcome is repeated at once. What a fallback did is not undone.
-    ///    Credentials that are not accepted end a task. One that was asked to wait asks again at
-    ///    its parking deadline, sooner than it was asked to.
-    /// 2. Such a call is repeated after its backoff. What a fallback did is undone. Credentials
-    ///    that are not accepted are an outage of the connection. Nobody is asked sooner than they
-    ///    said. An attempt ends when the time of all attempts is over.
+    /// 1. A call of unknown outcome is repeated at once. What a fallback did is not undone. An
+    ///    undoing fails over to the connection's backups, which know nothing of it. Credentials
+    ///    that are not accepted end a task. One that was asked to wait asks again at its parking
+    ///    deadline, sooner than it was asked to.
+    /// 2. Such a call is repeated after its backoff. What a fallback did is undone. What was done
+    ///    on a connection is undone there or nowhere. Credentials that are not accepted are an
+    ///    outage of the connection. Nobody is asked sooner than they said. An attempt ends when
+    ///    the time of all attempts is over.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub semantics: u32,
 }
@@ -113,6 +115,9 @@ pub struct ActionBinding {
 
 /// Parking ends after an hour unless somebody says otherwise.
 pub const PARK_MS_DEFAULT: u64 = 60 * 60 * 1000;
+
+/// Delivery of what was left to a connection is tried for a day unless somebody says otherwise.
+pub const DELIVER_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
 
 impl Default for Binding {
     fn default() -> Self {

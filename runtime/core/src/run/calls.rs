@@ -135,6 +135,9 @@ impl Run {
         );
         let policy = Policy {
             on_outage: matches!(slot, Slot::Fallback(_)).then_some(OnOutage::Fallback),
+            // What was done on one connection cannot be undone on another.
+            failover: (matches!(slot, Slot::Undo(_)) && self.bindings.semantics >= 2)
+                .then(Vec::new),
             ..Policy::default()
         };
         let scope = parent
@@ -157,7 +160,9 @@ impl Run {
                 self.frames.insert(key.clone(), frame);
                 step.ops.push(Op::Raise { key, error });
             }
-            Ok(plan) => {
+            Ok(mut plan) => {
+                // Somebody waits for what comes of it.
+                plan.on_outage = plan.on_outage.never_deferred();
                 let policy = CallPolicy {
                     critical: true,
                     on_exhausted: Some(OnExhausted::Fault),
@@ -198,13 +203,17 @@ impl Run {
         connections.extend(backups.iter().filter(offers).cloned());
         let once = bound.effect == descriptor::Effect::Once;
         let attempts_max = if once { 1 } else { binding.attempts_max };
+        let mut on_outage = policy.on_outage.unwrap_or(binding.on_outage);
+        if bound.effect == descriptor::Effect::Read || policy.compensate.is_some() {
+            on_outage = on_outage.never_deferred();
+        }
         Ok(call::Plan {
             effect: bound.effect,
             lookup: bound.lookup,
             connections,
             attempts_max: policy.attempts_max.unwrap_or(attempts_max).max(1),
             backoff: binding.backoff,
-            on_outage: policy.on_outage.unwrap_or(binding.on_outage),
+            on_outage,
             on_unknown: policy.on_unknown.or(binding.on_unknown),
             schedule_to_close_ms: policy
                 .schedule_to_close_ms
@@ -462,7 +471,8 @@ impl Run {
                     self.out_of_options(key, failure, step);
                 }
             }
-            Phase::Ready | Phase::LookingUp { .. } => {
+            Phase::Deferred => self.complete_deferred(key, step),
+            Phase::Ready | Phase::LookingUp { .. } | Phase::Deferring { .. } => {
                 self.tickets += 1;
                 work.ticket = self.tickets;
                 self.open.insert(work.ticket, key.to_owned());
@@ -600,6 +610,8 @@ fn waits_for(work: &CallWork) -> WaitsFor {
         Phase::Ready
         | Phase::InFlight
         | Phase::LookingUp { .. }
+        | Phase::Deferring { .. }
+        | Phase::Deferred
         | Phase::Backoff { .. }
         | Phase::Succeeded { .. }
         | Phase::Exhausted { .. } => WaitsFor::Timer,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Attempt, Effect, Question};
+use super::{Attempt, Deferred, Effect, Question};
 use crate::call::{self, Hedge, Phase};
 use crate::error::WorkflowError;
 use crate::workflow::{self, Block, Task, Then, Workflow};
@@ -205,7 +205,10 @@ impl Frame {
                 call.recall.is_some()
                     || matches!(
                         call.state.phase,
-                        Phase::Ready | Phase::InFlight | Phase::LookingUp { .. }
+                        Phase::Ready
+                            | Phase::InFlight
+                            | Phase::LookingUp { .. }
+                            | Phase::Deferring { .. }
                     )
             }
             Work::Block(_) | Work::For(_) | Work::Fork(_) | Work::Try(_) | Work::Wait { .. } => {
@@ -255,8 +258,22 @@ impl CallWork {
                     escalations: self.state.escalations,
                 },
             }),
+            Phase::Deferring {
+                deliver_within_ms, ..
+            } => Some(Effect::Defer {
+                ticket: self.ticket,
+                task: key.to_owned(),
+                deferred: Deferred {
+                    connection,
+                    action: self.action.clone(),
+                    input: Arc::clone(&self.input),
+                    key: self.key.clone(),
+                    deliver_within_ms: *deliver_within_ms,
+                },
+            }),
             Phase::InFlight
             | Phase::Backoff { .. }
+            | Phase::Deferred
             | Phase::Succeeded { .. }
             | Phase::Exhausted { .. } => None,
         }

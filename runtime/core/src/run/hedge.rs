@@ -30,6 +30,8 @@ impl Role {
                 Event::Due
                 | Event::Recovered
                 | Event::LookedUp(..)
+                | Event::Deferred
+                | Event::NotDeferred
                 | Event::Decided(_)
                 | Event::Hedge(_),
             )

@@ -70,6 +70,13 @@ impl Ledger {
         }
     }
 
+    /// The effect was left to an outbox: whoever asks for it again gets the same answer.
+    pub fn deferred(&mut self, id: &str, connection: &str, output: &Arc<Value>) {
+        let entry = self.0.entry(id.to_owned()).or_default();
+        connection.clone_into(&mut entry.connection);
+        entry.outcome = Some((Arc::clone(output), Provenance::Deferred));
+    }
+
     /// Something was learnt about the effect. `provenance` is that of an outcome, if this is one.
     pub fn learnt(&mut self, id: &str, event: &Event, provenance: Provenance) {
         let Some(entry) = self.0.get_mut(id) else {
@@ -97,6 +104,8 @@ impl Ledger {
             | Event::Refused(_)
             | Event::Due
             | Event::Recovered
+            | Event::Deferred
+            | Event::NotDeferred
             | Event::LookedUp(Lookup::Failed { .. }, _)
             | Event::Hedge(HedgeEvent::Started | HedgeEvent::Refused)
             | Event::Decided(

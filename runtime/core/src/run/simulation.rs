@@ -216,6 +216,17 @@ impl World {
                 Effect::Park { task, .. } if self.dice.percent(70) => {
                     self.feed(run, Event::Recovered { task });
                 }
+                Effect::Defer { ticket, .. } => {
+                    let has_room = self.dice.percent(70);
+                    self.feed(
+                        run,
+                        if has_room {
+                            Event::Deferred { ticket }
+                        } else {
+                            Event::NotDeferred { ticket }
+                        },
+                    );
+                }
                 Effect::Review { task, .. } => {
                     let reason = "simulated".to_owned();
                     self.feed(

@@ -1,6 +1,7 @@
 //! How whole workflows behave: data flow, control flow, policies, sagas.
 
 mod control;
+mod deferral;
 mod effects;
 mod examples;
 mod language;

@@ -207,6 +207,8 @@ impl Run {
             CallPhase::Ready
             | CallPhase::InFlight
             | CallPhase::LookingUp { .. }
+            | CallPhase::Deferring { .. }
+            | CallPhase::Deferred
             | CallPhase::Succeeded { .. }
             | CallPhase::Exhausted { .. } => None,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::breaker;
+use cofferdam_core::health;
 use cofferdam_core::manifest::Manifest;
 use cofferdam_core::quarantine;
 use cofferdam_core::retry::Backoff;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use super::error::{Error, Place};
 use super::plugins::{self, PluginRef};
+use super::resilience::Bulkhead;
 
 /// One `[connections.NAME]`: a use of a plugin, with everything that belongs to it.
 ///
@@ -35,6 +37,9 @@ pub struct Connection {
     pub(super) attempts_chosen: bool,
     pub(super) answers: crate::AnswerLimits,
     pub(super) breaker: breaker::Config,
+    pub(super) bulkhead: Bulkhead,
+    pub(super) health: Option<health::Config>,
+    pub(super) outbox_max: usize,
     pub(super) quarantine: quarantine::Config,
     pub(super) allow_unsigned: Option<bool>,
     pub(super) place: Place,
@@ -107,6 +112,9 @@ impl Connection {
             attempts_chosen: false,
             answers: crate::AnswerLimits::default(),
             breaker: breaker::Config::default(),
+            bulkhead: Bulkhead::default(),
+            health: None,
+            outbox_max: crate::outbox::ENTRIES_MAX,
             quarantine: quarantine::Config::default(),
             allow_unsigned: None,
             plugins_dir: None,
@@ -188,6 +196,39 @@ impl Connection {
     pub fn with_breaker(mut self, breaker: breaker::Config) -> Self {
         self.breaker = breaker;
         self
+    }
+
+    /// How many calls may wait for a place, and for how long.
+    pub fn with_bulkhead(mut self, bulkhead: Bulkhead) -> Self {
+        self.bulkhead = bulkhead;
+        self
+    }
+
+    /// How many calls may wait for a place, and for how long.
+    pub fn bulkhead(&self) -> Bulkhead {
+        self.bulkhead
+    }
+
+    /// Probes it: while it is unhealthy no call goes to it.
+    pub fn with_health(mut self, health: health::Config) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// When and how it is probed, if it is.
+    pub fn health(&self) -> Option<health::Config> {
+        self.health
+    }
+
+    /// Most calls that may be left to it in an outage; more are parked.
+    pub fn with_outbox_max(mut self, entries: usize) -> Self {
+        self.outbox_max = entries;
+        self
+    }
+
+    /// Most calls that may be left to it in an outage.
+    pub fn outbox_max(&self) -> usize {
+        self.outbox_max
     }
 
     /// After how many crashes a generation is held, and for how long.
@@ -317,6 +358,21 @@ impl Connection {
                 &format!("breaker.{}", error.key),
                 error.to_string(),
                 format!("it must be {}", error.must),
+            );
+        }
+        if let Some(health) = &self.health
+            && [
+                health.interval_ms,
+                health.timeout_ms,
+                health.unhealthy_threshold.into(),
+                health.healthy_threshold.into(),
+            ]
+            .contains(&0)
+        {
+            return refuse(
+                "health",
+                "an interval, a timeout or a threshold is 0".into(),
+                "each has to be at least 1".into(),
             );
         }
         if self.binding.attempts_max == 0 {

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam_core::breaker;
 use cofferdam_core::quarantine;
 use cofferdam_core::rate::Rate;
 use cofferdam_core::retry::{Backoff, DELAY_MS_CEILING, Growth};
-use cofferdam_core::run::{Binding, PARK_MS_DEFAULT};
-use cofferdam_core::workflow::OnOutage;
+use cofferdam_core::run::Binding;
 use cofferdam_host::{Directory, Grants, PublicKey, Secret, SmtpGrant, SmtpTls, SqlGrant, Trust};
 
 use super::Config;
@@ -18,12 +16,15 @@ use super::connection::{Connection, Limited};
 use super::document::{Item, Section};
 use super::error::Error;
 use super::plugins::PluginRef;
+use super::resilience;
 use crate::Engine;
 
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+/// A century is for ever.
+const RETENTION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 /// Parking and whole tasks are bounded by this; longer waits belong into the workflow.
-const MONTH: Duration = Duration::from_hours(24 * 31);
+pub(super) const MONTH: Duration = Duration::from_hours(24 * 31);
 const ATTEMPTS_MAX: u64 = 100;
 const FACTOR_MAX: f64 = 100.0;
 /// Enough to switch it off where crashing is the point.
@@ -58,6 +59,10 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         "retry",
         "timeout",
         "breaker",
+        "bulkhead",
+        "health",
+        "outbox",
+        "deliver-within",
         "quarantine",
         "rate-limit",
         "hedge",
@@ -92,7 +97,10 @@ pub(super) fn connection(item: &Item<'_>, defaults: &Defaults) -> Result<Connect
         attempts_chosen: section
             .section("retry")?
             .is_some_and(|retry| retry.get("attempts").is_some()),
-        breaker: breaker(&section)?,
+        breaker: resilience::breaker(&section)?,
+        bulkhead: resilience::bulkhead(&section)?,
+        health: resilience::health(&section)?,
+        outbox_max: resilience::outbox_max(&section)?,
         quarantine: quarantine(&section)?,
         allow_unsigned: section
             .get("allow-unsigned")
@@ -113,6 +121,9 @@ pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Er
     }
     if let Some(item) = section.get("reserve") {
         config.store_options.reserve_bytes = item.bytes()?;
+    }
+    if let Some(item) = section.get("retention") {
+        config.retention = Some(item.duration(RETENTION_MAX)?);
     }
     Ok(())
 }
@@ -454,7 +465,7 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         backups: section
             .get("backups")
             .map_or(Ok(Vec::new()), |item| item.texts())?,
-        on_outage: on_outage(section)?,
+        on_outage: resilience::on_outage(section)?,
         ..Binding::default()
     };
     if let Some(retry) = section.section("retry")? {
@@ -507,89 +518,6 @@ pub(super) fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
         }
     }
     Ok(backoff)
-}
-
-fn on_outage(section: &Section<'_>) -> Result<OnOutage, Error> {
-    let deadline = section.get("park-deadline");
-    let deadline_ms = match &deadline {
-        Some(item) => item.duration_ms(MONTH)?,
-        None => PARK_MS_DEFAULT,
-    };
-    let park = OnOutage::Park { deadline_ms };
-    let Some(item) = section.get("on-outage") else {
-        return Ok(park);
-    };
-    let choices = [
-        ("park", park),
-        ("fallback", OnOutage::Fallback),
-        ("fail", OnOutage::Fail),
-    ];
-    let chosen = item.choice(&choices)?;
-    match deadline {
-        Some(deadline) if chosen != park => {
-            let remedy = "leave it out, or write `on-outage = \"park\"`";
-            Err(deadline.refuse("nothing is parked with this `on-outage`", remedy))
-        }
-        Some(_) | None => Ok(chosen),
-    }
-}
-
-fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
-    let mut config = breaker::Config::default();
-    let Some(section) = section.section("breaker")? else {
-        return Ok(config);
-    };
-    section.only(&[
-        "failure-rate-threshold-ratio",
-        "slow-call-rate-threshold-ratio",
-        "slow-call-duration",
-        "sliding-window-size",
-        "minimum-number-of-calls",
-        "wait-duration-in-open-state",
-        "permitted-number-of-calls-in-half-open-state",
-    ])?;
-    let count_max = u64::from(u32::MAX);
-    for item in section.items() {
-        match item.name.as_str() {
-            "failure-rate-threshold-ratio" => {
-                config.failure_rate_threshold_ratio = item.number(0.0, 1.0)?;
-            }
-            "slow-call-rate-threshold-ratio" => {
-                config.slow_call_rate_threshold_ratio = item.number(0.0, 1.0)?;
-            }
-            "slow-call-duration" => config.slow_call_duration_ms = item.duration_ms(HOUR)?,
-            "sliding-window-size" => {
-                config.sliding_window_size = item.integer(0, count_max)? as usize;
-            }
-            "minimum-number-of-calls" => {
-                config.minimum_number_of_calls = item.integer(0, count_max)? as usize;
-            }
-            "wait-duration-in-open-state" => {
-                config.wait_duration_in_open_state_ms = item.duration_ms(DAY)?;
-            }
-            _ => {
-                config.permitted_number_of_calls_in_half_open_state =
-                    item.integer(0, count_max)? as u32;
-            }
-        }
-    }
-    config.validate().map_err(|error| {
-        let place = section.get(error.key).map_or_else(
-            || {
-                section
-                    .place()
-                    .with_key(format!("{}.{}", section.key, error.key))
-            },
-            |item| item.place(),
-        );
-        let problem = "the breaker could never open or never close with this".to_owned();
-        Error::Value {
-            place,
-            problem,
-            remedy: format!("it must be {}", error.must),
-        }
-    })?;
-    Ok(config)
 }
 
 fn quarantine(section: &Section<'_>) -> Result<quarantine::Config, Error> {

@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// What decisions depend on, if the connection is served by a plugin with this manifest.
-    pub(crate) fn binding_policy_for(&self, manifest: Option<&Manifest>) -> Binding {
+    pub fn binding_policy_for(&self, manifest: Option<&Manifest>) -> Binding {
         let mut binding = self.binding_policy();
         let is_llm = manifest.is_some_and(|manifest| manifest.kind == Kind::Llm);
         if is_llm && !self.attempts_chosen {

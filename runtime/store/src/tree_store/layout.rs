@@ -101,6 +101,8 @@ pub(crate) fn engine_of(dir: &Path) -> Result<Option<Engine>, Error> {
     match fs::exists(dir.join(MAGIC)) {
         Ok(true) => read_engine(dir).map(Some),
         Ok(false) => Ok(None),
+        // Whoever opens it says so.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(io_error("opening", dir, &error)),
     }
 }

@@ -35,7 +35,12 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// They measure or test all of it, and nothing depends on them.
-const FREE: [&str; 3] = ["cofferdam-e2e", "cofferdam-hostile", "cofferdam-bench"];
+const FREE: [&str; 4] = [
+    "cofferdam-e2e",
+    "cofferdam-hostile",
+    "cofferdam-simulation",
+    "cofferdam-bench",
+];
 
 /// What any crate but a guest may use in its tests beside its own edges.
 const TEST_HELP: &str = "cofferdam-standins";

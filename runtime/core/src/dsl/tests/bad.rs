@@ -272,8 +272,14 @@ const CASES: &[(&str, &str, usize, usize)] = &[
         77,
     ),
     (
-        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: queueAndForward}}}\n",
-        "CD0126",
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: {queueAndForward: {}}}}}\n",
+        "CD0104",
+        7,
+        71,
+    ),
+    (
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: queueAndForward, compensate: {call: c, with: {}}}}}\n",
+        "CD0106",
         7,
         53,
     ),

@@ -38,7 +38,8 @@ fn answer(attempt: &Attempt) -> Result<Value, Failure> {
         return Ok(json!({"method": "get", "endpoint": endpoint}));
     }
     Ok(
-        json!({"id": 1, "name": "Rex", "status": "available", "homeworld": "https://swapi.dev/api/planets/1/"}),
+        json!({"id": 1, "name": "Rex", "status": "available", "homeworld": "https://swapi.dev/api/planets/1/",
+        "content": {"homeworld": "https://swapi.dev/api/planets/1/"}}),
     )
 }
 

@@ -231,6 +231,21 @@ fn expressions_know_the_definition_and_how_a_call_is_authorized() {
 }
 
 #[test]
+fn data_cannot_say_how_a_request_is_authorized() {
+    let tasks = "  - a: {call: http, with: {method: get, endpoint: '${ .at }'}}\n";
+    let play = Play::of(tasks, json!({"at": "https://x.example/"})).answer(echo);
+    assert_eq!(play.calls[0].input["endpoint"], "https://x.example/");
+    let sly = json!({"uri": "https://x.example/", "authentication": {"oauth2": {"use": "crm"}}});
+    let play = Play::of(tasks, json!({ "at": sly })).answer(echo);
+    assert!(play.calls.is_empty());
+    assert!(
+        play.error().r#type.ends_with("/expression"),
+        "{}",
+        play.error()
+    );
+}
+
+#[test]
 fn the_context_is_checked_also_where_nothing_is_exported() {
     let tasks = "  - a: {set: {x: 1}, export: {as: '{x: .x}'}}\n  - b: {set: {y: 1}, export: {schema: {document: {required: [y]}}}}\n";
     let error = Play::of(tasks, json!({})).error();

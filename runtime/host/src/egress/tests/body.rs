@@ -15,6 +15,7 @@ use crate::capabilities::secrets;
 use crate::connection::Settings;
 use crate::egress::Egress;
 use crate::egress::dial::Network;
+use crate::limits::Limits;
 use crate::scope::Scope;
 use crate::scrub::Scrubber;
 use crate::spec::{Grants, Secret};
@@ -31,6 +32,7 @@ fn scope(grants: &Grants, network: &Arc<Fake>, audience: &str) -> Arc<Scope> {
         value: SECRET.to_owned(),
         audience: vec![audience.to_owned()],
     };
+    settings.limits = Limits::default();
     settings.secrets = secrets::hold("test", vec![secret]).unwrap();
     settings.scrubber = Arc::new(Scrubber::new([SECRET].into_iter()));
     let scope = Scope::new(Arc::new(settings), String::new(), Duration::from_secs(20));
@@ -130,17 +132,10 @@ async fn what_cannot_be_done_is_not_sent() {
             "only into a body that is",
         ),
         (FORM, "body", long, HOST, "at most 65536 bytes"),
-        (
-            FORM,
-            "body",
-            TOKEN.repeat(1_300),
-            HOST,
-            "at most 65536 bytes",
-        ),
     ] {
         let denied = post(kind, Some(word), body, audience).await.unwrap_err();
         assert!(denied.contains(said), "{denied}");
-        assert!(!denied.contains(SECRET));
+        assert!(!denied.contains(SECRET), "{denied:.200}");
     }
 }
 

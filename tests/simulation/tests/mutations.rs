@@ -1,0 +1,53 @@
+//! The checker is checked: each deliberate defect of the engine is seen within so many seeds.
+
+use cofferdam_simulation::{Mutation, Options, host, play};
+
+/// Within these a defect is seen, or the oracle is blind to it.
+const SEEDS_MAX: u64 = 400;
+
+fn is_seen(mutation: Mutation) {
+    let host = host().expect("wasmtime can be set up");
+    let options = Options {
+        mutation: Some(mutation),
+        ..Options::default()
+    };
+    let seen = (0..SEEDS_MAX).find(|seed| {
+        let played = play(*seed, &host, options).expect("a world can be made");
+        !played.violations.is_empty()
+    });
+    assert!(
+        seen.is_some(),
+        "{mutation:?} is not seen in {SEEDS_MAX} worlds"
+    );
+}
+
+macro_rules! seen {
+    ($($name:ident: $mutation:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                is_seen(Mutation::$mutation);
+            }
+        )*
+
+        #[test]
+        fn no_mutation_is_left_out() {
+            assert_eq!(Mutation::ALL.to_vec(), [$(Mutation::$mutation),*]);
+        }
+    };
+}
+
+seen! {
+    an_effect_without_an_intent_is_seen: SkipIntent;
+    an_acknowledgement_before_the_flush_is_seen: AcknowledgeEarly;
+    attempts_that_are_forgotten_at_resume_are_seen: ForgetAttempts;
+    a_forgotten_timer_is_seen: ForgetTimer;
+    a_place_that_is_given_back_twice_is_seen: ReleaseTwice;
+    a_lost_attempt_that_is_not_told_is_seen: ForgetLost;
+    an_effect_that_is_repeated_after_an_unknown_outcome_is_seen: RepeatUnknown;
+    who_is_told_before_it_is_durable_is_seen: TellFirst;
+    a_lost_row_of_a_parked_task_is_seen: ForgetParked;
+    an_undoing_that_is_skipped_is_seen: SkipUndo;
+    keys_that_change_with_the_attempt_are_seen: FreshKeys;
+    outcomes_that_are_held_back_too_long_are_seen: HoldBack;
+}
