@@ -694,25 +694,6 @@ impl Runner {
         Ok(true)
     }
 
-    /// Leaves behind what is needed to begin the run again when its time has come.
-    async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
-        let status = self.run.status();
-        if self.row.status == status && due_ms.is_none() {
-            return self.commit().await; // A run that begins in the queue has its rows.
-        }
-        self.row.due_ms = due_ms;
-        self.row.degraded = self.run.is_degraded();
-        if let Some(due_ms) = due_ms {
-            self.edit(|batch, row| {
-                batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
-            });
-        }
-        self.set_status(status);
-        self.commit().await?;
-        self.inner.timers_changed.notify_one();
-        Ok(())
-    }
-
     fn take(&mut self, message: Message) {
         // One that is compensating keeps its status while it is set aside, and has a timer all the
         // same.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Runner;
+use crate::rows::timer_key;
 use crate::{Error, queue, verbs};
 
 /// What is to be done with a run.
@@ -101,5 +102,24 @@ impl Runner {
             queue::waits(batch, row).delete(Table::DeadLetter, row.run.as_bytes())
         });
         self.note_queue = true;
+    }
+
+    /// Leaves behind what is needed to begin the run again when its time has come.
+    pub(super) async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+        let status = self.run.status();
+        if self.row.status == status && due_ms.is_none() {
+            return self.commit().await; // A run that begins in the queue has its rows.
+        }
+        self.row.due_ms = due_ms;
+        self.row.degraded = self.run.is_degraded();
+        if let Some(due_ms) = due_ms {
+            self.edit(|batch, row| {
+                batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
+            });
+        }
+        self.set_status(status);
+        self.commit().await?;
+        self.inner.timers_changed.notify_one();
+        Ok(())
     }
 }
