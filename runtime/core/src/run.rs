@@ -16,8 +16,10 @@ mod changes;
 mod control;
 mod deferral;
 mod detached;
+mod effect;
 mod emit;
 mod environment;
+mod event;
 mod fallback;
 mod flow;
 mod frame;
@@ -42,16 +44,15 @@ pub use bindings::{
 };
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use deferral::Deferred;
+pub use effect::{Attempt, Effect, Question};
 pub use emit::instant;
+pub use event::Event;
 pub use fallback::Kept;
 pub use listen::{Hearing, TAKEN_BYTES_MAX, TAKEN_MAX};
 pub use report::{AttemptReport, TaskChange, TaskReport, TaskStatus, WaitsFor};
 pub use waits::{For, Wait};
 
-use crate::call::{self, Decision, Lookup};
-use crate::cloud_event::CloudEvent;
-use crate::consume::Watch;
-use crate::descriptor;
+use crate::call;
 use crate::error::WorkflowError;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
@@ -60,312 +61,6 @@ use control::Control;
 use frame::{Frame, Key, Op};
 use ledger::Ledger;
 use saga::Undo;
-
-/// What happens to a run. Persisted: names and fields are part of the journal's format 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
-pub enum Event {
-    /// The run begins.
-    Begun {
-        /// The workflow's raw input.
-        input: Value,
-    },
-    /// The run was accepted and waits in a queue for [`Event::Admitted`].
-    Queued {
-        /// The workflow's raw input.
-        input: Value,
-    },
-    /// The run was accepted as the continuation of another one, and waits in a queue.
-    Forked {
-        /// The workflow's raw input.
-        input: Value,
-        /// Where it was forked from.
-        origin: Origin,
-        /// What was finished there, and is not repeated.
-        taken: TakenOver,
-    },
-    /// The run's turn has come.
-    Admitted,
-    /// Somebody stops the run.
-    Cancelled {
-        /// Why.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-        /// Whether what was done is undone.
-        compensate: bool,
-    },
-    /// Somebody lets the run begin nothing for now.
-    Suspended {
-        /// Why.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// Somebody lets a suspended run go on.
-    Resumed,
-    /// Somebody lets a run that faulted go on from the task that failed; it waits in a queue.
-    Redriven {
-        /// What is to come into the task that failed, if not what came before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        input: Option<Value>,
-        /// What was finished, and is not repeated.
-        taken: TakenOver,
-    },
-    /// An attempt was admitted and begins: the intent.
-    Started {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-        /// Digest of the plugin that serves it.
-        digest: String,
-    },
-    /// An attempt was not admitted.
-    Refused {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-        /// Why.
-        failure: Failure,
-    },
-    /// An attempt succeeded.
-    Succeeded {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-        /// The action's output.
-        output: Value,
-    },
-    /// An attempt failed.
-    Failed {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-        /// How.
-        failure: Failure,
-        /// Any 32-bit number: the randomness of the backoff.
-        draw: u32,
-    },
-    /// The runtime stopped while the attempt was under way.
-    Lost {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-    },
-    /// A connector answered what became of a call.
-    LookedUp {
-        /// From [`Effect::Lookup`].
-        ticket: u64,
-        /// Its answer.
-        answer: Lookup,
-        /// Any 32-bit number: the randomness of the backoff.
-        draw: u32,
-    },
-    /// The connection that a task is parked on works again.
-    Recovered {
-        /// The task.
-        task: String,
-    },
-    /// A call was put into its connection's outbox, in the same write as this event.
-    Deferred {
-        /// From [`Effect::Defer`].
-        ticket: u64,
-    },
-    /// The outbox has no room for a call.
-    NotDeferred {
-        /// From [`Effect::Defer`].
-        ticket: u64,
-    },
-    /// An instant that [`Run::next_due_ms`] named has come.
-    Tick,
-    /// A person decided about a task in review.
-    Decided {
-        /// The task.
-        task: String,
-        /// What.
-        decision: Decision,
-    },
-    /// An event for a task that listens.
-    Heard {
-        /// The task.
-        task: String,
-        /// The event's number: a task takes events in the order of their numbers, each once.
-        seq: u64,
-        /// The event.
-        event: CloudEvent,
-    },
-    /// What is kept of earlier answers was looked through.
-    Recalled {
-        /// From [`Effect::Recall`].
-        ticket: u64,
-        /// What was found.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        found: Option<Kept>,
-    },
-}
-
-/// What a run wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Ask for admission; answer with [`Event::Started`] or [`Event::Refused`], and once started
-    /// with [`Event::Succeeded`] or [`Event::Failed`].
-    Attempt(Attempt),
-    /// Ask the connector what became of a call; answer with [`Event::LookedUp`].
-    Lookup {
-        /// To be given back.
-        ticket: u64,
-        /// The task.
-        task: String,
-        /// The connection to ask.
-        connection: String,
-        /// The action of the call.
-        action: String,
-        /// The key of the call.
-        key: String,
-    },
-    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
-    /// [`Event::NotDeferred`].
-    Defer {
-        /// To be given back.
-        ticket: u64,
-        /// The task.
-        task: String,
-        /// What is to be called, and until when.
-        deferred: Deferred,
-    },
-    /// Tell [`Event::Recovered`] when this connection works again.
-    Park {
-        /// The task.
-        task: String,
-        /// The connection.
-        connection: String,
-    },
-    /// A person must decide; answer with [`Event::Decided`]. Told again when another person is
-    /// asked; then it replaces what was told before.
-    Review {
-        /// The task.
-        task: String,
-        /// Why.
-        failure: Failure,
-        /// What is asked, and how long.
-        question: Question,
-    },
-    /// The decision that was asked for is not wanted any more: the task was stopped.
-    ReviewClosed {
-        /// The task.
-        task: String,
-    },
-    /// Begin a run of its own, once: durably with the event that led here, or not at all.
-    Begin {
-        /// The task.
-        task: String,
-        /// The run's id: the same whenever this task of this run asks for it.
-        run: String,
-        /// The workflow, `namespace/name:version`; one of those that came with this one.
-        workflow: String,
-        /// Its input.
-        input: Value,
-    },
-    /// Look for an earlier answer; answer with [`Event::Recalled`].
-    Recall {
-        /// To be given back.
-        ticket: u64,
-        /// The connections whose answers would do, the best first.
-        connections: Vec<String>,
-        /// The action.
-        action: String,
-        /// Its input.
-        input: Arc<Value>,
-        /// An older answer does not count, in milliseconds.
-        max_age_ms: u64,
-    },
-    /// Keep this answer for [`Effect::Recall`], with the next commit. Nothing depends on it.
-    Keep {
-        /// The connection that gave it.
-        connection: String,
-        /// The action.
-        action: String,
-        /// Its input.
-        input: Arc<Value>,
-        /// Its output.
-        output: Arc<Value>,
-        /// How long it can be of use, in milliseconds.
-        max_age_ms: u64,
-    },
-    /// This attempt may be dropped: nobody waits for its answer, which is not to be told.
-    Cancel {
-        /// From [`Attempt::ticket`].
-        ticket: u64,
-    },
-    /// Publish this CloudEvent.
-    Emit {
-        /// The task.
-        task: String,
-        /// Attributes and data.
-        event: Value,
-    },
-    /// Tell [`Event::Heard`] of events that these watches may let through.
-    Listen {
-        /// The task.
-        task: String,
-        /// What to look events up by.
-        watches: Vec<Watch>,
-    },
-    /// The task is ready for its next event.
-    Hear {
-        /// The task.
-        task: String,
-    },
-    /// The task does not listen any more.
-    ListenClosed {
-        /// The task.
-        task: String,
-        /// As they were in [`Effect::Listen`].
-        watches: Vec<Watch>,
-    },
-    /// The run has ended; see [`Run::outcome`].
-    Finished,
-}
-
-/// One attempt of one call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    /// To be given back with every event about this attempt.
-    pub ticket: u64,
-    /// The task.
-    pub task: String,
-    /// The connection to call.
-    pub connection: String,
-    /// The action to call.
-    pub action: String,
-    /// Its input.
-    pub input: Arc<Value>,
-    /// The idempotency key: the same for every attempt of the task.
-    pub key: String,
-    /// 1 for the first attempt.
-    pub attempt: u32,
-    /// What repeating the action does: decides whether the intent must be durable first.
-    pub effect: descriptor::Effect,
-    /// How long the attempt may take, in milliseconds.
-    pub timeout_ms: u64,
-    /// What stands for the workflow's secrets in the input, with the name of each.
-    pub secrets: Arc<BTreeMap<String, String>>,
-    /// It is to end before this instant, unless that is over when it begins.
-    pub deadline_ms: Option<u64>,
-    /// Whether it is a second attempt beside one that is under way. It is refused rather than made
-    /// to wait, and whenever it could harm: see [`crate::call::Hedge`].
-    pub is_hedge: bool,
-}
-
-/// What a person is asked, besides why.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Question {
-    /// The output that is to be looked at.
-    pub output: Option<Value>,
-    /// When it is decided without them, or goes to the next one.
-    pub due_ms: Option<u64>,
-    /// Who is asked, if anybody in particular.
-    pub reviewer: Option<String>,
-    /// How often somebody else was asked before.
-    pub escalations: usize,
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -792,35 +487,6 @@ impl Run {
             .collect();
         self.hold_back(&mut outstanding);
         outstanding
-    }
-}
-
-impl Event {
-    /// The event's name, for messages.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Begun { .. } => "begun",
-            Self::Queued { .. } => "queued",
-            Self::Forked { .. } => "forked",
-            Self::Admitted => "admitted",
-            Self::Cancelled { .. } => "cancelled",
-            Self::Suspended { .. } => "suspended",
-            Self::Resumed => "resumed",
-            Self::Redriven { .. } => "redriven",
-            Self::Started { .. } => "started",
-            Self::Refused { .. } => "refused",
-            Self::Succeeded { .. } => "succeeded",
-            Self::Failed { .. } => "failed",
-            Self::Lost { .. } => "lost",
-            Self::LookedUp { .. } => "looked up",
-            Self::Recovered { .. } => "recovered",
-            Self::Deferred { .. } => "deferred",
-            Self::NotDeferred { .. } => "not deferred",
-            Self::Tick => "tick",
-            Self::Decided { .. } => "decided",
-            Self::Heard { .. } => "heard",
-            Self::Recalled { .. } => "recalled",
-        }
     }
 }
 

@@ -1,0 +1,231 @@
+//! What a run wants done, turned into writes, calls and rows.
+
+use cofferdam_core::descriptor;
+use cofferdam_core::failure::{Class, Failure};
+use cofferdam_core::ramp::Ended;
+use cofferdam_core::run::{Attempt, Effect, Event, Outcome, Question};
+use cofferdam_store::Table;
+
+use super::{Done, Launch, Runner};
+use crate::admission::{self, Admission, Admitted};
+use crate::mutation::Mutation;
+use crate::rows::{DeadLetter, Review, encode, parked_key, review_key};
+use crate::{Error, answers, detached, queue};
+
+impl Runner {
+    pub(super) fn obey(&mut self, effect: Effect) -> Result<(), Error> {
+        let at_ms = self.inner.clock.now_ms();
+        match effect {
+            Effect::Attempt(attempt) => self.ask(attempt),
+            Effect::Lookup {
+                ticket,
+                connection,
+                action,
+                key,
+                ..
+            } => {
+                self.launches.push(Launch::Lookup {
+                    ticket,
+                    connection,
+                    action,
+                    key,
+                });
+            }
+            Effect::Defer {
+                ticket,
+                task,
+                deferred,
+            } => self.defer(ticket, &task, &deferred, at_ms)?,
+            Effect::Park { task, connection } => {
+                let key = parked_key(&connection, &self.row.run, &task);
+                self.put(Table::Parked, key, Vec::new());
+                self.parked.push(connection);
+            }
+            Effect::Review {
+                task,
+                failure,
+                question,
+            } => self.review(task, failure, question, at_ms)?,
+            Effect::Emit { task, event } => self.emit(task, event)?,
+            Effect::Listen { task, watches } => self.listen(task, watches),
+            Effect::Hear { .. } => self.mailbox.look = true,
+            Effect::ListenClosed { task, watches } => self.unlisten(&task, &watches)?,
+            Effect::Begin {
+                run,
+                workflow,
+                input,
+                ..
+            } => {
+                let wanted = detached::Wanted {
+                    run,
+                    workflow,
+                    input,
+                };
+                self.begin_other(wanted, at_ms)?;
+            }
+            Effect::Recall {
+                ticket,
+                connections,
+                action,
+                input,
+                max_age_ms,
+            } => {
+                let store = &*self.inner.store;
+                let asked = (action.as_str(), &*input);
+                let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
+                self.feed(Event::Recalled { ticket, found });
+            }
+            Effect::Keep {
+                connection,
+                action,
+                input,
+                output,
+                max_age_ms,
+            } => {
+                // Nothing depends on it: it goes with the next commit that is needed anyway.
+                let batch = std::mem::take(&mut self.batch);
+                let about = (connection.as_str(), action.as_str(), &*input);
+                let answers = &self.inner.answers;
+                self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
+            }
+            Effect::Cancel { ticket } => {
+                if let Some(slower) = self.hedged.remove(&ticket) {
+                    slower.abort();
+                }
+            }
+            Effect::ReviewClosed { task } => {
+                let key = review_key(&self.row.run, &task);
+                self.edit(|batch, _| batch.delete(Table::Review, key));
+            }
+            Effect::Finished => self.finish(at_ms)?,
+        }
+        Ok(())
+    }
+
+    fn review(
+        &mut self,
+        task: String,
+        failure: Failure,
+        question: Question,
+        at_ms: u64,
+    ) -> Result<(), Error> {
+        let key = review_key(&self.row.run, &task);
+        let review = Review {
+            run: self.row.run.clone(),
+            task,
+            workflow: self.row.workflow.clone(),
+            failure,
+            at_ms,
+            output: question.output,
+            due_ms: question.due_ms,
+            reviewer: question.reviewer,
+            escalations: question.escalations,
+        };
+        self.put(Table::Review, key, encode(&review)?);
+        Ok(())
+    }
+
+    fn ask(&mut self, attempt: Attempt) {
+        let mut leave = self.leaves.remove(&attempt.task);
+        let Some(slot) = self.inner.connections.get(&attempt.connection) else {
+            let why = format!(
+                "there is no connection `{}` in this configuration",
+                attempt.connection
+            );
+            let failure = Failure::new(Class::Unavailable, "connection.missing", why);
+            self.feed(Event::Refused {
+                ticket: attempt.ticket,
+                failure,
+            });
+            return;
+        };
+        if attempt.is_hedge {
+            let ticket = attempt.ticket;
+            match admission::try_hedge(slot, &attempt.key) {
+                Ok(admitted) => self.admitted(attempt, admitted),
+                Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+            }
+            return;
+        }
+        match admission::try_admit(slot, &attempt.key) {
+            Admission::Admitted(mut admitted) => {
+                admitted.carry(leave);
+                self.admitted(attempt, admitted);
+            }
+            Admission::Refused(failure) => {
+                if let Some(leave) = &mut leave {
+                    leave.went(Ended::Bad);
+                }
+                self.feed(Event::Refused {
+                    ticket: attempt.ticket,
+                    failure,
+                });
+            }
+            Admission::Full(queued) => {
+                self.under_way.spawn(async move {
+                    let mut admitted = admission::admit(queued, &attempt.key).await;
+                    match (&mut admitted, leave) {
+                        (Ok(admitted), leave) => admitted.carry(leave),
+                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+                        (Err(_), None) => {}
+                    }
+                    Done::Admitted { attempt, admitted }
+                });
+            }
+        }
+    }
+
+    pub(super) fn admitted(&mut self, attempt: Attempt, admitted: Admitted) {
+        let (ticket, digest) = (attempt.ticket, admitted.digest().to_owned());
+        if self.feed(Event::Started { ticket, digest }) {
+            // The intent is durable before the effect can happen.
+            self.must_commit |= attempt.effect != descriptor::Effect::Read
+                && !self.inner.armed.has(Mutation::SkipIntent);
+            self.launches.push(Launch::Call(attempt, admitted));
+        }
+    }
+
+    /// Puts a run that is asked for into the next commit.
+    fn begin_other(&mut self, wanted: detached::Wanted, at_ms: u64) -> Result<(), Error> {
+        self.begun.push(wanted.run.clone());
+        let batch = std::mem::take(&mut self.batch);
+        let by = &self.row;
+        self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;
+        self.must_commit = true;
+        Ok(())
+    }
+
+    fn finish(&mut self, at_ms: u64) -> Result<(), Error> {
+        // One that is redriven may have said before that it had ended.
+        if self.row.status.is_final() || !self.run.status().is_final() {
+            return Ok(());
+        }
+        self.row.degraded = self.run.is_degraded();
+        self.row.ended_ms = Some(at_ms);
+        if let Some(Outcome::Faulted {
+            error,
+            dead_letter: true,
+        }) = self.run.outcome()
+        {
+            let failed = self.run.failed_task();
+            let letter = DeadLetter {
+                task: failed.map(|(task, _)| task.to_owned()),
+                task_input: failed.map(|(_, input)| input.clone()),
+                tenant: self.row.tenant.clone(),
+                run: self.row.run.clone(),
+                workflow: self.row.workflow.clone(),
+                error: error.clone(),
+                input: self.run.input().clone(),
+                at_ms,
+            };
+            let key = self.row.run.clone().into_bytes();
+            self.put(Table::DeadLetter, key, encode(&letter)?);
+        }
+        self.edit(queue::ended);
+        self.row.queued_ms = None;
+        self.note_queue |= self.row.concurrency_key.is_some();
+        self.set_status(self.run.status());
+        self.must_commit = true;
+        Ok(())
+    }
+}
