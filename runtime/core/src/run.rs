@@ -54,7 +54,6 @@ pub use waits::{For, Wait};
 
 use crate::call;
 use crate::error::WorkflowError;
-use crate::failure::Failure;
 use crate::provenance::Provenance;
 use crate::workflow::Workflow;
 use control::Control;

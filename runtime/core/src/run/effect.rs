@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Deferred, Event};
-use crate::cloud_event::CloudEvent;
+use super::Deferred;
 use crate::consume::Watch;
 use crate::descriptor;
 use crate::failure::Failure;

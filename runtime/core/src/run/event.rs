@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Attempt, Effect, Kept, Origin, Run, TakenOver};
+use super::{Kept, Origin, TakenOver};
 use crate::call::{Decision, Lookup};
 use crate::cloud_event::CloudEvent;
 use crate::failure::Failure;

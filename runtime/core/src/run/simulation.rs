@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::tests::{bindings, compile};
 use super::*;
-use crate::call::Lookup;
+use crate::call::{Decision, Lookup};
 use crate::descriptor::Effect as Repeat;
 use crate::failure::{Class, EffectState, Failure};
 

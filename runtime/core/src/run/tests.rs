@@ -15,8 +15,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::call::{Decision, Lookup};
 use crate::descriptor::Effect as Repeat;
-use crate::failure::Class;
+use crate::failure::{Class, Failure};
 use crate::workflow::{Source, Sources};
 
 /// Compiles a workflow text, or says what is wrong with it.
