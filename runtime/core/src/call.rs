@@ -93,6 +93,8 @@ pub struct State {
     pub held: Option<Value>,
     /// Whether a person took the output as it is.
     pub accepted: bool,
+    /// How many attempts nobody saw the end of, since the runtime stopped.
+    pub lost: u32,
     /// What it is doing.
     pub phase: Phase,
 }
@@ -272,6 +274,10 @@ impl Decision {
 /// The name of the phase in which a person must decide.
 const REVIEW: &str = "in review";
 
+/// After so many attempts that ended with the runtime a person looks at the call: it may be what
+/// kills the process at each start.
+const LOST_MAX: u32 = 5;
+
 /// How often a connector is asked for an outcome before a person is.
 const LOOKUPS_MAX: u32 = 5;
 
@@ -293,17 +299,25 @@ impl State {
             escalations: 0,
             held: None,
             accepted: false,
+            lost: 0,
             phase: Phase::Ready,
         }
     }
 
     /// A task whose effect was asked for before, by a task that is gone, on this connection. `last`
     /// is none if that attempt is still under way.
-    pub fn taking_over(plan: &Plan, connection: &str, last: Option<Failure>, now_ms: u64) -> Self {
+    /// `maybe` says whether an earlier attempt may have had the effect.
+    pub fn taking_over(
+        plan: &Plan,
+        connection: &str,
+        last: Option<Failure>,
+        maybe: bool,
+        now_ms: u64,
+    ) -> Self {
         let mut state = Self::new(plan, now_ms);
         let index = plan.connections.iter().position(|c| c == connection);
         state.connection = index.unwrap_or(0);
-        state.tainted = last.is_some();
+        state.tainted = last.is_some() || (maybe && plan.is_careful());
         state.start_by_ms = None;
         state.phase = match last {
             None => Phase::InFlight,

@@ -139,6 +139,9 @@ pub enum Illegal {
         /// The event.
         event: &'static str,
     },
+    /// It cannot go on from where it failed without doing something twice or mixing answers.
+    #[error("it cannot go on from where it failed: {0}")]
+    NoWayOn(&'static str),
     /// What the run did was undone, or is about to be.
     #[error("what the run did was undone")]
     Undone,
@@ -184,6 +187,8 @@ enum Phase {
 #[derive(Debug, Clone)]
 struct InFlight {
     task: Key,
+    /// Tasks that asked for the same effect before, and may still wait for it.
+    beside: Vec<Key>,
     /// Its effect in the ledger; none for reads.
     effect: Option<String>,
     /// Index into the attempts of the task's report.
@@ -329,10 +334,15 @@ impl Run {
 
     /// Works until nothing is left to do at this instant.
     fn settle(&mut self, step: &mut Step) {
-        let mut operations = 0;
+        let (mut operations, mut taken_left) = (0, self.control.taken_left());
         loop {
             while let Some(op) = step.ops.pop() {
                 operations += 1;
+                // Tasks that were finished before come in one step, however many there are.
+                if self.control.taken_left() < taken_left {
+                    taken_left = self.control.taken_left();
+                    operations = 0;
+                }
                 if operations > OPERATIONS_MAX {
                     step.ops.clear();
                     self.fault(endless(), None, step);

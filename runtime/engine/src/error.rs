@@ -174,6 +174,17 @@ pub enum Error {
         /// The run.
         run: String,
     },
+    /// To go on from where it failed would do something twice or mix answers.
+    #[error(
+        "CD0229: run `{run}` cannot go on from where it failed: {why}; \
+         begin it again with `cofferdam runs restart {run}`, or take another way with `cofferdam runs fork {run} --from TASK`"
+    )]
+    NoWayOn {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// A task that never began.
     #[error(
         "CD0222: run `{run}` never began a task `{task}`; `cofferdam runs show {run}` names those that it did"
@@ -442,6 +453,7 @@ impl Error {
             | Self::UnfitDecision { .. }
             | Self::WrongState { .. }
             | Self::Undone { .. }
+            | Self::NoWayOn { .. }
             | Self::KeyConflict { .. }
             | Self::Exists { .. }
             | Self::Carry { .. }

@@ -139,8 +139,8 @@ pub(crate) struct Runner {
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
-    /// Attempts that may have to be dropped, by ticket.
-    hedged: HashMap<u64, AbortHandle>,
+    /// Attempts under way, by ticket.
+    calls: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     /// Connections that calls were left to.
     deferred: Vec<String>,
@@ -186,7 +186,7 @@ impl Runner {
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
-            hedged: HashMap::new(),
+            calls: HashMap::new(),
             parked: Vec::new(),
             deferred: Vec::new(),
             leaves: HashMap::new(),
@@ -319,7 +319,7 @@ impl Runner {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ (Illegal::Phase { .. } | Illegal::Undone)) => {
+            Err(illegal @ (Illegal::Phase { .. } | Illegal::NoWayOn(_) | Illegal::Undone)) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
@@ -574,7 +574,7 @@ impl Runner {
                 effect,
                 result,
             }) => {
-                self.hedged.remove(&ticket);
+                self.calls.remove(&ticket);
                 // What came of an effect is durable before anything else leaves, a read included.
                 self.must_commit |= effect != descriptor::Effect::Read;
                 self.feed(match result {
@@ -595,9 +595,17 @@ impl Runner {
             }
             // The slower of two attempts.
             Err(error) if error.is_cancelled() => {}
-            // The chamber catches panics; what is left is a defect of the runtime itself, and
-            // the attempt is found lost when the run is taken up again.
-            Err(error) => tracing::error!(run = self.row.run, %error, "a call's task died"),
+            // The chamber catches panics; what is left is a defect of the runtime itself. Nobody
+            // saw the end of the attempt.
+            Err(error) => {
+                tracing::error!(run = self.row.run, %error, "a call's task died");
+                let died = self.calls.iter().find(|(_, call)| call.id() == error.id());
+                if let Some(ticket) = died.map(|(ticket, _)| *ticket) {
+                    self.calls.remove(&ticket);
+                    self.must_commit = true;
+                    self.feed(Event::Lost { ticket });
+                }
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Phase, Plan, State, lost};
+use super::{LOST_MAX, Phase, Plan, State, lost};
 use crate::descriptor;
 use crate::failure::{EffectState, Failure};
 
@@ -101,11 +101,18 @@ impl State {
     /// Nobody saw the end of the first attempt.
     pub(super) fn first_lost(&mut self, now_ms: u64, plan: &Plan) -> Phase {
         self.tainted = true;
+        self.lost += 1;
         match std::mem::replace(&mut self.hedge, Hedge::Off) {
             Hedge::Running { connection, .. } => {
                 let first = Some(lost());
                 self.hedge = Hedge::Running { connection, first };
                 Phase::InFlight
+            }
+            // Perhaps it is this call that kills the process.
+            Hedge::Off | Hedge::Due { .. } | Hedge::Asked
+                if plan.is_careful() && self.lost >= LOST_MAX =>
+            {
+                Phase::Review { failure: lost() }
             }
             Hedge::Off | Hedge::Due { .. } | Hedge::Asked => {
                 self.unknown(lost(), None, now_ms, plan)

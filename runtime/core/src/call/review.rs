@@ -77,7 +77,9 @@ impl State {
                 return None;
             }
             Decision::Retry => {
-                self.tainted = false;
+                // What is looked at has happened; nowhere else must it happen as well.
+                self.tainted = self.held.is_some();
+                self.lost = 0;
                 self.parked_since_ms = None;
                 self.unpark(now_ms, plan);
                 Phase::Ready

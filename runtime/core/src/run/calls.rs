@@ -57,6 +57,16 @@ impl Run {
         let keep_ms = self.keep_ms(&connection, plan.effect, &call.policy);
         let mut work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
         work.keep_ms = keep_ms;
+        if let Some(index) = self.fallback_begun(&call.policy, &work) {
+            // A task that is gone came this far: what stood in for its answer counts.
+            work.state.phase = Phase::Exhausted {
+                failure: call::lost(),
+                fallback: true,
+            };
+            self.set_work(key, Work::Call(Box::new(work)));
+            self.next_fallback(key, index, step);
+            return Ok(());
+        }
         self.begin_call(key, work, step);
         Ok(())
     }
@@ -83,7 +93,8 @@ impl Run {
             // A task that is gone asked for the same effect.
             ticket = known.ticket.unwrap_or(0);
             let last = known.ticket.is_none().then(call::lost);
-            state = call::State::taking_over(&plan, &known.connection, last, step.now_ms);
+            state =
+                call::State::taking_over(&plan, &known.connection, last, known.maybe, step.now_ms);
             state.attempts = known.attempts;
         }
         CallWork {
@@ -108,7 +119,8 @@ impl Run {
         let known = work.effect.as_ref().and_then(|id| self.ledger.get(id));
         let outcome = known.and_then(|known| known.outcome.clone());
         if let (Some(in_flight), None) = (self.in_flight.get_mut(&work.ticket), &outcome) {
-            key.clone_into(&mut in_flight.task);
+            let before = std::mem::replace(&mut in_flight.task, key.to_owned());
+            in_flight.beside.push(before);
         }
         self.set_work(key, Work::Call(Box::new(work)));
         match outcome {
@@ -293,6 +305,7 @@ impl Run {
             ticket,
             InFlight {
                 task: key.clone(),
+                beside: Vec::new(),
                 effect: work.effect.clone(),
                 report: report.as_ref().map_or(0, |r| r.attempts.len()),
             },
@@ -324,6 +337,7 @@ impl Run {
     ) -> Result<(), Illegal> {
         let Some(InFlight {
             task,
+            beside,
             effect,
             report,
         }) = self.in_flight.get(&ticket).cloned()
@@ -354,6 +368,13 @@ impl Run {
         if role.is_some() {
             self.settle_race(&task, step);
             self.follow_call(&task, step);
+        }
+        // Tasks that wait for the same attempt: what they asked for has the same key.
+        for task in beside {
+            let waits = self.role_of(&task, ticket) == Some(Role::First);
+            if waits && self.apply(&task, event, step).is_ok() {
+                self.follow_call(&task, step);
+            }
         }
         Ok(())
     }

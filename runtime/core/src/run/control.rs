@@ -82,6 +82,13 @@ struct Recorder {
     finished: BTreeMap<Key, (Arc<Value>, Option<Arc<Value>>)>,
 }
 
+impl Control {
+    /// How many finished tasks were not entered again yet.
+    pub fn taken_left(&self) -> usize {
+        self.taken.len()
+    }
+}
+
 impl Recorder {
     /// A task begins, perhaps again: what it gave before does not count.
     fn entered(&mut self, key: &str) {
@@ -188,6 +195,7 @@ impl Run {
         if self.was_undone() {
             return Err(Illegal::Undone);
         }
+        self.check_way_on(input.is_some(), &taken)?;
         if let (Some(input), Some((task, _))) = (input, self.control.failing.take()) {
             let input = Arc::new(input);
             if task == ROOT {
@@ -200,6 +208,25 @@ impl Run {
         self.control.taken = shared(taken);
         self.keep_finished_reports();
         self.phase = Phase::Queued;
+        Ok(())
+    }
+
+    /// Refuses to go on where that would do something twice, or mix answers to two inputs.
+    fn check_way_on(&self, is_edited: bool, taken: &TakenOver) -> Result<(), Illegal> {
+        let Some((failing, _)) = &self.control.failing else {
+            return Ok(());
+        };
+        if within(failing).any(|around| around.ends_with("/~catch")) {
+            // What was tried would be tried again, beside what was done instead of it.
+            return Err(Illegal::NoWayOn("it failed while it handled an error"));
+        }
+        let is_inside =
+            |task: &String| task != failing && within(task).any(|around| around == failing);
+        if is_edited && taken.keys().any(is_inside) {
+            return Err(Illegal::NoWayOn(
+                "tasks inside the one that failed have answered to its old input",
+            ));
+        }
         Ok(())
     }
 
@@ -490,7 +517,10 @@ impl Run {
 }
 
 fn begins_a_call(effect: &Effect) -> bool {
-    matches!(effect, Effect::Attempt(_) | Effect::Lookup { .. })
+    matches!(
+        effect,
+        Effect::Attempt(_) | Effect::Lookup { .. } | Effect::Defer { .. }
+    )
 }
 
 fn shared(taken: TakenOver) -> BTreeMap<Key, Arc<Taken>> {

@@ -50,6 +50,11 @@ impl Run {
         let (input, call_key) = (Arc::clone(input), work.key.clone());
         let effect = work.effect.clone();
         let connection = work.state.connection(&work.plan).to_owned();
+        // Whatever becomes of the task, the call is in the outbox.
+        if let Some(id) = &effect {
+            let answer = Arc::new(deferred(&call_key));
+            self.ledger.deferred(id, &connection, &answer);
+        }
         let around = Around::new(self, key);
         let output = match value.map(|template| self.evaluate(&template, &input, &around)) {
             None => deferred(&call_key),

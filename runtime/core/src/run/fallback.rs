@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::calls::InnerCall;
 use super::environment::Around;
 use super::frame::{CallWork, Frame, Op, Recall, Slot, Work};
+use super::ledger;
 use super::{Illegal, Run, Step};
 use crate::call::Phase;
 use crate::descriptor::Effect as Repeat;
@@ -89,12 +90,38 @@ impl Run {
                     connection: &connection,
                     action: &action,
                     input,
-                    call_key: self
-                        .call_key("", Some(&Value::String(format!("{call_key}~{index}")))),
+                    call_key: self.fallback_key(&call_key, index),
                 };
                 self.start_inner_call(inner, step);
             }
         }
+    }
+
+    /// The fallback whose own call may have had its effect, asked for by a task that is gone.
+    pub(super) fn fallback_begun(&self, policy: &Policy, work: &CallWork) -> Option<usize> {
+        if self.bindings.semantics < 2 {
+            return None;
+        }
+        policy
+            .fallback
+            .iter()
+            .enumerate()
+            .position(|(index, fallback)| {
+                let Fallback::Call {
+                    connection, action, ..
+                } = fallback
+                else {
+                    return false;
+                };
+                let key = self.fallback_key(&work.key, index);
+                let known = self.ledger.get(&ledger::id(connection, action, &key));
+                known.is_some_and(ledger::Entry::may_have_happened)
+            })
+    }
+
+    /// The key of what a fallback calls.
+    fn fallback_key(&self, call_key: &str, index: usize) -> String {
+        self.call_key("", Some(&Value::String(format!("{call_key}~{index}"))))
     }
 
     pub(super) fn fallback_answered(

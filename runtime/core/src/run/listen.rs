@@ -146,7 +146,9 @@ impl Run {
                 task: key.to_owned(),
             }),
             Verdict::Ends => self.complete_listen(key, step),
-            Verdict::Taken { complete } => self.take_event(key, listen, event, complete, step),
+            Verdict::Taken { complete } => {
+                self.take_event(key, listen, (seq, event), complete, step)
+            }
         }
         Ok(())
     }
@@ -155,7 +157,7 @@ impl Run {
         &mut self,
         key: &str,
         listen: &Listen,
-        event: &CloudEvent,
+        (seq, event): (u64, &CloudEvent),
         is_last: bool,
         step: &mut Step,
     ) {
@@ -183,8 +185,10 @@ impl Run {
         let Some(input) = self.frames.get(key).map(|f| Arc::clone(&f.input)) else {
             return;
         };
+        // Named by the event: a listener that is entered again must not take what it did for one
+        // event for what it does for another.
         self.enter_block(
-            format!("{key}/[{index}]"),
+            format!("{key}/[{seq}]"),
             key,
             Slot::Heard(index),
             body,

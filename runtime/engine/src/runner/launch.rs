@@ -34,9 +34,7 @@ impl Runner {
                         result,
                     }
                 });
-                if effect == descriptor::Effect::Read {
-                    self.hedged.insert(ticket, calling);
-                }
+                self.calls.insert(ticket, calling);
             }
             Launch::Lookup {
                 ticket,

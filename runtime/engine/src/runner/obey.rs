@@ -89,7 +89,7 @@ impl Runner {
                 self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
             }
             Effect::Cancel { ticket } => {
-                if let Some(slower) = self.hedged.remove(&ticket) {
+                if let Some(slower) = self.calls.remove(&ticket) {
                     slower.abort();
                 }
             }

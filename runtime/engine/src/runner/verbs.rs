@@ -71,6 +71,7 @@ impl Runner {
                 let run = self.row.run.clone();
                 let error = match illegal {
                     Illegal::Undone => Error::Undone { run },
+                    Illegal::NoWayOn(why) => Error::NoWayOn { run, why },
                     _ => Error::wrong_state(&run, self.run.status(), participle),
                 };
                 // Nobody waits any more if the caller was cancelled.
