@@ -228,6 +228,26 @@ struct Step {
     now_ms: u64,
     ops: Vec<Op>,
     effects: Vec<Effect>,
+    /// Events and runs that it gives, and their bytes: all of them are written at once.
+    given: usize,
+    given_bytes: usize,
+}
+
+/// One step never gives more events and runs than so many, nor more bytes of them: they are written
+/// together with what led to them, and a store takes only so much at once.
+const GIVEN_MAX: usize = 1_000;
+const GIVEN_BYTES_MAX: usize = 16 << 20;
+
+impl Step {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            now_ms,
+            ops: Vec::new(),
+            effects: Vec::new(),
+            given: 0,
+            given_bytes: 0,
+        }
+    }
 }
 
 /// One step never does more than so many operations: a loop of tasks that wait for nothing would
@@ -269,11 +289,7 @@ impl Run {
     /// [`Illegal`] if the event does not belong here; the run is as it was before.
     pub fn step(&mut self, event: Event, now_ms: u64) -> Result<Vec<Effect>, Illegal> {
         self.check_phase(&event)?;
-        let mut step = Step {
-            now_ms,
-            ops: Vec::new(),
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(now_ms);
         match event {
             Event::Begun { input } => self.begin(input, &mut step),
             Event::Queued { input } => self.queued(input, &step),

@@ -162,13 +162,13 @@ impl Answers {
     pub fn keep(
         &self,
         batch: Batch,
-        (connection, action, input): (&str, &str, &Value),
+        (tenant, connection, action, input): (&str, &str, &str, &Value),
         output: &Value,
         max_age_ms: u64,
         now_ms: u64,
     ) -> Result<Batch, Error> {
         let limits = self.limits(connection);
-        let key = key(connection, action, input);
+        let key = key(connection, tenant, action, input);
         let mut all = self.shelves.lock();
         let shelf = all.entry(connection.to_owned()).or_default();
         // Others may have use for it longer than this task.
@@ -223,12 +223,12 @@ impl Answers {
 pub(crate) fn recall(
     store: &dyn JournalStore,
     connections: &[String],
-    (action, input): (&str, &Value),
+    (tenant, action, input): (&str, &str, &Value),
     max_age_ms: u64,
     now_ms: u64,
 ) -> Result<Option<Kept>, Error> {
     for connection in connections {
-        let Some(bytes) = store.get(Table::Cache, &key(connection, action, input))? else {
+        let Some(bytes) = store.get(Table::Cache, &key(connection, tenant, action, input))? else {
             continue;
         };
         // What cannot be understood is no answer.
@@ -272,12 +272,13 @@ async fn clear_away(
 /// Stands between the parts of a key; no name contains it.
 const SEPARATOR: u8 = 0;
 
-fn key(connection: &str, action: &str, input: &Value) -> Vec<u8> {
+/// What one tenant was answered is nothing to another: a plugin may answer each its own.
+fn key(connection: &str, tenant: &str, action: &str, input: &Value) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     digest(&mut hasher, input);
     let hash = hasher.finalize();
-    let mut key = Vec::with_capacity(connection.len() + action.len() + 34);
-    for part in [connection.as_bytes(), action.as_bytes()] {
+    let mut key = Vec::with_capacity(connection.len() + tenant.len() + action.len() + 35);
+    for part in [connection, tenant, action].map(str::as_bytes) {
         key.extend_from_slice(part);
         key.push(SEPARATOR);
     }
@@ -337,7 +338,7 @@ mod tests {
 
     async fn keep(answers: &Answers, store: &MemoryStore, n: u64, output: &Value) {
         let input = json!({ "n": n });
-        let about = ("crm", "get", &input);
+        let about = ("", "crm", "get", &input);
         let batch = answers.keep(Batch::new(), about, output, 1_000, n).unwrap();
         store.commit(batch).await.unwrap();
     }
@@ -352,14 +353,14 @@ mod tests {
     fn found(store: &MemoryStore, n: u64, now_ms: u64) -> Option<Value> {
         let input = json!({ "n": n });
         let names = ["crm".to_owned()];
-        let kept = recall(store, &names, ("get", &input), 1_000, now_ms).unwrap();
+        let kept = recall(store, &names, ("", "get", &input), 1_000, now_ms).unwrap();
         kept.map(|kept| kept.output)
     }
 
     #[test]
     fn the_order_of_keys_does_not_count_and_everything_else_does() {
         let same = [json!({"a": 1, "b": [2]}), json!({"b": [2], "a": 1})];
-        assert_eq!(key("c", "a", &same[0]), key("c", "a", &same[1]));
+        assert_eq!(key("c", "", "a", &same[0]), key("c", "", "a", &same[1]));
         let others = [
             json!({"a": 1, "b": 2}),
             json!({"a": 1, "b": [2, []]}),
@@ -369,9 +370,10 @@ mod tests {
             json!(["a,1"]),
             json!(null),
         ];
-        let keys: BTreeSet<_> = others.iter().map(|v| key("c", "a", v)).collect();
+        let keys: BTreeSet<_> = others.iter().map(|v| key("c", "", "a", v)).collect();
         assert_eq!(keys.len(), others.len());
-        assert!(!keys.contains(&key("c", "a", &same[0])));
+        assert!(!keys.contains(&key("c", "", "a", &same[0])));
+        assert_ne!(key("c", "t", "a", &same[0]), key("c", "", "a", &same[0]));
     }
 
     #[tokio::test]

@@ -4,12 +4,13 @@
 //! the store or neither is. The row holds the input until the run has begun, which it does from the
 //! row alone, here or after a restart.
 
+use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, Table};
 use serde_json::Value;
 
-use crate::Error;
 use crate::rows::{RunRow, encode, status_key};
 use crate::runtime::Inner;
+use crate::{Error, queue};
 
 /// What one run asks of another.
 pub(crate) struct Wanted {
@@ -42,14 +43,18 @@ pub(crate) fn begin(
         Some(_) => batch,
         None => batch.put(Table::Definition, hash, definition.pinned()),
     };
+    // It waits for its turn like any other: a run could else fill the memory with others.
     let row = RunRow {
         pending: Some(wanted.input),
+        status: Status::Queued,
+        queued_ms: Some(at_ms),
+        queue_seq: inner.gate.next_seq(at_ms),
         tenant: asked_by.tenant.clone(),
         priority: asked_by.priority,
         ..RunRow::new(&wanted.run, &definition, at_ms)
     };
     let key = status_key(row.status, &row.run);
-    Ok(batch
+    Ok(queue::waits(batch, &row)
         .put(Table::Run, row.run.as_bytes(), encode(&row)?)
         .put(Table::RunByStatus, key, Vec::new()))
 }

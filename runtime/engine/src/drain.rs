@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::rate::Bucket;
-use cofferdam_store::{KeyRange, Table};
+use cofferdam_store::{Batch, KeyRange, Table};
 
 use crate::admission::{self, Admission};
 use crate::connections::Slot;
@@ -165,7 +165,17 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
             return slot.ramp.settled().await;
         };
         after = Some(last.clone());
-        for parked in rows.iter().filter_map(|(key, _)| parse_parked_key(key)) {
+        for (key, _) in &rows {
+            let Some(parked) = parse_parked_key(key) else {
+                continue;
+            };
+            if is_gone(inner, &parked.run) {
+                let forgotten = Batch::new().delete(Table::Parked, key.clone());
+                if let Err(error) = inner.store.commit(forgotten).await {
+                    crate::runtime::storage_failed(&error);
+                }
+                continue;
+            }
             let Some(leave) = slot.ramp.let_go() else {
                 return false;
             };
@@ -177,6 +187,11 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
             inner.wake(&parked.run, message);
         }
     }
+}
+
+/// Whether the run was removed: it ended long ago, and left this behind.
+fn is_gone(inner: &Inner, run: &str) -> bool {
+    matches!(crate::query::row(&*inner.store, run), Ok(None))
 }
 
 /// Wakes no faster than the connection's rate limit lets calls through.

@@ -178,11 +178,17 @@ pub(crate) async fn deliver(inner: Arc<Inner>, slot: Arc<Slot>) {
     };
     loop {
         let delivering = async {
-            while worker.slot.outbox.depth() > 0 {
-                if let Err(error) = worker.deliver_next().await {
-                    let connection = &worker.slot.name;
-                    tracing::error!(connection, %error, "the outbox waits");
-                    tokio::time::sleep(TROUBLE).await;
+            // What is counted may be on its way to the disk: only what is there can be delivered,
+            // and who puts something there says so.
+            loop {
+                match worker.deliver_next().await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        let connection = &worker.slot.name;
+                        tracing::error!(connection, %error, "the outbox waits");
+                        tokio::time::sleep(TROUBLE).await;
+                    }
                 }
             }
             worker.slot.outbox.changed.notified().await;
@@ -203,12 +209,11 @@ struct Worker {
 }
 
 impl Worker {
-    /// Delivers the oldest call, or what is left of its delivery.
-    async fn deliver_next(&mut self) -> Result<(), Error> {
+    /// Delivers the oldest call, or what is left of its delivery; false if there is none.
+    async fn deliver_next(&mut self) -> Result<bool, Error> {
         let inner = Arc::clone(&self.runtime.inner);
         let Some((key, row)) = head(&*inner.store, &self.slot)? else {
-            // Nothing is there, whatever was counted: rows are removed by this worker alone.
-            return count(&*inner.store, &self.slot);
+            return Ok(false);
         };
         let id = key.get(outbox_prefix(&self.slot.name).len()..);
         let id = String::from_utf8_lossy(id.unwrap_or_default());
@@ -233,7 +238,7 @@ impl Worker {
             .commit(Batch::new().delete(Table::Outbox, key))
             .await?;
         self.slot.outbox.release();
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until the run has ended, or only a person can go on with it.

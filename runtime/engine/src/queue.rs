@@ -141,6 +141,17 @@ impl Gate {
         state.last_seq
     }
 
+    /// Rows of runs of this tenant were written.
+    pub fn note_tenant(&self, tenant: &str) {
+        self.state.lock().tenants.insert(tenant.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// A run that has no place was let go of: it may stand in the line now.
+    pub fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
     /// Rows of this run were written, or its key is free: somebody's turn may have come.
     pub fn note(&self, row: &RunRow) {
         let mut state = self.state.lock();
@@ -374,7 +385,8 @@ fn first_in_line(inner: &Inner, tenant: &str, given: &HashSet<String>) -> Result
                 continue;
             };
             let picked = given.contains(run) || inner.gate.state.lock().picked.contains(run);
-            if !picked && !inner.is_stopped(run) {
+            // One that is held is on its way into the line: it is let go of soon, which is told.
+            if !picked && !inner.is_stopped(run) && !inner.is_held(run) {
                 return Ok(Line::Next(run.to_owned()));
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::run::Status;
-use cofferdam_store::{Batch, Error, KeyRange, Table};
+use cofferdam_store::{Batch, Error, Head, KeyRange, Table};
 use futures::future::join_all;
 
 use crate::rows::{review_key, status_key, status_prefix};
@@ -111,9 +111,9 @@ async fn sweep_page(
     for (key, _) in &rows {
         let run = std::str::from_utf8(&key[prefix.len()..]);
         if let Ok(run) = run
-            && is_over(inner, run, status, before_ms)?
+            && let Some(head) = is_over(inner, run, status, before_ms)?
         {
-            removals.push(remove(inner, run, status));
+            removals.push(remove(inner, run, status, head));
         }
     }
     // Together, so that they share the store's syncs.
@@ -133,15 +133,22 @@ async fn sweep_page(
     })
 }
 
-/// Whether a run ended before, and nobody has anything left to do about it.
-fn is_over(inner: &Inner, run: &str, status: Status, before_ms: u64) -> Result<bool, Error> {
+/// Where a run is that ended before, and about which nobody has anything left to do; none else.
+fn is_over(
+    inner: &Inner,
+    run: &str,
+    status: Status,
+    before_ms: u64,
+) -> Result<Option<Head>, Error> {
+    // First: whoever goes on with it after this moves the head, and nothing is removed then.
+    let head = inner.store.head(run)?;
     let row = match query::row(&*inner.store, run) {
         Ok(Some(row)) => row,
-        Ok(None) => return Ok(false),
+        Ok(None) => return Ok(None),
         Err(crate::Error::Store { source }) => return Err(source),
         Err(error) => {
             tracing::warn!(run, %error, "a run that cannot be read is kept");
-            return Ok(false);
+            return Ok(None);
         }
     };
     let ended = row.status == status && row.ended_ms.is_some_and(|ended_ms| ended_ms < before_ms);
@@ -151,22 +158,30 @@ fn is_over(inner: &Inner, run: &str, status: Status, before_ms: u64) -> Result<b
             .get(Table::DeadLetter, run.as_bytes())?
             .is_some()
     {
-        return Ok(false);
+        return Ok(None);
     }
     let reviews = KeyRange::prefix(review_key(run, ""));
-    Ok(inner.store.scan(Table::Review, reviews, 1)?.is_empty())
+    let is_over = inner.store.scan(Table::Review, reviews, 1)?.is_empty();
+    Ok(is_over.then_some(head))
 }
 
 /// Under the run's head, so that it is not removed from under who goes on with it.
-async fn remove(inner: &Arc<Inner>, run: &str, status: Status) -> Result<(), Error> {
-    let head = inner.store.head(run)?;
+async fn remove(
+    inner: &Arc<Inner>,
+    run: &str,
+    status: Status,
+    mut head: Head,
+) -> Result<(), Error> {
     let first = inner.store.journal(run, 0, 1)?;
     let mut next = first.first().map_or(head.next_seq, |(seq, _)| *seq);
     loop {
         let end = head.next_seq.min(next.saturating_add(RECORDS));
         let mut batch = Batch::new()
             .guard(run, head.epoch, head.next_seq)
+            .claim(run, head.epoch + 1)
             .prune(run, next..end)?;
+        // Nobody who read the whole journal may go on once a part of it is gone.
+        head.epoch += 1;
         next = end;
         let is_last = end == head.next_seq;
         if is_last {

@@ -25,13 +25,13 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::Error;
 use crate::admission::Admitted;
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
+use crate::{Error, queue};
 
 pub(crate) use verbs::Verb;
 
@@ -149,8 +149,8 @@ pub(crate) struct Runner {
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
-    /// Runs of their own that the next commit begins.
-    begun: Vec<String>,
+    /// Whether the next commit puts runs of their own into the queue.
+    begun: bool,
 }
 
 impl Runner {
@@ -192,7 +192,7 @@ impl Runner {
             leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
-            begun: Vec::new(),
+            begun: false,
         }
     }
 
@@ -215,9 +215,13 @@ impl Runner {
                 match self.row.pending.take() {
                     None => self.take_up(),
                     Some(input) => {
+                        if self.row.queued_ms.is_some() {
+                            self.edit(queue::admitted);
+                            self.row.queued_ms = None;
+                        }
                         self.feed(Event::Begun { input });
                         // Its row goes into the batch, without the input.
-                        self.set_status(self.row.status);
+                        self.set_status(Status::Running);
                         self.must_commit = true;
                     }
                 }
@@ -358,7 +362,9 @@ impl Runner {
     async fn work_once(&mut self) -> Result<(), Error> {
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
-            if self.records.len() + self.batch.writes.len() > PART_MAX && self.is_whole() {
+            if self.records.len() + self.batch.writes.len() + 2 * self.outgoing.len() > PART_MAX
+                && self.is_whole()
+            {
                 self.commit().await?;
             }
         }
@@ -387,8 +393,8 @@ impl Runner {
                 slot.outbox.changed.notify_one();
             }
         }
-        for run in self.begun.drain(..) {
-            self.inner.wake(&run, Message::Resume);
+        if std::mem::take(&mut self.begun) {
+            self.inner.gate.note_tenant(&self.row.tenant);
         }
         self.tell_all();
         Ok(())

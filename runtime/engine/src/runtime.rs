@@ -88,6 +88,9 @@ struct Stop {
     is_storage: bool,
 }
 
+/// How long a shutdown waits for room on a full disk: longer than calls under way may take to end.
+const FULL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Runtime {
     /// Opens a runtime as configured.
     ///
@@ -284,7 +287,18 @@ impl Runtime {
     pub async fn shutdown(self) {
         self.inner.closing.cancel();
         self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        while tokio::time::timeout(FULL_PATIENCE, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            // What waits for room waits in vain; nothing of it was acknowledged.
+            if self.inner.store.full().is_some() {
+                tracing::error!(
+                    "the disk is full: what was not on it is done again at the next start"
+                );
+                return;
+            }
+        }
         if let Err(error) = service::write_all(&self.inner).await {
             tracing::error!(%error, "how connections are could not be written");
         }
@@ -481,7 +495,10 @@ impl Inner {
             active.remove(&run);
             break;
         }
-        drop(place);
+        match place {
+            None => self.gate.look_again(),
+            Some(place) => drop(place),
+        }
         for waiter in self.waiters.lock().remove(&run).unwrap_or_default() {
             let _ = waiter.send(());
         }

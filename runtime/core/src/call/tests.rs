@@ -136,6 +136,53 @@ fn a_parked_task_ends_at_its_deadline_also_after_it_was_woken_between() {
 }
 
 #[test]
+fn an_output_that_is_looked_at_is_not_asked_for_elsewhere() {
+    let mut keyed = plan(Effect::Idempotent);
+    keyed.attempts_max = 1;
+    keyed.connections.push("crm-eu".into());
+    let wanted_again = |held: Option<Value>| {
+        let mut state = run(&keyed, [Event::Started, Event::Succeeded(json!(1))]);
+        let failure = Failure::new(Class::Refused, "output.validate", "no");
+        state.ask(failure, held, 0, &keyed);
+        let [started, failed] = failed(unavailable());
+        [Event::Decided(Decision::Retry), started, failed]
+            .into_iter()
+            .fold(state, |state, event| state.step(event, 0, &keyed).unwrap())
+    };
+    let state = wanted_again(Some(json!(1)));
+    assert_eq!(
+        (state.phase.name(), state.connection(&keyed)),
+        ("parked", "crm")
+    );
+    let state = wanted_again(None);
+    assert_eq!(
+        (state.phase.name(), state.connection(&keyed)),
+        ("ready", "crm-eu")
+    );
+}
+
+#[test]
+fn a_call_that_five_ends_of_the_runtime_found_under_way_goes_to_review() {
+    for effect in [Effect::Idempotent, Effect::Read] {
+        let plan = plan(effect);
+        let lost = |state: State| {
+            [Event::Started, Event::Lost]
+                .into_iter()
+                .fold(state, |state, event| state.step(event, 0, &plan).unwrap())
+        };
+        let mut state = State::new(&plan, 0);
+        for _ in 1..LOST_MAX {
+            state = lost(state);
+            assert_eq!(state.phase.name(), "ready");
+        }
+        let state = lost(state);
+        assert_eq!((state.phase.name(), state.attempts), ("in review", 5));
+        let again = state.step(Event::Decided(Decision::Retry), 0, &plan);
+        assert_eq!(lost(again.unwrap()).phase.name(), "ready");
+    }
+}
+
+#[test]
 fn an_illegal_event_names_both_sides() {
     let plan = plan(Effect::Read);
     let error = State::new(&plan, 0).step(Event::Due, 0, &plan).unwrap_err();

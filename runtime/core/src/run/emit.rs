@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Run;
-use crate::cloud_event::CloudEvent;
+use super::{GIVEN_BYTES_MAX, GIVEN_MAX, Run, Step};
+use crate::cloud_event::{CloudEvent, size};
 use crate::error::WorkflowError;
 
 /// Runs with these semantics or later ones fail where they emit what is no event; before, they went
@@ -37,6 +37,26 @@ impl Run {
             }
         }
         Value::Object(whole)
+    }
+
+    /// Counts what a step gives, and refuses what could not be written with the rest of it.
+    pub(super) fn check_given(
+        &self,
+        given: &Value,
+        reference: &str,
+        step: &mut Step,
+    ) -> Result<(), WorkflowError> {
+        step.given += 1;
+        step.given_bytes = step.given_bytes.saturating_add(size(given));
+        let fits = step.given <= GIVEN_MAX && step.given_bytes <= GIVEN_BYTES_MAX;
+        if fits || self.bindings.semantics < CHECKED_SINCE {
+            return Ok(());
+        }
+        let detail = format!(
+            "without waiting for anything a workflow may publish {GIVEN_MAX} events or begin as many runs, \
+             of {GIVEN_BYTES_MAX} bytes together; put a call or a wait between them"
+        );
+        Err(WorkflowError::runtime(detail, reference))
     }
 
     /// Refuses what cannot be published.

@@ -205,6 +205,7 @@ impl Run {
                 }
                 let event = self.completed_event(event, step.now_ms);
                 self.check_event(&event, &task.reference)?;
+                self.check_given(&event, &task.reference, step)?;
                 step.effects.push(super::Effect::Emit {
                     task: key.to_owned(),
                     event,
@@ -237,6 +238,7 @@ impl Run {
                 };
                 if *detached {
                     let begin = self.detach(key, workflow, &value)?;
+                    self.check_given(&value, &task.reference, step)?;
                     step.effects.push(begin);
                     step.ops.push(complete(Arc::clone(input), None));
                     return Ok(());

@@ -3,6 +3,7 @@
 mod control;
 mod deferral;
 mod effects;
+mod exactness;
 mod examples;
 mod language;
 mod listen;

@@ -139,6 +139,8 @@ impl Bus {
                 }
             }
         }
+        // Numbers of a batch that the store refuses would be missing for ever.
+        batch.validate()?;
         sequence.next = next;
         sequence.pending.extend(&handed.pending);
         handed.commit = store.commit(batch);

@@ -9,7 +9,7 @@
 //! crash events are gone through again from there, and a letter that is there already is written
 //! over by itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ struct Dispatcher {
     letters: usize,
     bytes: usize,
     /// Who has letters in the batch.
-    wake: HashSet<Owner>,
+    wake: BTreeSet<Owner>,
 }
 
 /// Runs until the runtime shuts down.
@@ -80,7 +80,7 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         batch: Batch::new(),
         letters: 0,
         bytes: 0,
-        wake: HashSet::new(),
+        wake: BTreeSet::new(),
     };
     wake_all(&inner);
     loop {

@@ -332,9 +332,12 @@ impl Subscriber {
             self.give_up(&delivery, reason).await?;
             return Ok(None);
         }
-        self.row.attempts += 1;
-        self.row.at_ms = self.inner.clock.now_ms();
-        write(&self.inner, &self.name, &self.row, Batch::new()).await?;
+        // Counted once it is written: who stops waiting for this has been handed nothing.
+        let mut row = self.row.clone();
+        row.attempts += 1;
+        row.at_ms = self.inner.clock.now_ms();
+        write(&self.inner, &self.name, &row, Batch::new()).await?;
+        self.row = row;
         Ok(Some(delivery))
     }
 

@@ -1,7 +1,6 @@
 //! Calls and questions that leave, once what they depend on is durable.
 
 use cofferdam_core::call::Lookup;
-use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
 
 use super::{Done, Launch, Runner};

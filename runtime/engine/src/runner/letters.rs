@@ -94,6 +94,10 @@ impl Runner {
             run: self.row.run.clone(),
             task: task.to_owned(),
         };
+        // One that began in the same step never listened.
+        self.outgoing.retain(|outgoing| {
+            !matches!(outgoing, Outgoing::Watch { owner: watching, .. } if *watching == owner)
+        });
         let batch = std::mem::take(&mut self.batch);
         self.batch = delete_watches(batch, &owner, watches)?;
         self.mailbox.look = true;

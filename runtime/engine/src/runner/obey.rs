@@ -71,7 +71,7 @@ impl Runner {
                 max_age_ms,
             } => {
                 let store = &*self.inner.store;
-                let asked = (action.as_str(), &*input);
+                let asked = (self.row.tenant.as_str(), action.as_str(), &*input);
                 let found = answers::recall(store, &connections, asked, max_age_ms, at_ms)?;
                 self.feed(Event::Recalled { ticket, found });
             }
@@ -84,7 +84,8 @@ impl Runner {
             } => {
                 // Nothing depends on it: it goes with the next commit that is needed anyway.
                 let batch = std::mem::take(&mut self.batch);
-                let about = (connection.as_str(), action.as_str(), &*input);
+                let tenant = self.row.tenant.as_str();
+                let about = (tenant, connection.as_str(), action.as_str(), &*input);
                 let answers = &self.inner.answers;
                 self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
             }
@@ -187,7 +188,7 @@ impl Runner {
 
     /// Puts a run that is asked for into the next commit.
     fn begin_other(&mut self, wanted: detached::Wanted, at_ms: u64) -> Result<(), Error> {
-        self.begun.push(wanted.run.clone());
+        self.begun = true;
         let batch = std::mem::take(&mut self.batch);
         let by = &self.row;
         self.batch = detached::begin(&self.inner, by, wanted, at_ms, batch)?;

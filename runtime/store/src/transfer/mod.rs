@@ -74,7 +74,12 @@ fn write_backup(
     to: &Path,
 ) -> Result<Summary, Error> {
     let failed = |error: std::io::Error| io_error("writing", to, &error);
-    let file = File::create(to).map_err(failed)?;
+    // What an earlier backup left unfinished; never a file that something else points to.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = File::create_new(to).map_err(failed)?;
     let mut writer = Writer::new(BufWriter::with_capacity(PIECE_LEN_MAX, file)).map_err(failed)?;
     store.read_all(&mut |entry| match entry {
         Entry::Row { table, key, value } => writer.row(table, key, value).map_err(failed),

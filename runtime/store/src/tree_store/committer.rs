@@ -46,13 +46,27 @@ impl<T: Tree> Committer<T> {
                 .into_iter()
                 .map(|Job { batch, answer, .. }| (batch, answer))
                 .unzip();
-            if let Err(full) = self.room.wait(&self.inner.queue) {
-                // Nothing was touched: this is a refusal, not a failure.
-                for answer in answers {
-                    answer.send(Err(full.clone()));
+            let inner = Arc::clone(&self.inner);
+            let turn = loop {
+                if let Err(full) = self.room.wait(&self.inner.queue) {
+                    break Err(full);
                 }
-                continue;
-            }
+                let turn = inner.pause();
+                // A backup may have filled the disk meanwhile.
+                if self.room.check().is_ok() {
+                    break Ok(turn);
+                }
+            };
+            let _turn = match turn {
+                Ok(turn) => turn,
+                Err(full) => {
+                    // Nothing was touched: this is a refusal, not a failure.
+                    for answer in answers {
+                        answer.send(Err(full.clone()));
+                    }
+                    continue;
+                }
+            };
             // Trees panic on some kinds of damage; the callers are to hear of that.
             let written = caught(|| self.write(&batches)).unwrap_or_else(|panicked| {
                 Err(Error::Io {

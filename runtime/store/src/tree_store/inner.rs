@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::Tree;
 use super::committer::Changes;
@@ -18,6 +18,8 @@ pub(super) struct Inner<T> {
     /// Held for writing while a group is applied, and for reading by whatever reads more than one
     /// row: a tree's iterators and gets are points in time of their own each.
     applying: RwLock<()>,
+    /// Held by the committer for each group, and by whoever reads everything.
+    pause: Mutex<()>,
 }
 
 /// Proof that no group is being applied.
@@ -32,7 +34,14 @@ impl<T: Tree> Inner<T> {
             queue: Queue::default(),
             tree,
             applying: RwLock::new(()),
+            pause: Mutex::new(()),
         }
+    }
+
+    /// Keeps the committer from its next group, and readers from nothing. The committer takes it
+    /// before it asks for room.
+    pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn tree(&self) -> &T {

@@ -28,6 +28,8 @@ pub(super) fn read_all<T: Tree>(
     inner: &Inner<T>,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    // Commits wait; no group waits for the lock below, which would keep readers out.
+    let _paused = inner.pause();
     let still = inner.still();
     for table in Table::ALL {
         for row in still.iter(table.byte(), &KeyRange::all()) {

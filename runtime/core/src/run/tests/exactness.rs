@@ -1,0 +1,251 @@
+//! What was done once is not done again: not by a task that is tried again, not by one beside it,
+//! not after a suspension or a redrive.
+
+use super::*;
+use crate::cloud_event::CloudEvent;
+use crate::failure::EffectState;
+
+/// A `try` around these tasks that is tried once more after a second, then with these words.
+fn tried(tasks: &str, then: &str) -> String {
+    format!(
+        "  - t:\n      try: [{tasks}]\n      catch:\n        retry: {{delay: PT1S, backoff: {{constant: {{}}}}, limit: {{attempt: {{count: 1}}}}}}\n{then}"
+    )
+}
+
+const QUEUE: &str = "onOutage: {queueAndForward: {deliverWithin: PT2H}}";
+
+/// Takes the attempt that was asked for first.
+fn asked(play: &mut Play) -> Attempt {
+    let is_attempt = |e: &Effect| matches!(e, Effect::Attempt(_));
+    let index = play.effects.iter().position(is_attempt);
+    match play.effects.remove(index.expect("an attempt is asked for")) {
+        Effect::Attempt(attempt) => attempt,
+        _ => unreachable!(),
+    }
+}
+
+/// Lets the attempt that was asked for first begin.
+fn begin(play: &mut Play) -> Attempt {
+    let attempt = asked(play);
+    let (ticket, digest) = (attempt.ticket, "d".to_owned());
+    play.tell(Event::Started { ticket, digest });
+    attempt
+}
+
+fn count(play: &Play, is: impl Fn(&Effect) -> bool) -> usize {
+    play.effects.iter().filter(|e| is(e)).count()
+}
+
+fn is_defer(effect: &Effect) -> bool {
+    matches!(effect, Effect::Defer { .. })
+}
+
+/// Goes on at the next instant that the run waits for.
+fn later(play: Play) -> Play {
+    let due_ms = play.run.next_due_ms().expect("it waits for an instant");
+    play.at(due_ms)
+}
+
+/// A run that keeps what its tasks gave.
+fn recorded(workflow: &str, input: Value) -> Play {
+    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\n";
+    let workflow = compile(&format!("{head}{workflow}"));
+    let run = Run::new("run-1", workflow, Arc::new(bindings())).recording(None);
+    let mut play = Play {
+        run,
+        now_ms: 1_000,
+        effects: Vec::new(),
+        calls: Vec::new(),
+    };
+    play.tell(Event::Begun { input });
+    play
+}
+
+/// What becomes of redriving a run that faulted.
+fn redriven(play: &mut Play, input: Option<Value>) -> Result<(), Illegal> {
+    assert_eq!(play.run.status(), Status::Faulted);
+    let taken = play.run.finished().unwrap();
+    let event = Event::Redriven { input, taken };
+    play.run.step(event, play.now_ms).map(drop)
+}
+
+fn crm_refuses(attempt: &Attempt) -> Result<Value, Failure> {
+    match &*attempt.connection {
+        "crm" => Err(Failure::new(Class::NotFound, "gone", "gone")),
+        _ => echo(attempt),
+    }
+}
+
+#[test]
+fn a_listener_that_is_tried_again_makes_the_call_of_each_event() {
+    let listener = "{l: {listen: {to: {any: [], until: '( . | length ) > 1'}}, foreach: {item: e, do: [{pay: {call: pay.charge, with: {n: '${ $e.n }'}}}]}}}";
+    let mut play = Play::of(&tried(listener, ""), json!({}));
+    for n in 1..=4 {
+        if n == 3 {
+            play = later(play);
+        }
+        let event = json!({
+            "specversion": "1.0", "id": n.to_string(), "source": "/test", "type": "x", "data": {"n": n},
+        });
+        play.tell(Event::Heard {
+            task: "/t/~try/l".into(),
+            seq: n,
+            event: CloudEvent::new(event).unwrap(),
+        });
+        play = play.answer(|a| if a.input["n"] == 2 { refused(a) } else { echo(a) });
+    }
+    let sent: Vec<_> = play.calls.iter().map(|a| a.input["n"].clone()).collect();
+    assert_eq!(sent, [1, 2, 3, 4]);
+    let keys: BTreeSet<_> = play.calls.iter().map(|a| a.key.clone()).collect();
+    assert_eq!(keys.len(), 4, "what is done for an event has its own key");
+    assert_eq!(play.output(), json!([{"n": 3}, {"n": 4}]));
+}
+
+#[test]
+fn a_call_in_the_outbox_is_not_made_again_because_what_stands_in_for_its_answer_fails() {
+    let call = format!(
+        "{{told: {{call: chat.post, with: {{}}, metadata: {{cofferdam: {{{QUEUE}, fallback: [{{value: '${{ error }}'}}]}}}}}}}}"
+    );
+    let mut play = Play::of(&tried(&call, ""), json!({}));
+    let ticket = asked(&mut play).ticket;
+    let failure = Failure::new(Class::Unavailable, "breaker.open", "it is out");
+    play.tell(Event::Refused { ticket, failure });
+    let Some(Effect::Defer { ticket, .. }) = play.effects.pop() else {
+        panic!("it wants to be kept")
+    };
+    play.tell(Event::Deferred { ticket });
+    assert_eq!(play.run.outcome(), None, "it is tried again");
+    let play = later(play);
+    assert_eq!(count(&play, |e| matches!(e, Effect::Attempt(_))), 0);
+    assert_eq!(count(&play, is_defer), 0);
+    assert_eq!(play.output()["deferred"], true);
+}
+
+#[test]
+fn a_suspended_run_leaves_nothing_to_an_outbox_until_it_is_resumed() {
+    let tasks = format!(
+        "  - told: {{call: chat.post, with: {{}}, metadata: {{cofferdam: {{{QUEUE}}}}}}}\n"
+    );
+    let mut play = Play::of(&tasks, json!({}));
+    let ticket = asked(&mut play).ticket;
+    play.tell(Event::Suspended { reason: None });
+    let failure = Failure::new(Class::Unavailable, "breaker.open", "it is out");
+    play.tell(Event::Refused { ticket, failure });
+    assert_eq!(count(&play, is_defer), 0);
+    play.tell(Event::Resumed);
+    assert_eq!(count(&play, is_defer), 1);
+    let Some(Effect::Defer { ticket, .. }) = play.effects.pop() else {
+        panic!("it wants to be kept")
+    };
+    play.tell(Event::Deferred { ticket });
+    assert_eq!(play.output()["deferred"], true);
+}
+
+/// Two branches with one key; the second comes to its call a second later.
+fn beside(call: &str) -> String {
+    let call = format!(
+        "{{call: {call}, with: {{}}, metadata: {{cofferdam: {{idempotencyKey: '${{ \"one\" }}'}}}}}}"
+    );
+    format!(
+        "  - f:\n      fork:\n        branches:\n          - a: {call}\n          - b: {{do: [{{w: {{wait: {{seconds: 1}}}}}}, {{c: {call}}}]}}\n"
+    )
+}
+
+#[test]
+fn tasks_that_ask_for_the_same_effect_while_it_is_under_way_all_get_its_answer() {
+    let mut play = Play::of(&beside("pay.charge"), json!({}));
+    let ticket = begin(&mut play).ticket;
+    let mut play = later(play);
+    assert_eq!(count(&play, |e| matches!(e, Effect::Attempt(_))), 0);
+    let output = json!("paid");
+    play.tell(Event::Succeeded { ticket, output });
+    assert_eq!(play.output(), json!(["paid", "paid"]));
+}
+
+#[test]
+fn what_a_fallback_did_is_known_to_the_task_that_is_tried_again() {
+    let call = "{a: {call: chat.post, with: {}, metadata: {cofferdam: {fallback: [{call: crm.upsert}]}}}}, {x: {raise: {error: {type: 'https://example.com/x', status: 500}}}}";
+    let chat_refuses = |a: &Attempt| {
+        if a.connection == "chat" {
+            refused(a)
+        } else {
+            echo(a)
+        }
+    };
+    let play = Play::of(&tried(call, ""), json!({})).answer(chat_refuses);
+    assert_eq!(play.called(), ["chat.post", "crm.upsert"]);
+    let play = later(play).answer(chat_refuses);
+    assert_eq!(play.called(), ["chat.post", "crm.upsert"]);
+    let provenance = &play.run.provenance()["/t/~try/a"];
+    assert_eq!(*provenance, Provenance::Backup("crm".into()));
+    assert!(play.run.outcome().is_some());
+}
+
+#[test]
+fn a_run_that_failed_while_it_handled_an_error_is_not_redriven() {
+    let workflow = "do:\n  - t:\n      try: [{pay: {call: pay.charge, with: {}}}, {no: {raise: {error: {type: 'https://example.com/x', status: 500}}}}]\n      catch: {do: [{tell: {call: crm.upsert, with: {}}}]}\n";
+    let mut play = recorded(workflow, json!({})).answer(crm_refuses);
+    assert_eq!(play.run.failed_task().unwrap().0, "/t/~catch/tell");
+    let illegal = redriven(&mut play, None).unwrap_err();
+    assert!(matches!(illegal, Illegal::NoWayOn(_)), "{illegal}");
+}
+
+#[test]
+fn a_task_whose_inside_has_answered_gets_no_other_input() {
+    let workflow = "do:\n  - d: {do: [{pay: {call: pay.charge, with: {}}}], output: {as: '${ error }'}}\n";
+    let mut play = recorded(workflow, json!({"n": 1})).answer(echo);
+    assert_eq!(play.run.failed_task().unwrap().0, "/d");
+    let illegal = redriven(&mut play, Some(json!({"n": 2}))).unwrap_err();
+    assert!(matches!(illegal, Illegal::NoWayOn(_)), "{illegal}");
+    assert_eq!(redriven(&mut play, None), Ok(()));
+}
+
+#[test]
+fn what_may_have_happened_before_an_attempt_that_is_taken_over_stays_where_it_is() {
+    let call = "{a: {call: crm.upsert, with: {}, timeout: {after: {seconds: 30}}, metadata: {cofferdam: {attempts: 2, failover: [crm-eu]}}}}";
+    let mut play = Play::of(&tried(call, ""), json!({}));
+    let ticket = begin(&mut play).ticket;
+    let failure = Failure::new(Class::Timeout, "timeout", "late").with_effect(EffectState::Unknown);
+    play.tell(Event::Failed {
+        ticket,
+        failure,
+        draw: 0,
+    });
+    let mut play = later(play);
+    let ticket = begin(&mut play).ticket;
+    // The task's time is over; the one that comes after it takes the attempt over.
+    let mut play = later(later(play));
+    assert_eq!(play.run.in_flight(), [ticket]);
+    let failure = Failure::new(Class::Unavailable, "http.503", "down");
+    play.tell(Event::Failed {
+        ticket,
+        failure,
+        draw: 0,
+    });
+    let play = later(play).answer(down);
+    assert_eq!(play.called(), ["crm.upsert"]);
+    let is_parked = |e: &Effect| matches!(e, Effect::Park { connection, .. } if connection == "crm");
+    assert_eq!(count(&play, is_parked), 1);
+}
+
+#[test]
+fn a_redrive_takes_over_more_tasks_than_a_loop_may_do_in_one_step() {
+    const FINISHED: usize = 60_000;
+    let workflow = "do:\n  - each: {for: {in: '${ [range(60001)] }'}, do: [{one: {call: crm.get, with: {n: '${ $item }'}}}]}\n";
+    let mut play = recorded(workflow, json!({})).answer(crm_refuses);
+    assert_eq!(play.run.status(), Status::Faulted);
+    let finished = |n| Taken {
+        output: json!(n),
+        context: None,
+        provenance: BTreeMap::new(),
+    };
+    let taken = (0..FINISHED).map(|n| (format!("/each/[{n}]/one"), finished(n)));
+    play.tell(Event::Redriven {
+        input: None,
+        taken: taken.collect(),
+    });
+    play.tell(Event::Admitted);
+    let play = play.answer(echo);
+    assert_eq!(play.output(), json!({"n": FINISHED}));
+    assert_eq!(play.called(), ["crm.get", "crm.get"]);
+}
