@@ -203,7 +203,7 @@ async fn an_earlier_answer_stands_in_also_after_a_restart() {
     let live = play(&first, CACHED).await;
     assert_eq!(live.provenance["/a"], Provenance::Live);
     first.shutdown().await;
-    world.later(Duration::from_secs(600));
+    world.later(Duration::from_mins(10));
     let second = world.open().await;
     world.main.then([down()]);
     let view = play(&second, CACHED).await;
@@ -258,7 +258,7 @@ async fn only_answers_that_somebody_wants_are_kept_and_no_more_than_allowed() {
 async fn a_connection_can_keep_the_answers_of_all_that_read() {
     let world = World::new();
     let main = Connection::new("main", "none")
-        .with_cache(Duration::from_secs(60))
+        .with_cache(Duration::from_mins(1))
         .with_on_outage(cofferdam::OnOutage::Fallback);
     let runtime = world.open_with(main).await;
     let task = "  - a: {call: main.read, with: {}, metadata: {cofferdam: {attempts: 1}}}\n";
@@ -482,7 +482,7 @@ async fn a_review_goes_on_to_the_next_one_and_ends_at_its_deadline_while_nothing
             .all(|r| r.due_ms == Some(r.at_ms + 3_600_000))
     );
     first.shutdown().await;
-    world.later(Duration::from_secs(3_600));
+    world.later(Duration::from_hours(1));
     let second = world.open().await;
     let view = second.wait(&rejected).await.unwrap();
     assert_eq!(view.status, Status::Faulted);

@@ -8,7 +8,7 @@ use cofferdam::{Clock, Config, Runtime, Source, Sources, StartOptions, Status};
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use serde_json::json;
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// More records than are removed in one batch.
 const LONG: &str = "  - each:\n      for: {each: n, in: \"${ [range(300)] }\"}\n      \

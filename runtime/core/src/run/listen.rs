@@ -147,7 +147,7 @@ impl Run {
             }),
             Verdict::Ends => self.complete_listen(key, step),
             Verdict::Taken { complete } => {
-                self.take_event(key, listen, (seq, event), complete, step)
+                self.take_event(key, listen, (seq, event), complete, step);
             }
         }
         Ok(())

@@ -119,23 +119,20 @@ impl Runtime {
         check_name(name)?;
         let inner = Arc::clone(&self.inner);
         let last = inner.bus.last.subscribe();
-        let row = match read(&*inner.store, name)? {
-            Some(row) => row,
-            None => {
-                let done_seq = match options.start {
-                    StartAt::Now => inner.bus.next_seq() - 1,
-                    StartAt::Oldest => 0,
-                    StartAt::Seq(seq) => seq.saturating_sub(1),
-                };
-                let at_ms = inner.clock.now_ms();
-                let row = CursorRow {
-                    done_seq,
-                    at_ms,
-                    ..CursorRow::default()
-                };
-                write(&inner, name, &row, Batch::new()).await?;
-                row
-            }
+        let row = if let Some(row) = read(&*inner.store, name)? { row } else {
+            let done_seq = match options.start {
+                StartAt::Now => inner.bus.next_seq() - 1,
+                StartAt::Oldest => 0,
+                StartAt::Seq(seq) => seq.saturating_sub(1),
+            };
+            let at_ms = inner.clock.now_ms();
+            let row = CursorRow {
+                done_seq,
+                at_ms,
+                ..CursorRow::default()
+            };
+            write(&inner, name, &row, Batch::new()).await?;
+            row
         };
         Ok(Subscriber {
             inner,

@@ -10,7 +10,7 @@ use snapbox::IntoData as _;
 use super::page::{Page, Step};
 
 /// How long a process that stays up may take until it can be reached.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// What every command says of plugins that were built here; the pages say it once, in the README.
 const UNSIGNED: &str = "warning: not signed by a trusted key";

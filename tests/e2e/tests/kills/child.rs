@@ -22,13 +22,13 @@ pub(crate) const RUNS: &str = "COFFERDAM_KILLS_RUNS";
 /// Runs that are begun at the same time, so that their commits share a sync.
 const BEGUN_AT_ONCE: usize = 64;
 
-const WORKFLOW: &str = r#"
+const WORKFLOW: &str = r"
 document: { dsl: '1.0.3', namespace: test, name: pay, version: '1.0.0' }
 do:
   - look: { call: shop.read }
   - keep: { call: shop.keep }
   - pay: { call: shop.pay }
-"#;
+";
 
 /// Much at the same time, and nothing that a slow machine could be late for.
 const CONFIG: &str = r#"

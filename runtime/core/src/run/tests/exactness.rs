@@ -92,7 +92,13 @@ fn a_listener_that_is_tried_again_makes_the_call_of_each_event() {
             seq: n,
             event: CloudEvent::new(event).unwrap(),
         });
-        play = play.answer(|a| if a.input["n"] == 2 { refused(a) } else { echo(a) });
+        play = play.answer(|a| {
+            if a.input["n"] == 2 {
+                refused(a)
+            } else {
+                echo(a)
+            }
+        });
     }
     let sent: Vec<_> = play.calls.iter().map(|a| a.input["n"].clone()).collect();
     assert_eq!(sent, [1, 2, 3, 4]);
@@ -192,7 +198,8 @@ fn a_run_that_failed_while_it_handled_an_error_is_not_redriven() {
 
 #[test]
 fn a_task_whose_inside_has_answered_gets_no_other_input() {
-    let workflow = "do:\n  - d: {do: [{pay: {call: pay.charge, with: {}}}], output: {as: '${ error }'}}\n";
+    let workflow =
+        "do:\n  - d: {do: [{pay: {call: pay.charge, with: {}}}], output: {as: '${ error }'}}\n";
     let mut play = recorded(workflow, json!({"n": 1})).answer(echo);
     assert_eq!(play.run.failed_task().unwrap().0, "/d");
     let illegal = redriven(&mut play, Some(json!({"n": 2}))).unwrap_err();
@@ -224,7 +231,8 @@ fn what_may_have_happened_before_an_attempt_that_is_taken_over_stays_where_it_is
     });
     let play = later(play).answer(down);
     assert_eq!(play.called(), ["crm.upsert"]);
-    let is_parked = |e: &Effect| matches!(e, Effect::Park { connection, .. } if connection == "crm");
+    let is_parked =
+        |e: &Effect| matches!(e, Effect::Park { connection, .. } if connection == "crm");
     assert_eq!(count(&play, is_parked), 1);
 }
 
