@@ -119,6 +119,10 @@ fn is_set_aside(status: Status) -> bool {
     matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
 }
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says what the next commit has to do besides"
+)]
 pub(crate) struct Runner {
     inner: Arc<Inner>,
     /// Set for a run that is not in the store yet.

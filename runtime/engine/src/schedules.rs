@@ -461,7 +461,11 @@ async fn take_events(
         for (key, bytes) in letters {
             let letter: Letter = decode("letter", &plan.name, &bytes)?;
             let mut collector = row.collector.take().unwrap_or_else(|| collector(to));
-            let verdict = if letter.seq > row.heard_seq { collector.take(to, &letter.event, &evaluate) } else { Verdict::Ignored };
+            let verdict = if letter.seq > row.heard_seq {
+                collector.take(to, &letter.event, &evaluate)
+            } else {
+                Verdict::Ignored
+            };
             if let Verdict::Taken { .. } = verdict {
                 row.taken.push(read(&letter.event, how));
             }

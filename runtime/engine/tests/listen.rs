@@ -1,5 +1,7 @@
 //! Runs that wait for events: what they get, in which order, and that a crash takes nothing away.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

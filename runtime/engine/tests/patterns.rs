@@ -1,6 +1,8 @@
 //! What stands in for an answer, second attempts, checks and reviews, through a whole runtime, with
 //! restarts in between, at which the test sets the clock on.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Runs that nobody asks for: when they begin, and that each begins once whatever happens.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

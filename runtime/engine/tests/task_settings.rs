@@ -1,5 +1,7 @@
 //! What a connection says of the tasks that call it: read from a file, or refused with its place.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::path::Path;
 
 use cofferdam::{Backoff, Config, OnDeadline, OnExhausted, OnUnknown};

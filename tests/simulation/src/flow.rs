@@ -2,6 +2,7 @@
 //! a call can have.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use cofferdam::{Source, Sources};
 use serde_json::{Map, Value, json};
@@ -125,7 +126,8 @@ fn document(name: &str, tasks: &Value) -> Value {
 fn identity(name: &str, place: &Place) -> String {
     let mut loops = String::new();
     for at in &place.loops {
-        loops += &format!(" + \"|\" + (${at} | tostring)");
+        // Writing to a string cannot fail.
+        let _ = write!(loops, " + \"|\" + (${at} | tostring)");
     }
     format!("${{ $workflow.id + \"|{name}\"{loops} }}")
 }

@@ -209,8 +209,7 @@ impl Worker {
             Status::Completed => Outcome::Whole,
             Status::Faulted if view.tasks.is_empty() => Outcome::Invalid,
             Status::Faulted if self.job.store.is_some() => Outcome::DeadLetter,
-            Status::Faulted => Outcome::Failed,
-            Status::Cancelled => Outcome::Failed,
+            Status::Faulted | Status::Cancelled => Outcome::Failed,
             Status::Queued
             | Status::Running
             | Status::Waiting

@@ -281,6 +281,10 @@ impl Run {
     ) -> Result<(), Illegal> {
         let (key, role) = self.answered(ticket, &call::Event::Started, step)?;
         self.note_due(&key);
+        let beside = match role {
+            Role::First => self.gather(&key, ticket),
+            Role::Second => Vec::new(),
+        };
         let (owner, fallback) = self.undone_with(&key);
         let Some(Frame {
             work: Work::Call(work),
@@ -305,7 +309,7 @@ impl Run {
             ticket,
             InFlight {
                 task: key.clone(),
-                beside: Vec::new(),
+                beside,
                 effect: work.effect.clone(),
                 report: report.as_ref().map_or(0, |r| r.attempts.len()),
             },
@@ -326,6 +330,39 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Tasks that are about to ask for the effect of this attempt wait for it instead.
+    fn gather(&mut self, key: &str, ticket: u64) -> Vec<Key> {
+        let effect = match self.frames.get(key).map(|f| &f.work) {
+            // Nobody else has the key that a task has by itself.
+            Some(Work::Call(work)) if work.key != self.call_key(key, None) => work.effect.clone(),
+            _ => None,
+        };
+        let Some(effect) = effect.filter(|_| self.bindings.semantics >= 2) else {
+            return Vec::new();
+        };
+        let mut gathered = Vec::new();
+        for (open, other) in self.open.clone() {
+            let Some(Frame {
+                work: Work::Call(work),
+                ..
+            }) = self.frames.get_mut(&other)
+            else {
+                continue;
+            };
+            let asks_the_same = work.ticket == open
+                && work.effect.as_ref() == Some(&effect)
+                && work.state.phase == Phase::Ready;
+            if other != key && asks_the_same {
+                work.ticket = ticket;
+                work.state.phase = Phase::InFlight;
+                work.state.start_by_ms = None;
+                self.open.remove(&open);
+                gathered.push(other);
+            }
+        }
+        gathered
     }
 
     /// An attempt ended, or nobody will ever see its end.

@@ -216,12 +216,19 @@ impl Run {
         let Some((failing, _)) = &self.control.failing else {
             return Ok(());
         };
-        if within(failing).any(|around| around.ends_with("/~catch")) {
+        let is_handler = |around: &str| around.ends_with("/~catch");
+        if within(failing).any(is_handler) {
             // What was tried would be tried again, beside what was done instead of it.
             return Err(Illegal::NoWayOn("it failed while it handled an error"));
         }
-        let is_inside =
-            |task: &String| task != failing && within(task).any(|around| around == failing);
+        if taken.keys().any(|task| within(task).any(is_handler)) {
+            return Err(Illegal::NoWayOn(
+                "an error was being handled beside the task that failed",
+            ));
+        }
+        let is_inside = |task: &String| {
+            task != failing && (failing == ROOT || within(task).any(|around| around == failing))
+        };
         if is_edited && taken.keys().any(is_inside) {
             return Err(Illegal::NoWayOn(
                 "tasks inside the one that failed have answered to its old input",

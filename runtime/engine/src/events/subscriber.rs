@@ -119,7 +119,9 @@ impl Runtime {
         check_name(name)?;
         let inner = Arc::clone(&self.inner);
         let last = inner.bus.last.subscribe();
-        let row = if let Some(row) = read(&*inner.store, name)? { row } else {
+        let row = if let Some(row) = read(&*inner.store, name)? {
+            row
+        } else {
             let done_seq = match options.start {
                 StartAt::Now => inner.bus.next_seq() - 1,
                 StartAt::Oldest => 0,

@@ -36,7 +36,11 @@ impl<'a> Filler<'a> {
 
     pub(super) fn entry(&mut self, entry: Entry<'_>) -> Result<(), Error> {
         match entry {
-            Entry::Row { table, key, value } if table == Table::Journal => {
+            Entry::Row {
+                table: Table::Journal,
+                key,
+                value,
+            } => {
                 let (run, seq) = parse_journal_key(key).ok_or_else(|| Error::Corrupt {
                     place: format!("table journal, key `{}`", key.escape_ascii()),
                     detail: "it is no record of a run".to_owned(),

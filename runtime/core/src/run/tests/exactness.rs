@@ -257,3 +257,56 @@ fn a_redrive_takes_over_more_tasks_than_a_loop_may_do_in_one_step() {
     assert_eq!(play.output(), json!({"n": FINISHED}));
     assert_eq!(play.called(), ["crm.get", "crm.get"]);
 }
+
+#[test]
+fn a_workflow_whose_tasks_have_answered_gets_no_other_input() {
+    let workflow = "output: {as: '${ error }'}\ndo:\n  - pay: {call: pay.charge, with: {}}\n";
+    let mut play = recorded(workflow, json!({"n": 1})).answer(echo);
+    assert_eq!(play.run.failed_task().unwrap().0, "");
+    let illegal = redriven(&mut play, Some(json!({"n": 2}))).unwrap_err();
+    assert!(matches!(illegal, Illegal::NoWayOn(_)), "{illegal}");
+}
+
+#[test]
+fn a_run_that_failed_beside_a_handler_under_way_is_not_redriven() {
+    let workflow = "do:\n  - f:\n      fork:\n        branches:\n          - a: {try: [{pay: {call: pay.charge, with: {}}}, {no: {raise: {error: {type: 'https://example.com/x', status: 500}}}}], catch: {do: [{tell: {call: pay.refund, with: {}}}, {w: {wait: {hours: 1}}}]}}\n          - b: {do: [{w: {wait: {seconds: 1}}}, {c: {call: crm.get, with: {}}}]}\n";
+    let play = recorded(workflow, json!({})).answer(crm_refuses);
+    let mut play = later(play).answer(crm_refuses);
+    let illegal = redriven(&mut play, None).unwrap_err();
+    assert!(matches!(illegal, Illegal::NoWayOn(_)), "{illegal}");
+}
+
+#[test]
+fn tasks_that_ask_for_the_same_effect_after_it_failed_ask_once() {
+    let mut play = Play::of(&beside("mail.send"), json!({}));
+    let ticket = begin(&mut play).ticket;
+    let mut play = later(play);
+    let failure = Failure::new(Class::Unavailable, "http.503", "down");
+    play.tell(Event::Failed {
+        ticket,
+        failure,
+        draw: 0,
+    });
+    for task in ["/f/a", "/f/b/c"] {
+        play.tell(Event::Recovered { task: task.into() });
+    }
+    let play = play.answer(|_| Ok(json!("sent")));
+    assert_eq!(play.output(), json!(["sent", "sent"]));
+    assert_eq!(
+        play.run.reports().map(|r| r.attempts.len()).sum::<usize>(),
+        2
+    );
+}
+
+#[test]
+fn tasks_that_ask_for_the_same_effect_at_once_ask_once() {
+    let call =
+        "{call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: '${ \"one\" }'}}}";
+    let tasks = format!("  - f: {{fork: {{branches: [{{a: {call}}}, {{b: {call}}}]}}}}\n");
+    let play = Play::of(&tasks, json!({})).answer(|_| Ok(json!("sent")));
+    assert_eq!(play.output(), json!(["sent", "sent"]));
+    assert_eq!(
+        play.run.reports().map(|r| r.attempts.len()).sum::<usize>(),
+        1
+    );
+}

@@ -11,7 +11,12 @@ const OTHER: &str = "document: {dsl: '1.0.3', namespace: test, name: register-cu
 const TURNS_MAX: usize = 1_000;
 
 /// The examples that end with an error, by its status; all others complete.
-const FAULTED: [(&str, u16); 2] = [("raise-inline.yaml", 500), ("raise-reusable.yaml", 500)];
+/// Nobody publishes the readings that one of them waits for.
+const FAULTED: [(&str, u16); 3] = [
+    ("raise-inline.yaml", 500),
+    ("raise-reusable.yaml", 500),
+    ("accumulate-room-readings.yaml", 408),
+];
 
 fn binds(workflow: &Workflow) -> Bindings {
     let mut bindings = Bindings::default();
@@ -56,6 +61,11 @@ fn run(name: &str, workflow: Workflow, input: &Value) -> (Run, Vec<Attempt>) {
     let mut effects = run.step(begin, now_ms).unwrap();
     for _ in 0..TURNS_MAX {
         if run.outcome().is_some() {
+            return (run, calls);
+        }
+        let listens = |report: &TaskReport| report.waits_for == Some(WaitsFor::Event);
+        if effects.is_empty() && run.next_due_ms().is_none() && run.reports().any(listens) {
+            // Nobody publishes here; `listen` has tests of its own.
             return (run, calls);
         }
         if effects.is_empty() {
