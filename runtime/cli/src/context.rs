@@ -152,7 +152,7 @@ impl Context {
         if path.exists() {
             return Ok(());
         }
-        Err(usage(format!(
+        Err(storage(format!(
             "there is no store at `{}`\nhelp: name the one that you mean with --data DIR",
             path.display()
         )))

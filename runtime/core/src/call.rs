@@ -276,7 +276,7 @@ const REVIEW: &str = "in review";
 
 /// After so many attempts that ended with the runtime a person looks at the call: it may be what
 /// kills the process at each start.
-const LOST_MAX: u32 = 5;
+const LOST_MAX: u32 = 20;
 
 /// How often a connector is asked for an outcome before a person is.
 const LOOKUPS_MAX: u32 = 5;

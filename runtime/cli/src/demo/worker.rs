@@ -41,7 +41,12 @@ pub struct Job {
     pub arrived: usize,
     pub pace_ms: u64,
     /// Runs that are in memory at once; more leads wait outside. A parked run is not in memory.
+    #[serde(default = "active_max")]
     pub active_max: usize,
+}
+
+fn active_max() -> usize {
+    super::ACTIVE_MAX
 }
 
 /// Does a job.

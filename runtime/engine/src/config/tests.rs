@@ -346,7 +346,7 @@ const BAD: &[Bad] = &[
         "[connections.crm]\nplugin = 'x'\non-outage = 'wait'\n",
         "CD0205",
         3,
-        "`park`, `fallback` and `fail`",
+        "`park`, `queue-and-forward`, `fallback` and `fail`",
     ),
     (
         "[connections.crm]\nplugin = 'x'\non-outage = 'fail'\npark-deadline = '1h'\n",
