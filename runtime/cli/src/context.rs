@@ -10,7 +10,7 @@ use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
 use crate::compile;
-use crate::exit::{storage, usage};
+use crate::exit::storage;
 use crate::output::Format;
 
 /// Where runs are kept if nobody says otherwise.

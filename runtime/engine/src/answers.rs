@@ -170,9 +170,9 @@ impl Answers {
         let limits = self.limits(connection);
         let key = key(connection, tenant, action, input);
         let mut all = self.shelves.lock();
-        let shelf = all.entry(connection.to_owned()).or_default();
+        let own = all.entry(connection.to_owned()).or_default();
         // Others may have use for it longer than this task.
-        let before = shelf.entries.get(&key).map_or(0, |e| e.max_age_ms);
+        let before = own.entries.get(&key).map_or(0, |e| e.max_age_ms);
         let row = Row {
             at_ms: now_ms,
             max_age_ms: max_age_ms.max(before),
@@ -187,8 +187,8 @@ impl Answers {
             max_age_ms: row.max_age_ms,
             bytes: bytes.len(),
         };
-        shelf.insert(key.clone(), entry);
-        let evicted = shelf.evict(limits);
+        own.insert(key.clone(), entry);
+        let evicted = own.evict(limits);
         let batch = batch.put(Table::Cache, key, bytes);
         let clear = |batch: Batch, key| batch.delete(Table::Cache, key);
         Ok(evicted.into_iter().fold(batch, clear))

@@ -60,7 +60,7 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
         let range = KeyRange::from(keys::DEAD_RUNS);
-        self.range("dead letter", Table::DeadLetter, range)
+        self.range("dead letter", Table::DeadLetter, &range)
     }
 
     /// Tasks that wait for a person.
@@ -104,7 +104,7 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn events(&self) -> Result<Vec<EventRow>, Error> {
         let range = KeyRange::between(Vec::new(), keys::EVENTS_END);
-        self.range("event", Table::Event, range)
+        self.range("event", Table::Event, &range)
     }
 
     /// Events from a number on, or the last ones, oldest first: at most `limit`, and no more than
@@ -144,7 +144,7 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn dead_events(&self) -> Result<Vec<EventLetter>, Error> {
         let range = KeyRange::prefix(keys::dead_prefix());
-        self.range("dead letter", Table::DeadLetter, range)
+        self.range("dead letter", Table::DeadLetter, &range)
     }
 
     /// How far each subscriber of events has come.
@@ -175,14 +175,14 @@ impl<'a> Query<'a> {
     }
 
     fn all<T: DeserializeOwned>(&self, what: &'static str, table: Table) -> Result<Vec<T>, Error> {
-        self.range(what, table, KeyRange::all())
+        self.range(what, table, &KeyRange::all())
     }
 
     fn range<T: DeserializeOwned>(
         &self,
         what: &'static str,
         table: Table,
-        whole: KeyRange,
+        whole: &KeyRange,
     ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         let mut range = whole.clone();

@@ -80,8 +80,7 @@ pub struct Cancelled {
 impl RunView {
     pub(crate) fn new(run: &Run, row: &RunRow) -> Self {
         let (output, error) = match run.outcome() {
-            None => (None, None),
-            Some(Outcome::Cancelled { .. }) => (None, None),
+            None | Some(Outcome::Cancelled { .. }) => (None, None),
             Some(Outcome::Completed { output }) => (Some(Arc::clone(output)), None),
             Some(Outcome::Faulted { error, .. }) => (None, Some(error.clone())),
         };

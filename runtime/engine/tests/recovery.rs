@@ -1,6 +1,8 @@
 //! What is under way when a process dies is taken up in bounded memory; a disk without room stops
 //! what begins and loses nothing of what has begun.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

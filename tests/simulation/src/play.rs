@@ -475,16 +475,17 @@ async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
         }
     };
     let probed = tokio::time::timeout(Duration::from_mins(10), probe).await;
-    let mut state = world.lock();
-    if state.dead {
-        return End::Again;
-    }
+    // Before the world is locked: they look into the store, which is part of it.
     let in_flight: Vec<_> = runtime
         .connections()
         .into_iter()
         .filter(|connection| connection.in_flight > 0)
         .map(|connection| connection.name)
         .collect();
+    let mut state = world.lock();
+    if state.dead {
+        return End::Again;
+    }
     let wrong = match probed {
         Err(_) => Some("in good weather a connection cannot be called".to_owned()),
         Ok(Err(why)) => Some(format!(

@@ -1,5 +1,10 @@
 //! Many runs, or tasks, at the same time.
 
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a stage grows as more is measured"
+)]
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;

@@ -1,6 +1,11 @@
 //! A runtime on a store of its own, a connector in this program, and this program as a child that
 //! can be killed.
 
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a stage grows as more is measured"
+)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

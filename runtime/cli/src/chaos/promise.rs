@@ -50,6 +50,7 @@ pub enum Promise {
 /// A promise, and what was seen.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "it is what the report calls it")]
 pub struct Kept {
     /// Which promise, in a word.
     pub name: &'static str,

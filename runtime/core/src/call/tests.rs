@@ -176,7 +176,10 @@ fn a_call_that_too_many_ends_of_the_runtime_found_under_way_goes_to_review() {
             assert_eq!(state.phase.name(), "ready");
         }
         let state = lost(state);
-        assert_eq!((state.phase.name(), state.attempts), ("in review", LOST_MAX));
+        assert_eq!(
+            (state.phase.name(), state.attempts),
+            ("in review", LOST_MAX)
+        );
         let again = state.step(Event::Decided(Decision::Retry), 0, &plan);
         assert_eq!(lost(again.unwrap()).phase.name(), "ready");
     }

@@ -26,6 +26,10 @@ pub enum Lifecycle {
 }
 
 /// A lifecycle event. `subject` is the run.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is made where it is called"
+)]
 pub(crate) fn event(document: &Document, run: &str, id: &str, kind: &str, data: Value) -> Value {
     let (namespace, name, version) = (&document.namespace, &document.name, &document.version);
     json!({

@@ -150,6 +150,10 @@ fn allocated(dir: &Path) -> Result<u64, Error> {
     Ok(bytes)
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
 fn fjall_error(action: &str, error: fjall::Error) -> Error {
     let io = |error: &io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => None,

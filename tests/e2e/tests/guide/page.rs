@@ -41,9 +41,11 @@ fn steps(text: &str) -> Vec<Step> {
     for (index, line) in text.lines().enumerate() {
         if line.starts_with("```") {
             inside = line == "```console";
-        } else if !inside {
+        }
+        if !inside || line.starts_with("```") {
             continue;
-        } else if let Some(command) = line.strip_prefix("$ ") {
+        }
+        if let Some(command) = line.strip_prefix("$ ") {
             steps.push(Step {
                 line: index + 1,
                 command: command.to_owned(),

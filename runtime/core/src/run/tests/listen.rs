@@ -6,6 +6,10 @@ use super::Play;
 use crate::cloud_event::CloudEvent;
 use crate::run::{Effect, Event, Hearing, Illegal, Outcome, Run, Status, WaitsFor};
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it reads better where it is called"
+)]
 fn event(kind: &str, data: Value) -> CloudEvent {
     let value = json!({
         "specversion": "1.0", "id": "1", "source": "/test", "type": kind, "data": data,
