@@ -6,6 +6,7 @@ use cofferdam::{Config, Runtime};
 use serde::de::DeserializeOwned;
 
 use crate::context::{Context, block_on};
+use crate::exit::storage;
 
 /// Asks the process that has the store open; without one, opens the store itself, without plugins,
 /// and leaves the runs in it where they are: they hear of events when it is next opened.
@@ -15,8 +16,11 @@ pub fn ask<T: DeserializeOwned>(context: &Context, request: Request) -> Result<T
         if let Some(answer) = cofferdam::control::ask(&store, &request).await? {
             return Ok(answer);
         }
-        if !matches!(request, Request::Publish { .. }) {
-            context.store_is_there()?;
+        if !matches!(request, Request::Publish { .. }) && !store.exists() {
+            return Err(storage(format!(
+                "CD0217: there is no store at `{}`\nhelp: `cofferdam run` makes one; name another with --data DIR",
+                store.display()
+            )));
         }
         let config = Config::new().with_store(store);
         let runtime = Runtime::builder(config).idle().open().await?;

@@ -10,7 +10,7 @@ use cofferdam_host::{Host, HostOptions};
 
 use crate::args::Global;
 use crate::compile;
-use crate::exit::storage;
+use crate::exit::{storage, usage};
 use crate::output::Format;
 
 /// Where runs are kept if nobody says otherwise.
@@ -152,7 +152,7 @@ impl Context {
         if path.exists() {
             return Ok(());
         }
-        Err(storage(format!(
+        Err(usage(format!(
             "there is no store at `{}`\nhelp: name the one that you mean with --data DIR",
             path.display()
         )))
