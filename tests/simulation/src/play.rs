@@ -463,7 +463,8 @@ async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
             .define(&flow::probe().sources)
             .map_err(|e| e.to_string())?;
         let options = StartOptions {
-            id: Some("probe".to_owned()),
+            // Of its own: one that a crash cut short goes on in whatever weather follows.
+            id: Some(format!("probe-{}", world.lock().now_ms())),
             ..StartOptions::default()
         };
         let started = runtime.start_with(&definition, json!({}), options).await;

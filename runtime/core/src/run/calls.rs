@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::provenance::Provenance;
 
 use crate::workflow::{
-    Call, HTTP_CONNECTION, OnExhausted, OnOutage, Policy, Target, Task, http_action,
+    Call, HTTP_CONNECTION, Kind, OnExhausted, OnOutage, Policy, Target, Task, http_action,
 };
 
 /// An idempotency key is handed to other systems, which take no more.
@@ -57,16 +57,6 @@ impl Run {
         let keep_ms = self.keep_ms(&connection, plan.effect, &call.policy);
         let mut work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
         work.keep_ms = keep_ms;
-        if let Some(index) = self.fallback_begun(&call.policy, &work) {
-            // A task that is gone came this far: what stood in for its answer counts.
-            work.state.phase = Phase::Exhausted {
-                failure: call::lost(),
-                fallback: true,
-            };
-            self.set_work(key, Work::Call(Box::new(work)));
-            self.next_fallback(key, index, step);
-            return Ok(());
-        }
         self.begin_call(key, work, step);
         Ok(())
     }
@@ -511,8 +501,32 @@ impl Run {
         Ok(())
     }
 
+    /// The fallback that may have had its effect for a call which is about to be made again: what
+    /// came of that one is found out instead.
+    fn stood_in(&mut self, key: &str) -> Option<usize> {
+        let frame = self.frames.get(key)?;
+        let (Work::Call(work), Kind::Call(call)) = (&frame.work, &frame.task.as_ref()?.kind) else {
+            return None;
+        };
+        if work.state.phase != Phase::Ready {
+            return None;
+        }
+        let index = self.fallback_begun(&call.policy, work)?;
+        if let Some(Work::Call(work)) = self.frames.get_mut(key).map(|f| &mut f.work) {
+            work.state.phase = Phase::Exhausted {
+                failure: call::lost(),
+                fallback: true,
+            };
+        }
+        Some(index)
+    }
+
     /// Does what the phase that a call has come to asks for.
     pub(super) fn follow_call(&mut self, key: &str, step: &mut Step) {
+        if let Some(index) = self.stood_in(key) {
+            self.next_fallback(key, index, step);
+            return;
+        }
         self.note_due(key);
         let Some(Frame {
             work: Work::Call(work),

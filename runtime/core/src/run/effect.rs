@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Deferred;
+#[allow(unused_imports, reason = "the documentation names it")]
+use super::Event;
 use crate::consume::Watch;
 use crate::descriptor;
 use crate::failure::Failure;
