@@ -6,8 +6,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Deferred;
-#[allow(unused_imports, reason = "the documentation names it")]
-use super::Event;
 use crate::consume::Watch;
 use crate::descriptor;
 use crate::failure::Failure;
@@ -15,10 +13,10 @@ use crate::failure::Failure;
 /// What a run wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Ask for admission; answer with [`Event::Started`] or [`Event::Refused`], and once started
-    /// with [`Event::Succeeded`] or [`Event::Failed`].
+    /// Ask for admission; answer with [`Event::Started`](super::Event::Started) or [`Event::Refused`](super::Event::Refused), and once started
+    /// with [`Event::Succeeded`](super::Event::Succeeded) or [`Event::Failed`](super::Event::Failed).
     Attempt(Attempt),
-    /// Ask the connector what became of a call; answer with [`Event::LookedUp`].
+    /// Ask the connector what became of a call; answer with [`Event::LookedUp`](super::Event::LookedUp).
     Lookup {
         /// To be given back.
         ticket: u64,
@@ -31,8 +29,8 @@ pub enum Effect {
         /// The key of the call.
         key: String,
     },
-    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`] or
-    /// [`Event::NotDeferred`].
+    /// Keep a call in its connection's outbox; answer with [`Event::Deferred`](super::Event::Deferred) or
+    /// [`Event::NotDeferred`](super::Event::NotDeferred).
     Defer {
         /// To be given back.
         ticket: u64,
@@ -41,14 +39,14 @@ pub enum Effect {
         /// What is to be called, and until when.
         deferred: Deferred,
     },
-    /// Tell [`Event::Recovered`] when this connection works again.
+    /// Tell [`Event::Recovered`](super::Event::Recovered) when this connection works again.
     Park {
         /// The task.
         task: String,
         /// The connection.
         connection: String,
     },
-    /// A person must decide; answer with [`Event::Decided`]. Told again when another person is
+    /// A person must decide; answer with [`Event::Decided`](super::Event::Decided). Told again when another person is
     /// asked; then it replaces what was told before.
     Review {
         /// The task.
@@ -74,7 +72,7 @@ pub enum Effect {
         /// Its input.
         input: Value,
     },
-    /// Look for an earlier answer; answer with [`Event::Recalled`].
+    /// Look for an earlier answer; answer with [`Event::Recalled`](super::Event::Recalled).
     Recall {
         /// To be given back.
         ticket: u64,
@@ -112,7 +110,7 @@ pub enum Effect {
         /// Attributes and data.
         event: Value,
     },
-    /// Tell [`Event::Heard`] of events that these watches may let through.
+    /// Tell [`Event::Heard`](super::Event::Heard) of events that these watches may let through.
     Listen {
         /// The task.
         task: String,
@@ -131,7 +129,7 @@ pub enum Effect {
         /// As they were in [`Effect::Listen`].
         watches: Vec<Watch>,
     },
-    /// The run has ended; see [`Run::outcome`].
+    /// The run has ended; see [`Run::outcome`](super::Run::outcome).
     Finished,
 }
 

@@ -63,28 +63,28 @@ pub enum Event {
     },
     /// An attempt was admitted and begins: the intent.
     Started {
-        /// From [`Attempt::ticket`].
+        /// From [`Attempt::ticket`](super::Attempt::ticket).
         ticket: u64,
         /// Digest of the plugin that serves it.
         digest: String,
     },
     /// An attempt was not admitted.
     Refused {
-        /// From [`Attempt::ticket`].
+        /// From [`Attempt::ticket`](super::Attempt::ticket).
         ticket: u64,
         /// Why.
         failure: Failure,
     },
     /// An attempt succeeded.
     Succeeded {
-        /// From [`Attempt::ticket`].
+        /// From [`Attempt::ticket`](super::Attempt::ticket).
         ticket: u64,
         /// The action's output.
         output: Value,
     },
     /// An attempt failed.
     Failed {
-        /// From [`Attempt::ticket`].
+        /// From [`Attempt::ticket`](super::Attempt::ticket).
         ticket: u64,
         /// How.
         failure: Failure,
@@ -93,12 +93,12 @@ pub enum Event {
     },
     /// The runtime stopped while the attempt was under way.
     Lost {
-        /// From [`Attempt::ticket`].
+        /// From [`Attempt::ticket`](super::Attempt::ticket).
         ticket: u64,
     },
     /// A connector answered what became of a call.
     LookedUp {
-        /// From [`Effect::Lookup`].
+        /// From [`Effect::Lookup`](super::Effect::Lookup).
         ticket: u64,
         /// Its answer.
         answer: Lookup,
@@ -112,15 +112,15 @@ pub enum Event {
     },
     /// A call was put into its connection's outbox, in the same write as this event.
     Deferred {
-        /// From [`Effect::Defer`].
+        /// From [`Effect::Defer`](super::Effect::Defer).
         ticket: u64,
     },
     /// The outbox has no room for a call.
     NotDeferred {
-        /// From [`Effect::Defer`].
+        /// From [`Effect::Defer`](super::Effect::Defer).
         ticket: u64,
     },
-    /// An instant that [`Run::next_due_ms`] named has come.
+    /// An instant that [`Run::next_due_ms`](super::Run::next_due_ms) named has come.
     Tick,
     /// A person decided about a task in review.
     Decided {
@@ -140,7 +140,7 @@ pub enum Event {
     },
     /// What is kept of earlier answers was looked through.
     Recalled {
-        /// From [`Effect::Recall`].
+        /// From [`Effect::Recall`](super::Effect::Recall).
         ticket: u64,
         /// What was found.
         #[serde(default, skip_serializing_if = "Option::is_none")]
