@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cofferdam_core::run::{Run, Status};
+use cofferdam_core::run::{Illegal, Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
@@ -227,24 +227,58 @@ pub(crate) fn fold(
 }
 
 /// The same into a run that has not begun.
-pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Run, Error> {
+pub(crate) fn fold_into(store: &dyn JournalStore, machine: Run) -> Result<Run, Error> {
+    let run = machine.id().to_owned();
+    fold_from(store, machine, 0, |_| {}).map_err(|broken| broken.of(&run))
+}
+
+/// Why a run could not be folded.
+pub(crate) enum Broken {
+    /// A record cannot be read.
+    Read(Error),
+    /// A record does not fit where the run is.
+    Illegal {
+        /// The record.
+        seq: u64,
+        /// Why.
+        illegal: Illegal,
+    },
+}
+
+impl Broken {
+    /// What to say of it.
+    pub fn of(self, run: &str) -> Error {
+        match self {
+            Self::Read(error) => error,
+            Self::Illegal { seq, illegal } => Error::Journal {
+                run: run.to_owned(),
+                seq,
+                reason: illegal.to_string(),
+            },
+        }
+    }
+}
+
+/// Tells a run its records from a number on, each of them to `told` as well.
+pub(crate) fn fold_from(
+    store: &dyn JournalStore,
+    mut machine: Run,
+    mut next: u64,
+    mut told: impl FnMut(&[u8]),
+) -> Result<Run, Broken> {
     let run = &machine.id().to_owned();
-    let mut next = 0;
     loop {
-        let records = store.journal(run, next, PAGE)?;
+        let records = store.journal(run, next, PAGE);
+        let records = records.map_err(|source| Broken::Read(source.into()))?;
         let Some((last, _)) = records.last() else {
             return Ok(machine);
         };
         next = last + 1;
         for (seq, bytes) in &records {
-            let record: Record = decode("journal record", run, bytes)?;
-            machine
-                .step(record.event, record.at)
-                .map_err(|illegal| Error::Journal {
-                    run: run.to_owned(),
-                    seq: *seq,
-                    reason: illegal.to_string(),
-                })?;
+            let record: Record = decode("journal record", run, bytes).map_err(Broken::Read)?;
+            let stepped = machine.step(record.event, record.at);
+            stepped.map_err(|illegal| Broken::Illegal { seq: *seq, illegal })?;
+            told(bytes);
         }
     }
 }

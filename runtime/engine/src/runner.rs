@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::Admitted;
+use crate::checkpoints::{self, Since};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::ramp::Leave;
@@ -130,6 +131,7 @@ pub(crate) struct Runner {
     run: Run,
     row: RunRow,
     head: Head,
+    checkpoint: Since,
     /// Whether the epoch has to be raised with the next commit.
     claim: bool,
     /// What the next commit holds besides records.
@@ -180,6 +182,7 @@ impl Runner {
             run,
             row,
             head,
+            checkpoint: Since::default(),
             claim: true,
             batch: Batch::new(),
             outgoing: Vec::new(),
@@ -198,6 +201,12 @@ impl Runner {
             note_queue: false,
             begun: false,
         }
+    }
+
+    /// The same, of which so much was written since its last checkpoint.
+    pub fn with_checkpoint(mut self, since: Since) -> Self {
+        self.checkpoint = since;
+        self
     }
 
     /// Whom the run belongs to.
@@ -327,7 +336,12 @@ impl Runner {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ (Illegal::Phase { .. } | Illegal::NoWayOn(_) | Illegal::Undone)) => {
+            Err(
+                illegal @ (Illegal::Phase { .. }
+                | Illegal::NoWayOn(_)
+                | Illegal::Undone
+                | Illegal::Slim),
+            ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
@@ -447,8 +461,13 @@ impl Runner {
             self.claim = false;
         }
         for record in std::mem::take(&mut self.records) {
+            self.checkpoint.wrote(&record);
             batch = batch.append(run, self.head.next_seq, record);
             self.head.next_seq += 1;
+        }
+        if self.inner.checkpoints.is_due(self.checkpoint, &self.run) {
+            let (seq, definition) = (self.head.next_seq, &self.row.definition);
+            batch = checkpoints::write(batch, &self.run, seq, definition, &mut self.checkpoint)?;
         }
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
