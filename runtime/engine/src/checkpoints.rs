@@ -15,10 +15,10 @@ use cofferdam_core::run::{Checkpoint, Illegal, Run};
 use cofferdam_store::{Batch, JournalStore, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::definition::Definition;
 use crate::query::{self, Broken};
 use crate::rows::{decode, encode};
-use crate::Error;
 
 /// With fewer records since the last checkpoint none is written: to fold so many takes about as
 /// long as to read one.
@@ -193,9 +193,9 @@ fn from_checkpoint(
     match query::fold_from(store, machine, row.seq, |record| since.wrote(record)) {
         Ok(machine) => Ok(Some((machine, since))),
         Err(Broken::Read(error)) => Err(Unfit::Store(error)),
-        Err(Broken::Illegal { seq, illegal }) => {
-            Err(Unfit::Passed(format!("record {seq} does not fit it: {illegal}")))
-        }
+        Err(Broken::Illegal { seq, illegal }) => Err(Unfit::Passed(format!(
+            "record {seq} does not fit it: {illegal}"
+        ))),
     }
 }
 

@@ -32,6 +32,7 @@ mod archive;
 mod backup;
 mod breakers;
 mod builder;
+mod checkpoints;
 pub mod config;
 mod connections;
 mod connector;

@@ -198,9 +198,7 @@ impl Run {
     /// About how large a checkpoint would be, in bytes, besides the values that it would hold. Cheap.
     pub fn weight_bytes(&self) -> usize {
         let effects = self.ledger.len() + self.undos.len();
-        self.frames.len() * FRAME_BYTES
-            + self.reports.len() * REPORT_BYTES
-            + effects * EFFECT_BYTES
+        self.frames.len() * FRAME_BYTES + self.reports.len() * REPORT_BYTES + effects * EFFECT_BYTES
     }
 }
 

@@ -74,7 +74,9 @@ impl Run {
         };
         let task = match (slot, parent) {
             (Slot::Undo(_), _) => return,
-            (Slot::Fallback(_), Some(parent)) => self.frames.get(parent).and_then(|f| f.task.as_ref()),
+            (Slot::Fallback(_), Some(parent)) => {
+                self.frames.get(parent).and_then(|f| f.task.as_ref())
+            }
             _ => task.as_ref(),
         };
         // A key that the workflow names may be named by another task as well.

@@ -53,7 +53,10 @@ impl Runner {
             return;
         }
         let redrives = matches!(verb, Verb::Redrive { .. });
-        if redrives && let Err(error) = self.read_whole() {
+        if redrives
+            && self.run.status() == Status::Faulted
+            && let Err(error) = self.read_whole()
+        {
             let _ = told.send(Err(error));
             return;
         }

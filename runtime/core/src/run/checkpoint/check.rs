@@ -9,8 +9,8 @@ use crate::run::Run;
 
 /// So many steps of a test are looked at, and from then on one of so many: those of long
 /// simulations are too many.
-const ALL_OF: u64 = 2_000;
-const ONE_OF: u64 = 997;
+const ALL_OF: u64 = 500;
+const ONE_OF: u64 = 1_999;
 
 thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };

@@ -204,9 +204,7 @@ fn in_task<'w>(task: &'w Arc<Task>, rest: &str, reference: &str) -> Option<&'w A
             named.find_map(|task| in_task(task, rest, reference))
         }
         (Kind::Try(attempt), "~try") => in_block(&attempt.body, rest, reference),
-        (Kind::Try(attempt), "~catch") => {
-            in_block(attempt.catch.body.as_ref()?, rest, reference)
-        }
+        (Kind::Try(attempt), "~catch") => in_block(attempt.catch.body.as_ref()?, rest, reference),
         (Kind::Run { workflow, .. }, "~run") => in_block(&workflow.body, rest, reference),
         (Kind::Listen(listen), _) => {
             in_block(listen.foreach.as_ref()?.body.as_ref()?, rest, reference)
