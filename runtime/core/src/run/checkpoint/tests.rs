@@ -98,7 +98,7 @@ fn rich() -> Run {
           - stands: {call: mail.send, with: {}, metadata: {cofferdam: {onOutage: fallback, onUnknown: review, fallback: [{call: crm-eu.get}]}}}
           - asked: {call: chat.post, with: {}}
 "#;
-    let mut teller = Teller::begin(run_of(tasks), json!({"a": [null, 0.1]}));
+    let mut teller = Teller::begin(run_of(tasks).slim(), json!({"a": [null, 0.1]}));
     teller.succeed(json!({"id": 17, "of": 0.1 + 0.2}));
     teller.hear("/side/heard", 3);
     while teller
