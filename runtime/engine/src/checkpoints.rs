@@ -8,6 +8,10 @@
 //! with a warning, and the run is folded from its first record. What people ask for is always
 //! folded from there ([`crate::query::fold`]): the machine of a run that goes on forgets what
 //! only they could want ([`Run::slim`]).
+//!
+//! Where `[store] records-max` says so, the oldest records of a longer run go ([`Tail`]), and the
+//! checkpoint is the truth: nothing goes before the checkpoint that stands for it was read back from the
+//! store and gave the same bytes again.
 
 use std::borrow::Cow;
 
@@ -98,7 +102,99 @@ struct Row<'r> {
     run: Checkpoint<'r>,
 }
 
-/// Adds a checkpoint to the batch of the records before `seq`, unless it is too large.
+/// Records that are removed in one batch: faster than they are added.
+const PRUNED_AT_ONCE: u64 = 2_000;
+
+/// The end of a run's journal that is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tail {
+    /// The first record that is in the store, once somebody has looked.
+    first: Option<u64>,
+    /// The number of the first record that a durable checkpoint does not have.
+    stands: Option<u64>,
+    /// Whether that checkpoint was read back.
+    is_proven: bool,
+}
+
+impl Tail {
+    /// A checkpoint of the records before this one is durable.
+    pub fn stand(&mut self, seq: u64) {
+        self.stands = Some(seq);
+        self.is_proven = false;
+    }
+
+    /// Adds to a batch the removal of records that the checkpoint stands for, if the run has more
+    /// than `most`. The last of them stays, so that there always is one.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn prune(
+        &mut self,
+        store: &dyn JournalStore,
+        batch: Batch,
+        run: &str,
+        definition: &Definition,
+        (next, most): (u64, u64),
+    ) -> Result<Batch, Error> {
+        let Some(seq) = self.stands.filter(|_| next > most) else {
+            return Ok(batch);
+        };
+        let first = match self.first {
+            Some(first) => first,
+            None => store
+                .journal(run, 0, 1)?
+                .first()
+                .map_or(next, |(seq, _)| *seq),
+        };
+        self.first = Some(first);
+        let end = first
+            .saturating_add(PRUNED_AT_ONCE)
+            .min(seq.saturating_sub(1));
+        if next.saturating_sub(first) <= most || end <= first {
+            return Ok(batch);
+        }
+        if !self.is_proven && !is_proven(store, run, definition, seq)? {
+            tracing::warn!(
+                run,
+                seq,
+                "a checkpoint does not stand for its records, which are kept"
+            );
+            self.stands = None;
+            return Ok(batch);
+        }
+        self.is_proven = true;
+        self.first = Some(end);
+        Ok(batch.prune(run, first..end)?)
+    }
+}
+
+/// Whether the checkpoint in the store gives back the run that it was made of.
+fn is_proven(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: &Definition,
+    seq: u64,
+) -> Result<bool, Error> {
+    let Some(bytes) = store.get(Table::Checkpoint, run.as_bytes())? else {
+        return Ok(false);
+    };
+    let Ok(row) = decode::<Row<'static>>("checkpoint", run, &bytes) else {
+        return Ok(false);
+    };
+    let (found, hash) = (row.seq, row.definition.into_owned());
+    let (workflow, bindings) = (definition.workflow(), definition.bindings());
+    let Ok(machine) = Run::restore(run, workflow, bindings, row.run) else {
+        return Ok(false);
+    };
+    let again = encode(&Row {
+        seq: found,
+        definition: hash.as_str().into(),
+        run: machine.save(),
+    })?;
+    Ok(found == seq && hash == definition.hash() && again == bytes)
+}
+
+/// Adds a checkpoint to the batch of the records before `seq`, unless it is too large; whether it did.
 ///
 /// # Errors
 /// [`Error::Encode`].
@@ -108,7 +204,7 @@ pub(crate) fn write(
     seq: u64,
     definition: &str,
     since: &mut Since,
-) -> Result<Batch, Error> {
+) -> Result<(Batch, bool), Error> {
     let row = Row {
         seq,
         definition: definition.into(),
@@ -125,23 +221,24 @@ pub(crate) fn write(
             bytes = bytes.len(),
             "a checkpoint would be too large"
         );
-        return Ok(batch);
+        return Ok((batch, false));
     }
-    Ok(batch.put(Table::Checkpoint, run.id(), bytes))
+    Ok((batch.put(Table::Checkpoint, run.id(), bytes), true))
 }
 
 /// Reads a run that is to go on: from its checkpoint if there is one, else from its first record.
 ///
 /// # Errors
-/// [`Error::Store`], [`Error::Journal`], [`Error::Row`].
+/// [`Error::Store`], [`Error::Journal`], [`Error::Row`]; [`Error::Checkpoint`] if its first records were
+/// removed and its checkpoint cannot be used.
 pub(crate) fn resume(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
 ) -> Result<(Run, Since), Error> {
-    match from_checkpoint(store, run, definition) {
+    let why = match from_checkpoint(store, run, definition) {
         Ok(Some(resumed)) => return Ok(resumed),
-        Ok(None) => {}
+        Ok(None) => "it has none".to_owned(),
         Err(Unfit::Store(error)) => return Err(error),
         Err(Unfit::Passed(why)) => {
             tracing::warn!(
@@ -149,9 +246,13 @@ pub(crate) fn resume(
                 why,
                 "a checkpoint is passed over, and the run is read from its first record"
             );
+            why
         }
+    };
+    match whole(store, run, definition) {
+        Err(Error::Pruned { run, first }) => Err(Error::Checkpoint { run, first, why }),
+        read => read,
     }
-    whole(store, run, definition)
 }
 
 /// Why a checkpoint is not used.
@@ -193,6 +294,9 @@ fn from_checkpoint(
     match query::fold_from(store, machine, row.seq, |record| since.wrote(record)) {
         Ok(machine) => Ok(Some((machine, since))),
         Err(Broken::Read(error)) => Err(Unfit::Store(error)),
+        Err(Broken::Pruned { first }) => Err(passed(&format!(
+            "the records between it and record {first} are gone"
+        ))),
         Err(Broken::Illegal { seq, illegal }) => Err(Unfit::Passed(format!(
             "record {seq} does not fit it: {illegal}"
         ))),

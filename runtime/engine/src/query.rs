@@ -6,7 +6,6 @@ use cofferdam_core::run::{Illegal, Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
-use crate::Error;
 use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
@@ -15,6 +14,7 @@ use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
 use crate::view::RunView;
+use crate::{Error, checkpoints};
 
 /// How many rows are read in one go.
 const PAGE: usize = 1_000;
@@ -216,17 +216,28 @@ pub(crate) fn definition(store: &dyn JournalStore, hash: &str) -> Result<Definit
     Definition::from_pinned(hash, &bytes)
 }
 
-/// Rebuilds a run from its journal.
+/// Rebuilds a run from its journal, or from its checkpoint if the first records were removed; and gives
+/// the number of the first that is there, if it is not the first of all.
 pub(crate) fn fold(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<Run, Error> {
+) -> Result<(Run, Option<u64>), Error> {
     let machine = Run::new(run, definition.workflow(), definition.bindings());
-    fold_into(store, machine)
+    match fold_from(store, machine, 0, |_| {}) {
+        Ok(machine) => Ok((machine, None)),
+        Err(Broken::Pruned { first }) => {
+            let (machine, _) = checkpoints::resume(store, run, definition)?;
+            Ok((machine, Some(first)))
+        }
+        Err(broken) => Err(broken.of(run)),
+    }
 }
 
-/// The same into a run that has not begun.
+/// Tells all records to a run that has not begun.
+///
+/// # Errors
+/// [`Error::Pruned`] if the first were removed; [`Error::Store`], [`Error::Journal`].
 pub(crate) fn fold_into(store: &dyn JournalStore, machine: Run) -> Result<Run, Error> {
     let run = machine.id().to_owned();
     fold_from(store, machine, 0, |_| {}).map_err(|broken| broken.of(&run))
@@ -243,6 +254,11 @@ pub(crate) enum Broken {
         /// Why.
         illegal: Illegal,
     },
+    /// Records are not there any more.
+    Pruned {
+        /// The first that is.
+        first: u64,
+    },
 }
 
 impl Broken {
@@ -254,6 +270,10 @@ impl Broken {
                 run: run.to_owned(),
                 seq,
                 reason: illegal.to_string(),
+            },
+            Self::Pruned { first } => Error::Pruned {
+                run: run.to_owned(),
+                first,
             },
         }
     }
@@ -270,9 +290,12 @@ pub(crate) fn fold_from(
     loop {
         let records = store.journal(run, next, PAGE);
         let records = records.map_err(|source| Broken::Read(source.into()))?;
-        let Some((last, _)) = records.last() else {
+        let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
             return Ok(machine);
         };
+        if *first != next {
+            return Err(Broken::Pruned { first: *first });
+        }
         next = last + 1;
         for (seq, bytes) in &records {
             let record: Record = decode("journal record", run, bytes).map_err(Broken::Read)?;
@@ -288,6 +311,9 @@ pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error
         run: run.to_owned(),
     })?;
     let definition = Arc::new(definition(store, &row.definition)?);
-    let machine = fold(store, run, &definition)?;
-    Ok(RunView::new(&machine, &row))
+    let (machine, first) = fold(store, run, &definition)?;
+    Ok(RunView {
+        records_from: first,
+        ..RunView::new(&machine, &row)
+    })
 }

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::Admitted;
-use crate::checkpoints::{self, Since};
+use crate::checkpoints::{self, Since, Tail};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::ramp::Leave;
@@ -132,6 +132,7 @@ pub(crate) struct Runner {
     row: RunRow,
     head: Head,
     checkpoint: Since,
+    tail: Tail,
     /// Whether the epoch has to be raised with the next commit.
     claim: bool,
     /// What the next commit holds besides records.
@@ -183,6 +184,7 @@ impl Runner {
             row,
             head,
             checkpoint: Since::default(),
+            tail: Tail::default(),
             claim: true,
             batch: Batch::new(),
             outgoing: Vec::new(),
@@ -460,14 +462,24 @@ impl Runner {
             batch = batch.claim(run, self.head.epoch);
             self.claim = false;
         }
+        if let Some(most) = self.inner.config.records_max() {
+            let definition = self.inner.definition(&self.row.definition)?;
+            let length = (self.head.next_seq, most);
+            let store = &*self.inner.store;
+            batch = self.tail.prune(store, batch, run, &definition, length)?;
+        }
         for record in std::mem::take(&mut self.records) {
             self.checkpoint.wrote(&record);
             batch = batch.append(run, self.head.next_seq, record);
             self.head.next_seq += 1;
         }
+        let mut stands = None;
         if self.inner.checkpoints.is_due(self.checkpoint, &self.run) {
             let (seq, definition) = (self.head.next_seq, &self.row.definition);
-            batch = checkpoints::write(batch, &self.run, seq, definition, &mut self.checkpoint)?;
+            let since = &mut self.checkpoint;
+            let (with, is_written) = checkpoints::write(batch, &self.run, seq, definition, since)?;
+            batch = with;
+            stands = is_written.then_some(seq);
         }
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
@@ -476,6 +488,9 @@ impl Runner {
         let bus = &self.inner.bus;
         let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
         handed.settle(bus).await?;
+        if let Some(seq) = stands {
+            self.tail.stand(seq);
+        }
         self.mailbox.done.clear();
         if std::mem::take(&mut self.note_queue) {
             self.inner.gate.note(&self.row);

@@ -53,8 +53,10 @@ impl Connector for Service {
         let what = call.input["what"].to_string();
         *self.asked.lock().entry(what).or_default() += 1;
         match call.input["fail"].as_str() {
-            Some("unknown") => Err(Failure::new(Class::Timeout, "lost", "no answer")
-                .with_effect(EffectState::Unknown)),
+            Some("unknown") => {
+                Err(Failure::new(Class::Timeout, "lost", "no answer")
+                    .with_effect(EffectState::Unknown))
+            }
             Some(_) => Err(Failure::new(Class::Refused, "no", "not that")),
             None => Ok(json!({"was": call.input["what"]})),
         }
@@ -203,7 +205,10 @@ async fn what_a_run_costs_to_take_up_does_not_grow_with_its_history() {
         assert!(store.read_from.load(Ordering::SeqCst) > calls as u64);
         // People are told everything all the same.
         let view = runtime.run("r").unwrap();
-        assert_eq!((view.tasks.len(), view.provenance.len()), (calls + 2, calls));
+        assert_eq!(
+            (view.tasks.len(), view.provenance.len()),
+            (calls + 2, calls)
+        );
         runtime.resume("r").await.unwrap();
         assert_eq!(runtime.wait("r").await.unwrap().status, Status::Completed);
     }
@@ -332,4 +337,87 @@ async fn a_run_that_goes_takes_its_checkpoint_with_it() {
     let removed = runtime.remove_ended(std::time::Duration::ZERO).await;
     assert_eq!(removed.unwrap(), 1);
     assert!(store.row("r").is_none());
+}
+
+/// A runtime that keeps few records of a run.
+fn forgetful(store: &Arc<Watched>, service: &Arc<Service>) -> RuntimeBuilder {
+    let config = Config::new()
+        .with_connection(Connection::new("svc", "none"))
+        .with_records_max(20);
+    Runtime::builder(config)
+        .store(Arc::clone(store) as Arc<dyn JournalStore>)
+        .connector("svc", Arc::clone(service) as Arc<dyn Connector>)
+        .clock(Clock::tokio(1_000))
+        .checkpoint_every(5)
+}
+
+fn first_record(store: &Watched) -> u64 {
+    store.store.journal("r", 0, 1).unwrap()[0].0
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_long_run_the_oldest_records_go_and_it_goes_on() {
+    let store = Watched::of(MemoryStore::new());
+    let service = Arc::<Service>::default();
+    let runtime = forgetful(&store, &service).open().await.unwrap();
+    begin(&runtime, &calls_and_a_wait(200)).await;
+    runtime.settle("r").await.unwrap();
+    let next = store.store.head("r").unwrap().next_seq;
+    assert!(next > 400 && first_record(&store) > next - 40);
+    assert!(store.store.verify().unwrap().is_clean());
+    let view = runtime.run("r").unwrap();
+    assert_eq!(view.records_from, Some(first_record(&store)));
+    runtime.suspend("r", None).await.unwrap();
+    let refused = runtime.fork("r", "/nap", None).await.unwrap_err();
+    assert!(refused.to_string().contains("CD0230"), "{refused}");
+    let left = Watched::of(store.store.snapshot());
+    runtime.shutdown().await;
+    let runtime = forgetful(&left, &service).open().await.unwrap();
+    runtime.resume("r").await.unwrap();
+    let view = runtime.wait("r").await.unwrap();
+    assert_eq!(view.output.as_deref(), Some(&json!({"was": "last"})));
+    let again = runtime.restart("r", None, None).await.unwrap();
+    assert_ne!(again, "r");
+    assert_eq!(service.asked.lock()["199"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_its_first_records_needs_its_checkpoint() {
+    let store = Watched::of(MemoryStore::new());
+    let runtime = forgetful(&store, &Arc::default()).open().await.unwrap();
+    begin(&runtime, &calls_and_a_wait(200)).await;
+    runtime.settle("r").await.unwrap();
+    runtime.shutdown().await;
+    let left = Watched::of(store.store.snapshot());
+    let put = Batch::new().put(Table::Checkpoint, "r", "{}");
+    left.store.commit(put).wait().unwrap();
+    let before = left.store.head("r").unwrap();
+    let runtime = forgetful(&left, &Arc::default()).open().await.unwrap();
+    let refused = runtime.suspend("r", None).await.unwrap_err().to_string();
+    assert!(refused.contains("CD0231"), "{refused}");
+    assert_eq!(left.store.head("r").unwrap(), before, "it is left as it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_faulted_without_its_first_records_is_not_redriven() {
+    let store = Watched::of(MemoryStore::new());
+    let runtime = forgetful(&store, &Arc::default()).open().await.unwrap();
+    let fails = "  - end: {call: svc.keep, with: {what: end, fail: refused}}\n";
+    begin(&runtime, &format!("{}{fails}", calls_and_a_wait(100))).await;
+    assert_eq!(runtime.wait("r").await.unwrap().status, Status::Faulted);
+    let refused = runtime.redrive("r", None).await.unwrap_err().to_string();
+    assert!(refused.contains("CD0230"), "{refused}");
+    assert_eq!(runtime.run("r").unwrap().status, Status::Faulted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_record_goes_before_its_checkpoint_was_read_back() {
+    let store = Watched::of(after(40, Some(5)).await);
+    let service = Arc::<Service>::default();
+    let runtime = forgetful(&store, &service).open().await.unwrap();
+    // The run is in memory, and its checkpoint is damaged meanwhile.
+    runtime.suspend("r", None).await.unwrap();
+    assert_eq!(first_record(&store), 0, "this process has written none yet");
+    runtime.resume("r").await.unwrap();
+    runtime.wait("r").await.unwrap();
 }

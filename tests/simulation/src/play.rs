@@ -140,6 +140,12 @@ impl Plan {
             .map(|n| format!("run-{n}"))
             .collect();
         let checkpoint_every = dice.percent(60).then(|| dice.range(1..=5));
+        let forgets = checkpoint_every.is_some() && dice.percent(40);
+        let config = if forgets {
+            config.with_records_max(dice.range(1..=12))
+        } else {
+            config
+        };
         Self {
             config,
             flow,

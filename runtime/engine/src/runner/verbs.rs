@@ -1,11 +1,12 @@
 //! What people and the queue do with a run, as events of its journal.
 
-use cofferdam_core::run::{Event, Illegal, Status, TakenOver};
+use cofferdam_core::run::{Event, Illegal, Run, Status, TakenOver};
 use cofferdam_store::Table;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Runner;
+use crate::checkpoints::Tail;
 use crate::rows::{Record, decode, timer_key};
 use crate::{Error, query, queue, verbs};
 
@@ -73,6 +74,7 @@ impl Runner {
                     // What a run that forgets was then is not where this one goes on.
                     self.edit(|batch, row| batch.delete(Table::Checkpoint, row.run.as_bytes()));
                     self.checkpoint.void(self.head.next_seq);
+                    self.tail = Tail::default();
                     self.run.be_slim();
                 }
                 self.must_commit = true;
@@ -95,7 +97,8 @@ impl Runner {
     fn read_whole(&mut self) -> Result<(), Error> {
         let run = &self.row.run;
         let definition = self.inner.definition(&self.row.definition)?;
-        let mut whole = query::fold(&*self.inner.store, run, &definition)?;
+        let fresh = Run::new(run, definition.workflow(), definition.bindings());
+        let mut whole = query::fold_into(&*self.inner.store, fresh)?;
         for (at, bytes) in self.records.iter().enumerate() {
             let record: Record = decode("journal record", run, bytes)?;
             let stepped = whole.step(record.event, record.at);
