@@ -285,6 +285,9 @@ fn from_checkpoint(
     if row.definition != definition.hash() {
         return Err(passed(&"it is of another definition"));
     }
+    if row.seq > store.head(run)?.next_seq {
+        return Err(passed(&"it is of records that are not there"));
+    }
     let (workflow, bindings) = (definition.workflow(), definition.bindings());
     let machine = Run::restore(run, workflow, bindings, row.run).map_err(|e| passed(&e))?;
     let mut since = Since {

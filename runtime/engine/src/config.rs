@@ -118,7 +118,14 @@ impl Config {
         ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability", "engine", "reserve", "retention", "records-max"])?;
+            store.only(&[
+                "path",
+                "durability",
+                "engine",
+                "reserve",
+                "retention",
+                "records-max",
+            ])?;
             read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::{
@@ -84,6 +84,8 @@ struct Watched {
     records_read: AtomicUsize,
     /// The first record that was read.
     read_from: AtomicU64,
+    /// Whether checkpoints are not written as they were given.
+    damages: AtomicBool,
 }
 
 impl Watched {
@@ -103,8 +105,8 @@ impl Watched {
 type Read<T> = Result<T, cofferdam_store::Error>;
 
 impl JournalStore for Watched {
-    fn commit(&self, batch: Batch) -> Commit {
-        for write in &batch.writes {
+    fn commit(&self, mut batch: Batch) -> Commit {
+        for write in &mut batch.writes {
             match write {
                 Write::Append { record, .. } => {
                     self.record_bytes.fetch_add(record.len(), Ordering::SeqCst);
@@ -113,6 +115,10 @@ impl JournalStore for Watched {
                     self.checkpoints.fetch_add(1, Ordering::SeqCst);
                     self.checkpoint_bytes
                         .fetch_add(value.len(), Ordering::SeqCst);
+                    if self.damages.load(Ordering::SeqCst) {
+                        let run = value.windows(9).position(|at| at == b"\"tickets\"");
+                        value.splice(run.unwrap()..run.unwrap() + 9, *b"\"emitted\"");
+                    }
                 }
                 _ => {}
             }
@@ -264,7 +270,7 @@ async fn a_checkpoint_that_is_not_what_it_should_be_is_passed_over() {
 
 /// Payments of which nobody knows whether they were made are passed over; then the run faults.
 const PASSED_OVER: &str = "  - each: {for: {each: n, in: '${ [range(5)] }'}, do: [{a: {call: svc.pay, with: {what: '${ $n }', fail: unknown}, metadata: {cofferdam: {critical: false}}}}]}\n  \
-    - end: {call: svc.keep, with: {what: end, fail: refused}}\n";
+    - over: {call: svc.keep, with: {what: end, fail: refused}}\n";
 
 /// Rejects what a person is asked about, until the run has ended.
 async fn reject_all(runtime: &Runtime) {
@@ -402,7 +408,7 @@ async fn a_run_without_its_first_records_needs_its_checkpoint() {
 async fn a_run_that_faulted_without_its_first_records_is_not_redriven() {
     let store = Watched::of(MemoryStore::new());
     let runtime = forgetful(&store, &Arc::default()).open().await.unwrap();
-    let fails = "  - end: {call: svc.keep, with: {what: end, fail: refused}}\n";
+    let fails = "  - over: {call: svc.keep, with: {what: end, fail: refused}}\n";
     begin(&runtime, &format!("{}{fails}", calls_and_a_wait(100))).await;
     assert_eq!(runtime.wait("r").await.unwrap().status, Status::Faulted);
     let refused = runtime.redrive("r", None).await.unwrap_err().to_string();
@@ -412,12 +418,12 @@ async fn a_run_that_faulted_without_its_first_records_is_not_redriven() {
 
 #[tokio::test(start_paused = true)]
 async fn no_record_goes_before_its_checkpoint_was_read_back() {
-    let store = Watched::of(after(40, Some(5)).await);
+    let store = Watched::of(MemoryStore::new());
+    store.damages.store(true, Ordering::SeqCst);
     let service = Arc::<Service>::default();
     let runtime = forgetful(&store, &service).open().await.unwrap();
-    // The run is in memory, and its checkpoint is damaged meanwhile.
-    runtime.suspend("r", None).await.unwrap();
-    assert_eq!(first_record(&store), 0, "this process has written none yet");
-    runtime.resume("r").await.unwrap();
-    runtime.wait("r").await.unwrap();
+    begin(&runtime, &calls_and_a_wait(200)).await;
+    assert_eq!(runtime.wait("r").await.unwrap().status, Status::Completed);
+    assert!(store.checkpoints.load(Ordering::SeqCst) > 50);
+    assert_eq!(first_record(&store), 0);
 }
