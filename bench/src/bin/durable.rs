@@ -4,7 +4,8 @@
 //! Each task is a real call in a chamber. `every-task` flushes each outcome before the next task;
 //! `output-commit` flushes before something leaves.
 //!
-//! `--only RUNS MODE SECONDS` measures one row without the floors, for a profiler.
+//! `--only RUNS every-task|output-commit|bare-store SECONDS` measures one thing without the
+//! floors, for a profiler.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -24,8 +25,13 @@ const RECORD_BYTES: usize = 400;
 #[tokio::main]
 async fn main() -> Result<()> {
     if let Some((runs, durability, span)) = only() {
-        let measured = engine(runs, span, durability).await?;
-        println!("{}", measured.json(f64::NAN, f64::NAN));
+        let measured = match durability {
+            Some(durability) => engine(runs, span, durability)
+                .await?
+                .json(f64::NAN, f64::NAN),
+            None => json!({"bareStorePerS": bare_store(runs, span).await?.round()}),
+        };
+        println!("{measured}");
         return Ok(());
     }
     let span = Duration::from_millis(if quick() { 300 } else { 2_000 });
@@ -53,13 +59,14 @@ async fn main() -> Result<()> {
 }
 
 /// The one row that is asked for, if one is.
-fn only() -> Option<(usize, Durability, Duration)> {
+fn only() -> Option<(usize, Option<Durability>, Duration)> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--only");
     arguments.next()?;
     let runs = arguments.next()?.parse().ok()?;
     let durability = match arguments.next()?.as_str() {
-        "every-task" => Durability::EveryTask,
-        "output-commit" => Durability::OutputCommit,
+        "every-task" => Some(Durability::EveryTask),
+        "output-commit" => Some(Durability::OutputCommit),
+        "bare-store" => None,
         _ => return None,
     };
     let seconds = arguments.next()?.parse().ok()?;
