@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cofferdam::{Config, Connection, Durability, Runtime, Source, Sources};
-use cofferdam_bench::{load, percentile_us, plugins, quick, ratio};
+use cofferdam_bench::{load, percentile_us, plugins, quick, ratio, reset_peak, resident_bytes};
 use cofferdam_store::{Batch, JournalStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -158,6 +158,7 @@ struct Measured {
     p50_run_ms: f64,
     p99_run_ms: f64,
     cpu_s_per_1000: f64,
+    peak_bytes: u64,
 }
 
 impl Measured {
@@ -169,6 +170,7 @@ impl Measured {
             "p50RunMs": (self.p50_run_ms * 100.0).round() / 100.0,
             "p99RunMs": (self.p99_run_ms * 100.0).round() / 100.0,
             "cpuSPer1000Tasks": (self.cpu_s_per_1000 * 1e3).round() / 1e3,
+            "peakResidentMb": self.peak_bytes >> 20,
         })
     }
 }
@@ -183,6 +185,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         .with_connection(Connection::new("phone", "normalize"));
     let runtime = Runtime::open(config).await?;
     let definition = Arc::new(runtime.define(&sources())?);
+    reset_peak();
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..runs {
@@ -206,6 +209,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         took.extend(one??);
     }
     let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (_, peak_bytes) = resident_bytes();
     runtime.shutdown().await;
     let done = (took.len() * TASKS) as f64;
     Ok(Measured {
@@ -213,6 +217,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         p50_run_ms: percentile_us(&mut took, 0.5) / 1e3,
         p99_run_ms: percentile_us(&mut took, 0.99) / 1e3,
         cpu_s_per_1000: cpu / done * 1e3,
+        peak_bytes,
     })
 }
 
