@@ -427,3 +427,13 @@ async fn no_record_goes_before_its_checkpoint_was_read_back() {
     assert!(store.checkpoints.load(Ordering::SeqCst) > 50);
     assert_eq!(first_record(&store), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_long_run_is_told_of_every_task() {
+    let store = Watched::of(MemoryStore::new());
+    let runtime = builder(&store, &Arc::default()).open().await.unwrap();
+    let (calls, waits) = (1_000, "  - nap: {wait: {hours: 1}}\n");
+    begin(&runtime, &calls_and_a_wait(calls).replace(waits, "")).await;
+    let view = runtime.wait("r").await.unwrap();
+    assert_eq!((view.tasks.len(), view.provenance.len()), (calls + 2, calls + 1));
+}
