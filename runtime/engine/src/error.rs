@@ -59,6 +59,21 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A large value that a row refers to is not in the store as it was put there.
+    #[error(
+        "CD0240: the store's {what} `{key}` refers to payload {hash}, {reason}; the store is damaged: \
+         `cofferdam doctor` lists all that is missing, and `cofferdam restore` makes a store of a backup"
+    )]
+    Payload {
+        /// The kind of row.
+        what: &'static str,
+        /// Its key; of a record of a journal the run and the record.
+        key: String,
+        /// Hash of the payload.
+        hash: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
     Encode {
@@ -467,6 +482,7 @@ impl Error {
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
+            | Self::Payload { .. }
             | Self::Journal { .. }
             | Self::Encode { .. }
             | Self::Kept { .. }
@@ -501,9 +517,11 @@ impl Error {
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Shelf { .. } => {
-                true
-            }
+            Self::Store { .. }
+            | Self::Row { .. }
+            | Self::Payload { .. }
+            | Self::Journal { .. }
+            | Self::Shelf { .. } => true,
             Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
             _ => false,
         }

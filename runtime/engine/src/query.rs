@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cofferdam_core::cloud_event;
 use cofferdam_core::run::{Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
 use crate::events::subscriber::{self, SubscriberState};
+use crate::payloads::{is_packed, unpack, unpack_row};
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
@@ -76,12 +78,10 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoDeadLetter`], [`Error::Store`], [`Error::Row`].
     pub fn dead_letter(&self, run: &str) -> Result<DeadLetter, Error> {
-        match self.store.get(Table::DeadLetter, run.as_bytes())? {
-            Some(bytes) => decode("dead letter", run, &bytes),
-            None => Err(Error::NoDeadLetter {
+        self.one("dead letter", Table::DeadLetter, run.as_bytes())?
+            .ok_or_else(|| Error::NoDeadLetter {
                 run: run.to_owned(),
-            }),
-        }
+            })
     }
 
     /// One task that waits for a person.
@@ -89,13 +89,11 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoReview`], [`Error::Store`], [`Error::Row`].
     pub fn review(&self, run: &str, task: &str) -> Result<Review, Error> {
-        match self.store.get(Table::Review, &review_key(run, task))? {
-            Some(bytes) => decode("review", run, &bytes),
-            None => Err(Error::NoReview {
+        self.one("review", Table::Review, &review_key(run, task))?
+            .ok_or_else(|| Error::NoReview {
                 run: run.to_owned(),
                 task: task.to_owned(),
-            }),
-        }
+            })
     }
 
     /// Events that were published and are still kept, oldest first.
@@ -128,12 +126,18 @@ impl<'a> Query<'a> {
                 return Ok(found);
             };
             range = range.after(last);
-            for (_, bytes) in &rows {
-                bytes_found += bytes.len();
+            for (key, bytes) in &rows {
+                let at = (Table::Event, key.as_slice());
+                let row: Option<EventRow> = unpack_row(self.store, "event", at, bytes)?;
+                let Some(row) = row else { continue };
+                bytes_found += match is_packed(bytes) {
+                    true => cloud_event::size(&row.event),
+                    false => bytes.len(),
+                };
                 if found.len() >= limit || bytes_found > bytes_max {
                     return Ok(found);
                 }
-                found.push(decode("event", "event", bytes)?);
+                found.push(row);
             }
         }
     }
@@ -174,6 +178,18 @@ impl<'a> Query<'a> {
         }
     }
 
+    fn one<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, Error> {
+        match self.store.get(table, key)? {
+            Some(bytes) => unpack_row(self.store, what, (table, key), &bytes),
+            None => Ok(None),
+        }
+    }
+
     fn all<T: DeserializeOwned>(&self, what: &'static str, table: Table) -> Result<Vec<T>, Error> {
         self.range(what, table, &KeyRange::all())
     }
@@ -193,7 +209,7 @@ impl<'a> Query<'a> {
             };
             range = whole.clone().after(last);
             for (key, bytes) in &rows {
-                found.push(decode(what, &String::from_utf8_lossy(key), bytes)?);
+                found.extend(unpack_row(self.store, what, (table, key), bytes)?);
             }
         }
     }
@@ -237,7 +253,8 @@ pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Ru
         };
         next = last + 1;
         for (seq, bytes) in &records {
-            let record: Record = decode("journal record", run, bytes)?;
+            let key = format_args!("{run}, record {seq}");
+            let record: Record = unpack(store, "journal record", key, bytes)?;
             machine
                 .step(record.event, record.at)
                 .map_err(|illegal| Error::Journal {
@@ -250,10 +267,15 @@ pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Ru
 }
 
 pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
-    let row = row(store, run)?.ok_or_else(|| Error::NoRun {
+    let none = || Error::NoRun {
         run: run.to_owned(),
-    })?;
+    };
+    let row = row(store, run)?.ok_or_else(none)?;
     let definition = Arc::new(definition(store, &row.definition)?);
-    let machine = fold(store, run, &definition)?;
+    let machine = match fold(store, run, &definition) {
+        // It was removed while it was read.
+        Err(Error::Payload { .. }) if self::row(store, run)?.is_none() => return Err(none()),
+        folded => folded?,
+    };
     Ok(RunView::new(&machine, &row))
 }

@@ -9,7 +9,7 @@ use cofferdam_store::Table;
 use super::{Done, Launch, Runner};
 use crate::admission::{self, Admission, Admitted};
 use crate::mutation::Mutation;
-use crate::rows::{DeadLetter, Review, encode, parked_key, review_key};
+use crate::rows::{DeadLetter, Review, parked_key, review_key};
 use crate::{Error, answers, detached, queue};
 
 impl Runner {
@@ -122,7 +122,12 @@ impl Runner {
             reviewer: question.reviewer,
             escalations: question.escalations,
         };
-        self.put(Table::Review, key, encode(&review)?);
+        self.put_large(
+            Table::Review,
+            key,
+            &review,
+            &["/output", "/failure/details"],
+        )?;
         Ok(())
     }
 
@@ -220,7 +225,7 @@ impl Runner {
                 at_ms,
             };
             let key = self.row.run.clone().into_bytes();
-            self.put(Table::DeadLetter, key, encode(&letter)?);
+            self.put_large(Table::DeadLetter, key, &letter, &["/input", "/taskInput"])?;
         }
         self.edit(queue::ended);
         self.row.queued_ms = None;
