@@ -6,8 +6,8 @@ use std::sync::Arc;
 pub use cofferdam_store::Report as StoreReport;
 use cofferdam_store::{JournalStore, Options};
 
+use crate::Error;
 use crate::query::Query;
-use crate::{Error, payloads};
 
 /// A store that is only read. While it is open no runtime can open it.
 pub struct Archive {
@@ -51,12 +51,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Store`] where damage keeps the rest from being read.
     pub fn verify(&self) -> Result<StoreReport, Error> {
-        let mut report = self.store.verify()?;
-        match payloads::check(&*self.store, &mut report) {
-            // What keeps it from being read is in the report already.
-            Err(_) if !report.is_clean() => Ok(report),
-            checked => checked.map(|()| report),
-        }
+        self.query().verify()
     }
 
     /// The bytes that the store takes up on the disk.

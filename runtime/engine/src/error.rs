@@ -74,6 +74,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Runs that are to be removed cannot be named like this.
+    #[error("CD0241: what is to be purged {what}")]
+    Purge {
+        /// What is wrong, and what to do instead.
+        what: String,
+    },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
     Encode {
@@ -458,6 +464,7 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::Purge { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
             | Self::Event(_)

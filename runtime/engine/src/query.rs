@@ -12,7 +12,7 @@ use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
 use crate::events::subscriber::{self, SubscriberState};
-use crate::payloads::{is_packed, unpack, unpack_row};
+use crate::payloads::{self, is_packed, unpack, unpack_row};
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
@@ -157,6 +157,21 @@ impl<'a> Query<'a> {
     /// [`Error::Store`], [`Error::Row`].
     pub fn subscribers(&self) -> Result<Vec<SubscriberState>, Error> {
         subscriber::states(self.store)
+    }
+
+    /// Reads everything and reports what does not fit, payloads that are missing or that nothing
+    /// refers to included. Of a store that is written to meanwhile it may report of payloads what
+    /// is not so. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where damage keeps the rest from being read.
+    pub fn verify(&self) -> Result<cofferdam_store::Report, Error> {
+        let mut report = self.store.verify()?;
+        match payloads::check(self.store, &mut report) {
+            // What keeps it from being read is in the report already.
+            Err(_) if !report.is_clean() => Ok(report),
+            checked => checked.map(|()| report),
+        }
     }
 
     /// How many tasks are parked on a connection at this moment. One that was woken counts until

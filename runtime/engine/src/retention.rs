@@ -64,7 +64,7 @@ impl Runtime {
     }
 }
 
-fn before_ms(inner: &Inner, retention: Duration) -> u64 {
+pub(crate) fn before_ms(inner: &Inner, retention: Duration) -> u64 {
     let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     inner.clock.now_ms().saturating_sub(retention_ms)
 }
