@@ -285,7 +285,9 @@ fn ended_runs_are_purged_by_name_and_by_what_they_are() {
         stage.run("runs purge a nobody").exits(2);
         stage.run("runs purge").exits(2);
         stage.run("runs purge --status completed").exits(2);
-        stage.run("runs purge --ended-before 0s --status running").exits(2);
+        stage
+            .run("runs purge --ended-before 0s --status running")
+            .exits(2);
         assert_eq!(left(), r#""a" "b" "c" "l" "p""#);
         let dry = stage.run("runs purge --ended-before 0s --dry-run --output json");
         assert_eq!(dry.exits(0).json()["wouldRemove"], 4);
