@@ -1,5 +1,7 @@
 //! A run with a large input, through everything that an operator does with runs and stores.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod common;
 
 use cofferdam::Archive;

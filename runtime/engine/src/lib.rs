@@ -54,6 +54,7 @@ mod kv;
 mod look;
 mod mutation;
 mod outbox;
+mod pace;
 mod payloads;
 mod purge;
 mod query;

@@ -106,7 +106,10 @@ impl Runtime {
     }
 }
 
-fn named(inner: &Inner, names: &[String]) -> Result<Vec<(RunRow, Head)>, Error> {
+/// A run, and where it is.
+type Found = (RunRow, Head);
+
+fn named(inner: &Inner, names: &[String]) -> Result<Vec<Found>, Error> {
     if names.len() > PURGE_MAX {
         let what = format!(
             "names {} runs; name at most {PURGE_MAX} at once",
@@ -120,10 +123,7 @@ fn named(inner: &Inner, names: &[String]) -> Result<Vec<(RunRow, Head)>, Error> 
         if !row.status.is_final() {
             return Err(Error::wrong_state(run, row.status, "purged"));
         }
-        if !found
-            .iter()
-            .any(|(other, _): &(RunRow, _)| other.run == *run)
-        {
+        if !found.iter().any(|(other, _): &Found| other.run == *run) {
             found.push((row, head));
         }
     }
@@ -136,7 +136,7 @@ fn find(
     filter: &PurgeFilter,
     before_ms: u64,
     after: Option<&str>,
-) -> Result<(Vec<(RunRow, Head)>, Option<String>), Error> {
+) -> Result<(Vec<Found>, Option<String>), Error> {
     let wanted = |status: &Status| filter.status.is_none_or(|wanted| wanted == *status);
     let mut after = after.and_then(|after| after.split_once(' '));
     for status in ENDED.into_iter().filter(wanted) {
@@ -171,7 +171,7 @@ fn find(
 }
 
 /// A run and where it is; whoever goes on with it after this moves it, and it is not removed then.
-fn read(inner: &Inner, run: &str) -> Result<Option<(RunRow, Head)>, Error> {
+fn read(inner: &Inner, run: &str) -> Result<Option<Found>, Error> {
     let head = inner.store.head(run).map_err(|source| match source {
         cofferdam_store::Error::Invalid { .. } | cofferdam_store::Error::TooLarge { .. } => {
             Error::NoRun {

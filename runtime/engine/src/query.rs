@@ -130,9 +130,10 @@ impl<'a> Query<'a> {
                 let at = (Table::Event, key.as_slice());
                 let row: Option<EventRow> = unpack_row(self.store, "event", at, bytes)?;
                 let Some(row) = row else { continue };
-                bytes_found += match is_packed(bytes) {
-                    true => cloud_event::size(&row.event),
-                    false => bytes.len(),
+                bytes_found += if is_packed(bytes) {
+                    cloud_event::size(&row.event)
+                } else {
+                    bytes.len()
                 };
                 if found.len() >= limit || bytes_found > bytes_max {
                     return Ok(found);
