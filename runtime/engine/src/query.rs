@@ -1,7 +1,5 @@
 //! Reading what the store knows.
 
-use std::sync::Arc;
-
 use cofferdam_core::cloud_event;
 use cofferdam_core::run::{Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
@@ -53,7 +51,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        view(self.store, run)
+        view(self.store, run, |hash| definition(self.store, hash))
     }
 
     /// Runs that are out of options.
@@ -282,13 +280,17 @@ pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Ru
     }
 }
 
-pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
+/// A run as its journal has it; `definition` gives what it pinned.
+pub(crate) fn view(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: impl FnOnce(&str) -> Result<Definition, Error>,
+) -> Result<RunView, Error> {
     let none = || Error::NoRun {
         run: run.to_owned(),
     };
     let row = row(store, run)?.ok_or_else(none)?;
-    let definition = Arc::new(definition(store, &row.definition)?);
-    let machine = match fold(store, run, &definition) {
+    let machine = match fold(store, run, &definition(&row.definition)?) {
         // It was removed while it was read.
         Err(Error::Payload { .. }) if self::row(store, run)?.is_none() => return Err(none()),
         folded => folded?,

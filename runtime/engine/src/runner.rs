@@ -33,6 +33,7 @@ use crate::payloads::{self, By, Packed, Payload};
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
+use crate::view::RunView;
 use crate::{Error, queue};
 
 pub(crate) use verbs::Verb;
@@ -218,6 +219,12 @@ impl Runner {
         &self.row.tenant
     }
 
+    /// How the run is, once it has ended and that is on the disk.
+    pub fn ended(&self) -> Option<RunView> {
+        let ended = self.row.status.is_final();
+        ended.then(|| RunView::new(&self.run, &self.row))
+    }
+
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
     ///
     /// # Errors
@@ -359,6 +366,9 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
+        // That a call begins is no outcome; it says itself if it must be on the disk before.
+        let is_outcome = !matches!(event, Event::Started { .. });
+        self.must_commit |= is_outcome && self.inner.durability == Durability::EveryTask;
         self.announce(&event, &effects, at);
         self.mailbox.look |= matches!(event, Event::Resumed);
         // What follows from an effect comes before the effects beside it, so that a long list of
@@ -406,7 +416,7 @@ impl Runner {
         let payloads = self.payloads.iter().map(Payload::len_bytes);
         let buffered: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
-        if self.must_commit || full || self.inner.durability == Durability::EveryTask {
+        if self.must_commit || full {
             self.commit().await?;
         }
         self.launch_all();

@@ -166,16 +166,15 @@ async fn ids_and_instants_come_from_the_clock_and_the_dice_that_were_given() {
     assert_eq!(made[0], made[1]);
 }
 
-/// A connection with this rate limit, that makes one attempt.
+/// A connection with this rate limit.
 async fn limited(rate: &str) -> (Runtime, Arc<Doubler>) {
-    let text = format!(
-        "[connections.sum]\nplugin = 'none'\nretry = {{ attempts = 1 }}\nrate-limit = {rate}\n"
-    );
-    let config = Config::parse(&text, "test.toml", std::path::Path::new(".")).unwrap();
+    let text = format!("[connections.sum]\nplugin = 'none'\nrate-limit = {rate}\n");
+    let config =
+        Config::parse(&text, "test.toml", std::path::Path::new(".")).expect("a configuration");
     let doubler = Arc::new(Doubler::default());
     let builder = Runtime::builder(config).connector("sum", doubler.clone());
-    let runtime = builder.clock(Clock::tokio(1_000)).open().await.unwrap();
-    (runtime, doubler)
+    let opened = builder.clock(Clock::tokio(1_000)).open().await;
+    (opened.expect("it opens"), doubler)
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,6 +201,7 @@ async fn a_call_whose_turn_does_not_come_is_turned_away_and_held_nothing_meanwhi
     let task = "  - a: {call: sum.double, with: {n: 1}}\n";
     let definition = runtime.define(&sources(task)).unwrap();
     let start = async || runtime.start(&definition, json!({})).await.unwrap();
+    let begun = tokio::time::Instant::now();
     let first = runtime.wait(&start().await).await.unwrap();
     assert_eq!(first.status, Status::Completed);
     let (waits, cancelled) = (start().await, start().await);
@@ -216,5 +216,11 @@ async fn a_call_whose_turn_does_not_come_is_turned_away_and_held_nothing_meanwhi
     let failure = view.tasks[0].attempts[0].failure.as_ref().unwrap();
     assert_eq!(failure.code, "limit.rate");
     assert!(failure.retry_after_ms.is_some_and(|ms| ms > 3_000_000));
-    assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
+    // Its next attempt comes when it was told to.
+    assert_eq!(
+        (view.status, view.tasks[0].attempts.len()),
+        (Status::Completed, 2)
+    );
+    assert!(begun.elapsed() >= Duration::from_hours(1));
+    assert_eq!(doubler.calls.load(Ordering::Relaxed), 2);
 }
