@@ -27,6 +27,7 @@ mod frame;
 mod hedge;
 mod ledger;
 mod listen;
+mod places;
 mod report;
 mod saga;
 mod slim;

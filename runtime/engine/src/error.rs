@@ -59,6 +59,27 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A large value that a row refers to is not in the store as it was put there.
+    #[error(
+        "CD0240: the store's {what} `{key}` refers to payload {hash}, {reason}; the store is damaged: \
+         `cofferdam doctor` lists all that is missing, and `cofferdam restore` makes a store of a backup"
+    )]
+    Payload {
+        /// The kind of row.
+        what: &'static str,
+        /// Its key; of a record of a journal the run and the record.
+        key: String,
+        /// Hash of the payload.
+        hash: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Runs that are to be removed cannot be named like this.
+    #[error("CD0241: what is to be purged {what}")]
+    Purge {
+        /// What is wrong, and what to do instead.
+        what: String,
+    },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
     Encode {
@@ -467,6 +488,7 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::Purge { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
             | Self::Event(_)
@@ -492,6 +514,7 @@ impl Error {
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
+            | Self::Payload { .. }
             | Self::Journal { .. }
             | Self::Checkpoint { .. }
             | Self::Encode { .. }
@@ -529,6 +552,7 @@ impl Error {
         match self {
             Self::Store { .. }
             | Self::Row { .. }
+            | Self::Payload { .. }
             | Self::Journal { .. }
             | Self::Checkpoint { .. }
             | Self::Shelf { .. } => true,

@@ -21,6 +21,7 @@ use cofferdam_core::descriptor;
 use cofferdam_core::failure::Failure;
 use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -29,6 +30,7 @@ use crate::admission::Admitted;
 use crate::checkpoints::{self, Since, Tail};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
+use crate::payloads::{self, By, Packed, Payload};
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
@@ -121,6 +123,14 @@ fn is_set_aside(status: Status) -> bool {
     matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
 }
 
+/// Places in an event as places in its record.
+fn in_record(places: &[String]) -> Vec<String> {
+    places
+        .iter()
+        .map(|place| format!("/event{place}"))
+        .collect()
+}
+
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each says what the next commit has to do besides"
@@ -143,6 +153,8 @@ pub(crate) struct Runner {
     mailbox: letters::Mailbox,
     announced: lifecycle::Announced,
     records: Vec<Vec<u8>>,
+    /// What the records and rows of the next commit refer to.
+    payloads: Vec<Payload>,
     must_commit: bool,
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
@@ -192,6 +204,7 @@ impl Runner {
             mailbox: letters::Mailbox::default(),
             announced: lifecycle::Announced::default(),
             records: Vec::new(),
+            payloads: Vec::new(),
             must_commit: false,
             effects: VecDeque::new(),
             launches: Vec::new(),
@@ -234,7 +247,7 @@ impl Runner {
         self.begin_to_announce();
         match self.begin.take() {
             None => {
-                match self.row.pending.take() {
+                match self.take_pending()? {
                     None => self.take_up(),
                     Some(input) => {
                         if self.row.queued_ms.is_some() {
@@ -304,6 +317,14 @@ impl Runner {
         is_ours
     }
 
+    /// The input of a run that another one asked for and that has not begun.
+    fn take_pending(&mut self) -> Result<Option<Value>, Error> {
+        let Some(hash) = self.row.pending_payload.take() else {
+            return Ok(self.row.pending.take());
+        };
+        payloads::fetch(&*self.inner.store, "run", &self.row.run, &hash).map(Some)
+    }
+
     /// What a run that was read from its journal begins with.
     fn take_up(&mut self) {
         if let Some(due_ms) = self.row.due_ms.take() {
@@ -371,8 +392,12 @@ impl Runner {
         for effect in effects.into_iter().rev() {
             self.effects.push_front(effect);
         }
-        match encode(&Record { at, event }) {
-            Ok(record) => self.records.push(record),
+        let places = event.places();
+        match payloads::pack(&Record { at, event }, || in_record(&places)) {
+            Ok(Packed { bytes, payloads }) => {
+                self.records.push(bytes);
+                self.payloads.extend(payloads);
+            }
             Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
         }
         Ok(())
@@ -404,7 +429,8 @@ impl Runner {
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
-        let buffered: usize = self.records.iter().map(Vec::len).sum();
+        let payloads = self.payloads.iter().map(Payload::len_bytes);
+        let buffered: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full {
             self.commit().await?;
@@ -442,6 +468,21 @@ impl Runner {
         self.must_commit = true;
     }
 
+    /// Puts a row whose large values stay for as long as the run: it may be written again and again.
+    fn put_large<T: Serialize>(
+        &mut self,
+        table: Table,
+        key: Vec<u8>,
+        row: &T,
+        places: &[&str],
+    ) -> Result<(), Error> {
+        let places = || places.iter().map(|place| (*place).to_owned()).collect();
+        let Packed { bytes, payloads } = payloads::pack(row, places)?;
+        self.payloads.extend(payloads);
+        self.put(table, key, bytes);
+        Ok(())
+    }
+
     fn edit(&mut self, change: impl FnOnce(Batch, &RunRow) -> Batch) {
         let batch = std::mem::take(&mut self.batch);
         self.batch = change(batch, &self.row);
@@ -464,8 +505,13 @@ impl Runner {
             return Ok(());
         }
         let changed = !self.batch.is_empty();
-        let mut batch = std::mem::take(&mut self.batch);
         let run = &self.row.run;
+        // First, so that what a letter hands on to the journal is not let go of in between.
+        let payloads = std::mem::take(&mut self.payloads);
+        let mut batch = payloads::keep(Batch::new(), By::Run(run), payloads);
+        batch
+            .writes
+            .append(&mut std::mem::take(&mut self.batch).writes);
         batch = batch.guard(run, self.head.epoch, self.head.next_seq);
         if self.claim {
             self.head.epoch += 1;

@@ -373,6 +373,7 @@ impl RunRow {
             input_hash: None,
             queued_ms: None,
             pending: None,
+            pending_payload: None,
             queue_seq: 0,
         }
     }

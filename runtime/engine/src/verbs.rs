@@ -289,7 +289,7 @@ impl Error {
             ("redriven", Status::Completed | Status::Cancelled) => {
                 "`cofferdam runs restart` begins it again, `cofferdam runs fork` from one of its tasks"
             }
-            ("restarted" | "forked", _) => {
+            ("restarted" | "forked" | "purged", _) => {
                 "wait for its end, or stop it with `cofferdam runs cancel`"
             }
             (_, Status::Completed | Status::Faulted | Status::Cancelled) => {

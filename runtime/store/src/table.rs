@@ -47,11 +47,13 @@ pub enum Table {
     Outbox = 17,
     /// Where runs were at some record, so that they need not be read from their first one.
     Checkpoint = 20,
+    /// Large values, each once, and who refers to them.
+    Payload = 19,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -71,6 +73,7 @@ impl Table {
         Self::Queue,
         Self::Outbox,
         Self::Checkpoint,
+        Self::Payload,
     ];
 
     /// The byte that stands for this table on disk.
@@ -105,6 +108,7 @@ impl Table {
             Self::Queue => "queue",
             Self::Outbox => "outbox",
             Self::Checkpoint => "checkpoint",
+            Self::Payload => "payload",
         }
     }
 }
