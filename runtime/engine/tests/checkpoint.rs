@@ -435,5 +435,8 @@ async fn who_waits_for_a_long_run_is_told_of_every_task() {
     let (calls, waits) = (1_000, "  - nap: {wait: {hours: 1}}\n");
     begin(&runtime, &calls_and_a_wait(calls).replace(waits, "")).await;
     let view = runtime.wait("r").await.unwrap();
-    assert_eq!((view.tasks.len(), view.provenance.len()), (calls + 2, calls + 1));
+    assert_eq!(
+        (view.tasks.len(), view.provenance.len()),
+        (calls + 2, calls + 1)
+    );
 }

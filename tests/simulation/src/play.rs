@@ -139,7 +139,7 @@ impl Plan {
         let runs = (1..=dice.range(1..=3))
             .map(|n| format!("run-{n}"))
             .collect();
-        let checkpoint_every = dice.percent(60).then(|| dice.range(1..=5));
+        let checkpoint_every = dice.percent(40).then(|| dice.range(1..=6));
         let forgets = checkpoint_every.is_some() && dice.percent(40);
         let config = if forgets {
             config.with_records_max(dice.range(1..=12))

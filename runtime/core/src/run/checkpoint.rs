@@ -172,7 +172,7 @@ impl Run {
         let mut run = Self::new(id, workflow, bindings);
         // The frame around another one has the shorter key, and so comes first.
         for (key, saved) in checkpoint.frames {
-            let frame = link::frame(&run, &key, saved, &pool)?;
+            let frame = link::frame(&run, &key, saved, checkpoint.undos.len(), &pool)?;
             run.frames.insert(key.into_owned(), frame);
         }
         for saved in checkpoint.undos {

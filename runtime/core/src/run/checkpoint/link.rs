@@ -22,11 +22,12 @@ enum Part {
     Inner,
 }
 
-/// A frame whose frames around it are in the run already.
+/// A frame whose frames around it are in the run already. The run has so many undoings.
 pub(super) fn frame(
     run: &Run,
     key: &str,
     saved: SavedFrame<'_>,
+    undos: usize,
     pool: &Pooled,
 ) -> Result<Frame, Error> {
     let misplaced = |why| Error::Place {
@@ -40,6 +41,9 @@ pub(super) fn frame(
     };
     if saved.task.as_deref() != task.as_ref().map(|task| task.reference.as_str()) {
         return Err(misplaced("another task is there"));
+    }
+    if !fits(&part, &saved.work, undos, saved.slot) {
+        return Err(misplaced("it does something else there"));
     }
     let work = work(run, saved.work, &part, pool)?;
     Ok(Frame {
@@ -86,6 +90,29 @@ fn part(run: &Run, saved: &SavedFrame<'_>) -> Option<Part> {
     })
 }
 
+/// Whether the frame is of what does this. What the machine takes for granted is asked here: a row
+/// that is damaged must not bring it down.
+fn fits(part: &Part, work: &SavedWork<'_>, undos: usize, slot: Slot) -> bool {
+    if matches!(slot, Slot::Undo(index) if index >= undos) {
+        return false;
+    }
+    match (part, work) {
+        (Part::Flow(_) | Part::Block(_), SavedWork::Block { .. }) => true,
+        (Part::Inner, SavedWork::Call(call)) => !call.plan.connections.is_empty(),
+        (Part::Task(task), work) => match (&task.kind, work) {
+            (Kind::Call(_), SavedWork::Call(call)) => !call.plan.connections.is_empty(),
+            (Kind::Fork(fork), SavedWork::Fork(work)) => fork.branches.len() == work.outputs.len(),
+            (Kind::Do(_), SavedWork::Block { .. })
+            | (Kind::For(_), SavedWork::For(_))
+            | (Kind::Try(_), SavedWork::Try(_))
+            | (Kind::Wait(_) | Kind::Run { .. }, SavedWork::Wait { .. })
+            | (Kind::Listen(_), SavedWork::Listen(_)) => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// None if it does not fit what the frame is of.
 fn work(
     run: &Run,
@@ -108,7 +135,8 @@ fn work(
                 },
                 Part::Inner => return Ok(None),
             };
-            if visits.len() != block.tasks.len() || context.is_some() != workflow.is_some() {
+            let tasks = block.tasks.len();
+            if visits.len() != tasks || index > tasks || context.is_some() != workflow.is_some() {
                 return Ok(None);
             }
             let flow = match (workflow, context) {

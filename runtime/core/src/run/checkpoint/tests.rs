@@ -141,14 +141,18 @@ fn a_run_with_every_kind_of_frame_is_read_back_as_it_was() {
 #[test]
 fn what_the_first_version_wrote_is_read() {
     let text = include_str!("tests/format-1.json");
-    let run = rich();
+    let mut run = rich();
     let read = serde_json::from_str::<Checkpoint<'static>>(text);
     let read = read.unwrap_or_else(|error| {
         let today = serde_json::to_string(&run.save()).unwrap();
         panic!("{error}; this version writes {today}")
     });
     let restored = Run::restore("run-1", run.workflow.clone(), run.bindings.clone(), read);
-    assert_eq!(format!("{:?}", restored.unwrap()), format!("{run:?}"));
+    let restored = restored.unwrap();
+    // When it looks for what it may forget is no part of the format.
+    assert!(restored.is_slim() && run.is_slim());
+    run.slim.clone_from(&restored.slim);
+    assert_eq!(format!("{restored:?}"), format!("{run:?}"));
 }
 
 fn restored(run: &Run, change: impl FnOnce(&mut Value)) -> Result<Run, Error> {
@@ -166,7 +170,9 @@ fn a_checkpoint_of_another_version_run_or_workflow_is_refused() {
     assert_eq!(refused(|c| c["format"] = json!(2)), Error::Format(2));
     assert_eq!(refused(|c| c["run"] = json!("b")), Error::Run("b".into()));
     assert_eq!(refused(|c| c["values"] = json!([])), Error::Lacking);
-    let misplaced: [fn(&mut Value); 5] = [
+    let misplaced: [fn(&mut Value); 7] = [
+        |c| c["frames"]["/side"]["work"]["fork"]["outputs"] = json!([]),
+        |c| c["frames"]["/side/asked"]["work"]["call"]["plan"]["connections"] = json!([]),
         |c| c["frames"]["/side"]["task"] = json!("/do/0/kept"),
         |c| c["frames"][""]["work"]["block"]["index"] = json!(9),
         |c| c["frames"][""]["work"]["block"]["visits"] = json!([1]),
@@ -280,7 +286,7 @@ fn a_run_that_listens_for_ever_keeps_no_more_after_many_events_than_after_some()
     let each = "{a: {call: chat.post, with: {}, timeout: {after: {hours: 9}}}}, {b: {call: crm.upsert, with: {}, metadata: {cofferdam: {fallback: [{call: crm-eu.upsert}]}}}}";
     let few = after_events(each, ROUNDS / 2);
     let many = after_events(each, ROUNDS);
-    assert!(many[0] <= 140 && many[1] <= 2 && many[2] <= 4, "{many:?}");
+    assert!(many[0] <= 20 && many[1] <= 2 && many[2] <= 4, "{many:?}");
     assert!(many[3] < few[3] * 2, "{few:?} {many:?}");
 }
 
@@ -293,7 +299,7 @@ fn a_loop_that_goes_back_for_ever_keeps_no_more_after_many_rounds() {
         teller.tell(Event::Tick);
     }
     let kept = kept(&teller.run);
-    assert!(kept[0] <= 140 && kept[1] <= 2, "{kept:?}");
+    assert!(kept[0] <= 20 && kept[1] <= 2, "{kept:?}");
 }
 
 #[test]
