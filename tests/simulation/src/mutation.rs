@@ -34,11 +34,31 @@ pub enum Mutation {
     FreshKeys,
     /// Outcomes that were held back are not written before the next effect.
     HoldBack,
+    /// Second attempts are made however many there were.
+    HedgeFreely,
+    /// A run takes an event out of its letter box before it is on the disk that it has.
+    TakeLetterFirst,
+    /// A task that listens leaves no row behind.
+    ForgetListener,
+    /// A schedule moves on before its run is begun.
+    MoveScheduleFirst,
+    /// One run more is let into memory than there is room for.
+    Crowd,
+    /// A concurrency key counts only while its run is in memory.
+    LoseKey,
+    /// A call leaves the outbox before its delivery is begun.
+    EmptyOutboxFirst,
+    /// A subscriber's place moves on when an event is handed out.
+    MoveCursorFirst,
+    /// A run that is redriven does again what it had finished.
+    RedriveAll,
+    /// Who suspends a run is told so, and it goes on.
+    SuspendNobody,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 22] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -51,6 +71,16 @@ impl Mutation {
         Self::SkipUndo,
         Self::FreshKeys,
         Self::HoldBack,
+        Self::HedgeFreely,
+        Self::TakeLetterFirst,
+        Self::ForgetListener,
+        Self::MoveScheduleFirst,
+        Self::Crowd,
+        Self::LoseKey,
+        Self::EmptyOutboxFirst,
+        Self::MoveCursorFirst,
+        Self::RedriveAll,
+        Self::SuspendNobody,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -68,19 +98,33 @@ impl Mutation {
             Self::ForgetLost => Some(cofferdam::Mutation::ForgetLost),
             Self::TellFirst => Some(cofferdam::Mutation::TellFirst),
             Self::HoldBack => Some(cofferdam::Mutation::HoldBack),
+            Self::HedgeFreely => Some(cofferdam::Mutation::HedgeFreely),
+            Self::TakeLetterFirst => Some(cofferdam::Mutation::TakeLetterFirst),
+            Self::MoveScheduleFirst => Some(cofferdam::Mutation::MoveScheduleFirst),
+            Self::Crowd => Some(cofferdam::Mutation::Crowd),
+            Self::LoseKey => Some(cofferdam::Mutation::LoseKey),
+            Self::EmptyOutboxFirst => Some(cofferdam::Mutation::EmptyOutboxFirst),
+            Self::MoveCursorFirst => Some(cofferdam::Mutation::MoveCursorFirst),
+            Self::RedriveAll => Some(cofferdam::Mutation::RedriveAll),
+            Self::SuspendNobody => Some(cofferdam::Mutation::SuspendNobody),
             Self::AcknowledgeEarly
             | Self::ForgetAttempts
             | Self::ForgetTimer
             | Self::RepeatUnknown
             | Self::ForgetParked
             | Self::SkipUndo
-            | Self::FreshKeys => None,
+            | Self::FreshKeys
+            | Self::ForgetListener => None,
         }
     }
 }
 
 /// What the engine would have written with the defect.
 pub(crate) fn tamper(mutation: Option<Mutation>, mut batch: Batch) -> Batch {
+    if mutation == Some(Mutation::ForgetListener) {
+        batch.writes.retain(|write| !is_listener(write));
+        return batch;
+    }
     let lost = match mutation {
         Some(Mutation::ForgetTimer) => Table::Timer,
         Some(Mutation::ForgetParked) => Table::Parked,
@@ -90,6 +134,12 @@ pub(crate) fn tamper(mutation: Option<Mutation>, mut batch: Batch) -> Batch {
         .writes
         .retain(|write| !matches!(write, Write::Put { table, .. } if *table == lost));
     batch
+}
+
+/// A row by which events are found to be for somebody.
+fn is_listener(write: &Write) -> bool {
+    const WATCH: u8 = 2;
+    matches!(write, Write::Put { table: Table::Subscription, key, .. } if key.first() == Some(&WATCH))
 }
 
 /// What the engine would have read with the defect.

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use cofferdam_core::cloud_event::CloudEvent;
 use cofferdam_core::consume::Watch;
 use cofferdam_core::run::{Event, Hearing};
-use cofferdam_store::{KeyRange, Table};
+use cofferdam_store::{Batch, KeyRange, Table};
 use serde_json::Value;
 
 use super::Runner;
 use crate::Error;
 use crate::events::bus::{Outgoing, delete_watches};
 use crate::events::keys::{self, EventLetter, Letter, Owner};
+use crate::mutation::Mutation;
 use crate::rows::{EventRow, decode, encode};
 
 /// How many letters are read in one go; each may have a megabyte.
@@ -75,6 +76,10 @@ impl Runner {
     }
 
     fn discard(&mut self, key: &[u8]) {
+        if self.inner.armed.has(Mutation::TakeLetterFirst) {
+            let gone = Batch::new().delete(Table::Subscription, key);
+            drop(self.inner.store.commit(gone));
+        }
         self.mailbox.done.insert(key.to_vec());
         self.edit(|batch, _| batch.delete(Table::Subscription, key));
         self.must_commit = true;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Runner;
+use crate::mutation::Mutation;
 use crate::rows::timer_key;
 use crate::{Error, queue, verbs};
 
@@ -44,6 +45,7 @@ impl Runner {
         let participle = verb.participle();
         let is_so = match &verb {
             Verb::Cancel { compensate, .. } => verbs::is_cancelled(&self.run, *compensate),
+            Verb::Suspend { .. } if self.inner.armed.has(Mutation::SuspendNobody) => true,
             Verb::Suspend { .. } => self.run.suspension().is_some(),
             Verb::Resume => self.run.suspension().is_none() && !self.row.status.is_final(),
             Verb::Redrive { .. } => false,
