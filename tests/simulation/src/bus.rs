@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cofferdam::{Error, Runtime, StartAt, SubscribeOptions, Subscriber};
+use cofferdam::{Delivery, Error, Runtime, StartAt, SubscribeOptions, Subscriber};
 use futures::future::join;
 use serde_json::{Value, json};
 
@@ -45,15 +45,13 @@ pub(crate) async fn publish(world: &World, runtime: &Runtime) {
     loop {
         let longest_ms = if world.lock().is_fair() { 4_000 } else { 2_000 };
         nap(world, 20..=longest_ms).await;
-        let (event, is_twice) = {
+        let next = {
             let mut state = world.lock();
-            if state.dead {
-                return World::never().await;
-            }
-            if state.oracle.ends && !state.oracle.is_listening() {
-                continue;
-            }
-            (state.next_event(), state.dice.percent(10))
+            let is_wanted = !state.oracle.ends || state.oracle.is_listening();
+            (is_wanted && !state.dead).then(|| (state.next_event(), state.dice.percent(10)))
+        };
+        let Some((event, is_twice)) = next else {
+            continue;
         };
         let first = runtime.publish_json(event.clone());
         let published = if is_twice {
@@ -64,7 +62,7 @@ pub(crate) async fn publish(world: &World, runtime: &Runtime) {
         };
         let mut state = world.lock();
         if state.dead {
-            return World::never().await;
+            continue;
         }
         let id = event["id"].as_str().unwrap_or_default();
         match published {
@@ -115,22 +113,7 @@ async fn read_one(world: &World, subscriber: &mut Subscriber) -> Result<(), Erro
     };
     let name = subscriber.name().to_owned();
     let seq = delivery.seq;
-    {
-        let mut state = world.lock();
-        if state.dead {
-            return World::never().await;
-        }
-        state.note("", &format!("`{name}` gets event {seq}"));
-        let judged = state.oracle.bus.judge_delivery(&name, seq, &delivery.event);
-        if let Err(wrong) = judged {
-            state.violated(wrong);
-            world.died.notify_one();
-        }
-        if delivery.attempt > ATTEMPTS_MAX {
-            state.violated(format!("`{name}` gets event {seq} too often"));
-            world.died.notify_one();
-        }
-    }
+    judge(world, &name, &delivery);
     nap(world, 0..=300).await;
     let fate = world.lock().dice.range(0..=9);
     match fate {
@@ -146,5 +129,21 @@ async fn read_one(world: &World, subscriber: &mut Subscriber) -> Result<(), Erro
             }
             Ok(())
         }
+    }
+}
+
+fn judge(world: &World, name: &str, delivery: &Delivery) {
+    let mut state = world.lock();
+    if state.dead {
+        return;
+    }
+    let seq = delivery.seq;
+    state.note("", &format!("`{name}` gets event {seq}"));
+    let judged = state.oracle.bus.judge_delivery(name, seq, &delivery.event);
+    let is_too_often = delivery.attempt > ATTEMPTS_MAX;
+    let too_often = is_too_often.then(|| format!("`{name}` gets event {seq} too often"));
+    drop(state);
+    if let Some(wrong) = judged.err().or(too_often) {
+        world.violated(wrong);
     }
 }

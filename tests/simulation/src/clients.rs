@@ -75,7 +75,9 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
                 match tokio::time::timeout(patience, starting).await {
                     Ok(started) => started,
                     Err(_) => {
-                        world.lock().note("", &format!("client: {} gives up", start.name));
+                        world
+                            .lock()
+                            .note("", &format!("client: {} gives up", start.name));
                         continue;
                     }
                 }
@@ -189,4 +191,3 @@ pub(crate) fn unended(world: &World) -> String {
         .collect();
     format!("a day has passed, and {}", left.join(", "))
 }
-

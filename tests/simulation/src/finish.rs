@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::bus::SUBSCRIBERS;
 use crate::flow;
-use crate::plan::Plan;
+use crate::plan::{OF_TIME, Plan};
 use crate::play::End;
 use crate::world::{State, World};
 
@@ -30,8 +30,9 @@ pub(crate) async fn quiet(world: &World, plan: &Plan, runtime: &Runtime) -> bool
     world.lock().oracle.ends = true;
     for name in &plan.schedules {
         // Those that wait for events go on until there are no more.
-        let is_of_time = matches!(*name, "every" | "cron" | "after");
-        if is_of_time && let Err(error) = runtime.pause_schedule(name).await {
+        if OF_TIME.contains(name)
+            && let Err(error) = runtime.pause_schedule(name).await
+        {
             world.lock().note("", &format!("{name} goes on: {error}"));
             world.stuck.notify_one();
             return World::never().await;
@@ -108,7 +109,10 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
         match view.status {
             // Who was out is back in service.
             Status::Completed if ways.all(|way| *way == Provenance::Live) => Ok(()),
-            status => Err(format!("{status:?}: {:?}, {:?}", view.provenance, view.error)),
+            status => Err(format!(
+                "{status:?}: {:?}, {:?}",
+                view.provenance, view.error
+            )),
         }
     };
     let probed = tokio::time::timeout(Duration::from_mins(10), probe).await;

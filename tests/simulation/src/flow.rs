@@ -259,7 +259,7 @@ impl Author<'_> {
         if self.swarm.tame {
             return Some(self.call(name, place));
         }
-        if self.swarm.events && self.dice.percent(30) {
+        if self.swarm.events && self.dice.percent(40) {
             return Some(self.listen(name, place, nests));
         }
         if self.swarm.detached && nests && self.child.is_none() && self.dice.percent(40) {
@@ -395,7 +395,7 @@ impl Author<'_> {
             policy.insert("hedge".to_owned(), json!({"milliseconds": ms}));
         }
         let is_undone = policy.contains_key("compensate");
-        if self.swarm.outbox && !is_read && !is_undone && self.dice.percent(60) {
+        if self.swarm.outbox && !is_read && !is_undone && self.dice.percent(85) {
             let seconds = *self.dice.pick(&[5, 30, 600, 3_600]);
             let within = json!({"queueAndForward": {"deliverWithin": {"seconds": seconds}}});
             policy.insert("onOutage".to_owned(), within);
@@ -404,7 +404,10 @@ impl Author<'_> {
             // Every run asks the same, so that one can have what another was answered.
             with = json!({"id": format!("any|{name}")});
             let max_age = json!({"maxAge": {"seconds": self.dice.range(1..=120)}});
-            policy.insert("fallback".to_owned(), json!([{"cache": max_age}, {"value": {"made": "up"}}]));
+            policy.insert(
+                "fallback".to_owned(),
+                json!([{"cache": max_age}, {"value": {"made": "up"}}]),
+            );
         }
         self.promises.insert(name.to_owned(), promise);
         let mut task = json!({
@@ -426,7 +429,8 @@ impl Author<'_> {
         };
         self.promises.insert(name.to_owned(), promise);
         let action = *self.dice.pick(&["read", "keep"]);
-        let policy = json!({"onOutage": "fail", "onExhausted": "deadLetter", "onUnknown": "repeat"});
+        let policy =
+            json!({"onOutage": "fail", "onExhausted": "deadLetter", "onUnknown": "repeat"});
         json!({
             "call": format!("{connection}.{action}"),
             "with": {"id": identity(name, place)},

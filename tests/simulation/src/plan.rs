@@ -18,6 +18,10 @@ use crate::oracle::Oracle;
 use crate::swarm::Swarm;
 use crate::world::World;
 
+/// Schedules of instants, and of events; their workflows are files of these names.
+pub(crate) const OF_TIME: [&str; 3] = ["every", "cron", "after"];
+const OF_EVENTS: [&str; 2] = ["each", "pairs"];
+
 /// What is played in the world of one seed.
 pub(crate) struct Plan {
     pub config: Config,
@@ -124,10 +128,9 @@ impl Plan {
             }
         }
         if swarm.schedules {
-            self.schedules
-                .push(*dice.pick(&["every", "cron", "after"]));
+            self.schedules.push(*dice.pick(&OF_TIME));
             if swarm.events {
-                self.schedules.push(*dice.pick(&["each", "pairs"]));
+                self.schedules.push(*dice.pick(&OF_EVENTS));
             }
             for name in &self.schedules {
                 let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
@@ -210,7 +213,7 @@ fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
             deadline_ms: 60 * 60 * 1_000,
         },
     };
-    if swarm.outbox && dice.percent(20) {
+    if swarm.outbox && dice.percent(50) {
         on_outage = OnOutage::QueueAndForward {
             deliver_within_ms: dice.range(5_000..=600_000),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cofferdam::{Error, Runtime, Status};
 
-use crate::plan::Plan;
+use crate::plan::{OF_TIME, Plan};
 use crate::world::World;
 
 /// No more runs are made of others.
@@ -40,10 +40,15 @@ pub(crate) async fn act(world: &World, runtime: &Runtime) {
             let mut runs = state.oracle.all_runs();
             // When these end decides about others.
             runs.retain(|run| !run.starts_with("after.") && !run.starts_with("probe"));
+            let verb = state.dice.range(0..=11);
+            if matches!(verb, 6..=8) {
+                let has_failed = |run: &String| state.oracle.status(run) == Some(Status::Faulted);
+                runs.retain(has_failed);
+            }
             if runs.is_empty() {
                 continue;
             }
-            (state.dice.pick(&runs).clone(), state.dice.range(0..=11))
+            (state.dice.pick(&runs).clone(), verb)
         };
         match verb {
             0..=2 => suspend(world, runtime, &run).await,
@@ -73,7 +78,9 @@ fn tell(world: &World, run: &str, verb: &str, done: Result<(), Error>) -> bool {
 async fn suspend(world: &World, runtime: &Runtime, run: &str) {
     let done = runtime.suspend(run, Some("simulated".to_owned())).await;
     if tell(world, run, "suspend", done) && !world.lock().oracle.is_suspended(run) {
-        world.violated(format!("{run} was suspended, and is not on the disk as such"));
+        world.violated(format!(
+            "{run} was suspended, and is not on the disk as such"
+        ));
     }
 }
 
@@ -86,7 +93,9 @@ async fn cancel(world: &World, runtime: &Runtime, run: &str) {
         state.oracle.cancelled.insert(run.to_owned());
         drop(state);
         if !is_cancelled {
-            world.violated(format!("{run} was cancelled, and is not on the disk as such"));
+            world.violated(format!(
+                "{run} was cancelled, and is not on the disk as such"
+            ));
         }
     }
 }
@@ -95,7 +104,9 @@ async fn redrive(world: &World, runtime: &Runtime, run: &str) {
     let (_, before) = world.lock().oracle.acted_on(run);
     let done = runtime.redrive(run, None).await;
     if tell(world, run, "redrive", done) && world.lock().oracle.acted_on(run).1 <= before {
-        world.violated(format!("{run} was redriven, and is not on the disk as such"));
+        world.violated(format!(
+            "{run} was redriven, and is not on the disk as such"
+        ));
     }
 }
 
@@ -140,7 +151,11 @@ pub(crate) async fn look(world: &World, runtime: &Runtime) {
         nap(world, 500..=8_000).await;
         let runs = world.lock().oracle.all_runs();
         for run in runs {
-            let is_over = world.lock().oracle.status(&run).is_some_and(Status::is_final);
+            let is_over = world
+                .lock()
+                .oracle
+                .status(&run)
+                .is_some_and(Status::is_final);
             if world.lock().dead {
                 return World::never().await;
             }
@@ -148,11 +163,15 @@ pub(crate) async fn look(world: &World, runtime: &Runtime) {
                 continue;
             }
             if let Ok(Err(error)) = tokio::time::timeout(Duration::ZERO, runtime.wait(&run)).await {
-                world.lock().note("", &format!("somebody looks: {run}: {error}"));
+                world
+                    .lock()
+                    .note("", &format!("somebody looks: {run}: {error}"));
                 world.stuck.notify_one();
                 return World::never().await;
             }
-            let Ok(view) = runtime.run(&run) else { continue };
+            let Ok(view) = runtime.run(&run) else {
+                continue;
+            };
             let waits = matches!(
                 view.status,
                 Status::Waiting | Status::Suspended | Status::Queued
@@ -177,11 +196,14 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
     }
     loop {
         for name in &plan.schedules {
-            if world.lock().oracle.ends {
-                return World::never().await;
+            if world.lock().oracle.ends && OF_TIME.contains(name) {
+                continue;
             }
             let resumed = runtime.resume_schedule(name).await;
             tell(world, name, "resume", resumed);
+        }
+        if world.lock().oracle.ends {
+            return World::never().await;
         }
         nap(world, 1_000..=20_000).await;
         if world.lock().is_fair() {

@@ -49,7 +49,9 @@ impl Author<'_> {
                 let enough = self.dice.range(2..=3);
                 json!({"any": [filter(kind)], "until": format!("${{ length >= {enough} }}")})
             }
-            _ => json!({"any": [filter("sim.a"), filter("sim.b")], "until": {"one": filter("sim.c")}}),
+            _ => {
+                json!({"any": [filter("sim.a"), filter("sim.b")], "until": {"one": filter("sim.c")}})
+            }
         }
     }
 }

@@ -63,16 +63,27 @@ impl Book {
     }
 
     /// An event is handed to a subscriber.
-    pub fn judge_delivery(&mut self, name: &str, seq: u64, event: &CloudEvent) -> Result<(), String> {
+    pub fn judge_delivery(
+        &mut self,
+        name: &str,
+        seq: u64,
+        event: &CloudEvent,
+    ) -> Result<(), String> {
         if self.events.get(&seq) != Some(event) {
-            return Err(format!("`{name}` gets event {seq}, which is not on the disk"));
+            return Err(format!(
+                "`{name}` gets event {seq}, which is not on the disk"
+            ));
         }
         let reader = self.subscribers.entry(name.to_owned()).or_default();
         if seq <= reader.acknowledged {
-            return Err(format!("`{name}` gets event {seq} again, and was done with it"));
+            return Err(format!(
+                "`{name}` gets event {seq} again, and was done with it"
+            ));
         }
         if let Some(passed) = self.events.keys().find(|s| **s < seq && !reader.has(**s)) {
-            return Err(format!("`{name}` gets event {seq} and was not done with {passed}"));
+            return Err(format!(
+                "`{name}` gets event {seq} and was not done with {passed}"
+            ));
         }
         Ok(())
     }
@@ -88,10 +99,7 @@ impl State {
     /// Reads what has been published since the last time.
     pub(super) fn fold_events(&mut self) -> Result<(), String> {
         let known = self.oracle.bus.last_seq();
-        let from = cofferdam_store::KeyRange::between(
-            (known + 1).to_be_bytes().to_vec(),
-            vec![1],
-        );
+        let from = cofferdam_store::KeyRange::between((known + 1).to_be_bytes().to_vec(), vec![1]);
         let store = &self.disk.durable;
         let fresh = cofferdam_store::JournalStore::scan(store, Table::Event, from, usize::MAX);
         for (key, row) in fresh.map_err(|e| e.to_string())? {
@@ -124,7 +132,9 @@ impl State {
     pub fn judge_published(&mut self, seq: u64, id: &str) {
         let found = self.oracle.bus.events.get(&seq);
         if found.is_none_or(|event| event.id() != id) {
-            self.violated(format!("event `{id}` is acknowledged as {seq} and not on the disk"));
+            self.violated(format!(
+                "event `{id}` is acknowledged as {seq} and not on the disk"
+            ));
         }
     }
 }
@@ -147,14 +157,20 @@ impl Shadow {
             return Err(format!("`{task}` hears event {seq} and does not listen"));
         };
         if facts.events.get(&seq) != Some(heard) {
-            return Err(format!("`{task}` hears event {seq}, which is not on the disk"));
+            return Err(format!(
+                "`{task}` hears event {seq}, which is not on the disk"
+            ));
         }
         if seq < listening.may {
-            return Err(format!("`{task}` hears event {seq}, and listens since {listening:?}"));
+            return Err(format!(
+                "`{task}` hears event {seq}, and listens since {listening:?}"
+            ));
         }
-        for (passed, event) in facts.events.range(listening.must..seq) {
+        for (passed, event) in facts.events.range(listening.must..seq.max(listening.must)) {
             if self.would_take(task, *passed, event, at) {
-                return Err(format!("`{task}` hears event {seq} and has missed {passed}"));
+                return Err(format!(
+                    "`{task}` hears event {seq} and has missed {passed}"
+                ));
             }
         }
         Ok(())
@@ -171,7 +187,12 @@ impl Shadow {
     }
 
     /// An event that a task waits for, and was not given.
-    pub(super) fn unheard(&self, before: u64, events: &BTreeMap<u64, CloudEvent>, at: u64) -> Option<String> {
+    pub(super) fn unheard(
+        &self,
+        before: u64,
+        events: &BTreeMap<u64, CloudEvent>,
+        at: u64,
+    ) -> Option<String> {
         if self.run.suspension().is_some() {
             return None;
         }
@@ -179,7 +200,11 @@ impl Shadow {
             let range = events.range(listening.must..before.max(listening.must));
             range.map(move |(seq, event)| (task, *seq, event))
         });
-        let (task, seq, _) = all.find(|(task, seq, event)| self.would_take(task, *seq, event, at))?;
-        Some(format!("event {seq} is for `{task}` of {}, who has not heard it", self.run.id()))
+        let (task, seq, _) =
+            all.find(|(task, seq, event)| self.would_take(task, *seq, event, at))?;
+        Some(format!(
+            "event {seq} is for `{task}` of {}, who has not heard it",
+            self.run.id()
+        ))
     }
 }

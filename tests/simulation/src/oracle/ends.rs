@@ -88,7 +88,9 @@ impl State {
         if stays {
             let undone = self.services.undo_sent.contains(identity);
             return if undone {
-                Err(format!("`{identity}` was undone, and its run has not failed"))
+                Err(format!(
+                    "`{identity}` was undone, and its run has not failed"
+                ))
             } else {
                 Ok(())
             };
@@ -175,7 +177,9 @@ impl State {
             let letter = store.get(Table::DeadLetter, run.as_bytes());
             let prefix = format!("{run}\0");
             let is_kept = matches!(letter, Ok(Some(_)))
-                || reviews.iter().any(|(key, _)| key.starts_with(prefix.as_bytes()));
+                || reviews
+                    .iter()
+                    .any(|(key, _)| key.starts_with(prefix.as_bytes()));
             let row = matches!(store.get(Table::Run, run.as_bytes()), Ok(Some(_)));
             let records = store.journal(&run, 0, 1).map_or(0, |records| records.len());
             if is_kept != row || is_kept != (records > 0) {

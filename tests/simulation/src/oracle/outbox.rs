@@ -84,7 +84,10 @@ impl State {
     /// Everything is quiet: each call was delivered by one run, or is kept for a person.
     pub fn judge_deliveries(&self) -> Result<(), String> {
         if let Some((key, _)) = rows(&self.disk.durable, Table::Outbox).first() {
-            return Err(format!("a call is left in the outbox: {}", key.escape_ascii()));
+            return Err(format!(
+                "a call is left in the outbox: {}",
+                key.escape_ascii()
+            ));
         }
         for deferral in &self.oracle.deferrals {
             let all = self.oracle.runs.values();
@@ -106,7 +109,9 @@ impl State {
                 _ => {}
             }
             if happened && self.services.happened(&format!("{identity}~other")) {
-                return Err(format!("`{identity}` was delivered, and happened elsewhere"));
+                return Err(format!(
+                    "`{identity}` was delivered, and happened elsewhere"
+                ));
             }
         }
         Ok(())

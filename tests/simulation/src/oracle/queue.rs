@@ -21,7 +21,9 @@ impl State {
         });
         let others: Vec<&str> = others.map(|other| other.run.id()).collect();
         if others.len() >= most {
-            return Err(format!("begins beside {others:?}, and `{key}` lets {most} in"));
+            return Err(format!(
+                "begins beside {others:?}, and `{key}` lets {most} in"
+            ));
         }
         Ok(())
     }
@@ -40,7 +42,9 @@ impl State {
         let admission = &self.oracle.admission;
         let most = admission.runs_active_max;
         let tenant = &self.oracle.starts[run];
-        let own = runs.iter().filter(|run| self.oracle.starts[**run] == *tenant);
+        let own = runs
+            .iter()
+            .filter(|run| self.oracle.starts[**run] == *tenant);
         let own_most = admission.tenant(tenant).runs_max;
         let wrong = if runs.len() > most {
             format!("{runs:?} are under way, and {most} may be")
@@ -55,9 +59,10 @@ impl State {
 
     /// A run of a key begins: there is no other, or the one before has failed.
     pub(super) fn judge_key(&self, run: &str, key: &str) -> Result<(), String> {
-        let others = self.oracle.runs.iter().filter(|(other, shadow)| {
-            shadow.key.as_deref() == Some(key) && other.as_str() != run
-        });
+        let others =
+            self.oracle.runs.iter().filter(|(other, shadow)| {
+                shadow.key.as_deref() == Some(key) && other.as_str() != run
+            });
         for (other, shadow) in others {
             let has_failed = matches!(shadow.status(), Status::Faulted | Status::Cancelled);
             if !self.oracle.restarts || !has_failed {

@@ -111,7 +111,9 @@ impl State {
     /// Everything is quiet: each event has begun its run, and no other run was begun.
     pub fn judge_schedules(&self) -> Result<(), String> {
         let events = &self.oracle.bus.events;
-        let kind = |event: &cofferdam::CloudEvent| event.to_value()["type"].as_str().map(ToOwned::to_owned);
+        let kind = |event: &cofferdam::CloudEvent| {
+            event.to_value()["type"].as_str().map(ToOwned::to_owned)
+        };
         for (name, known) in &self.oracle.schedules {
             let prefix = format!("{name}.");
             let runs: BTreeSet<&str> = self

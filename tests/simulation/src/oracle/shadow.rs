@@ -100,7 +100,12 @@ impl Shadow {
             Event::Recalled {
                 ticket,
                 found: Some(found),
-            } => self.judge_recalled(*ticket, &found.output, at.saturating_sub(found.at_ms), facts)?,
+            } => self.judge_recalled(
+                *ticket,
+                &found.output,
+                at.saturating_sub(found.at_ms),
+                facts,
+            )?,
             Event::Heard { task, seq, .. } => self.judge_heard(&event, task, *seq, at, facts)?,
             // The machine itself judges the others.
             _ => {}
@@ -182,7 +187,9 @@ impl Shadow {
         if promise.tried_again || beside.count() == 1 {
             return Ok(());
         }
-        Err(format!("`{task}` gets a second attempt, and not beside one"))
+        Err(format!(
+            "`{task}` gets a second attempt, and not beside one"
+        ))
     }
 
     fn attempts_max(&self, attempt: &Attempt, identity: &str, promise: &Promise) -> u32 {
@@ -229,15 +236,19 @@ impl Shadow {
         facts: &Facts<'_>,
     ) -> Result<(), String> {
         facts.check_given(output)?;
-        let asked = self.run.outstanding().into_iter().find_map(|effect| match effect {
-            Effect::Recall {
-                ticket: of,
-                input,
-                max_age_ms,
-                ..
-            } if of == ticket => Some((input, max_age_ms)),
-            _ => None,
-        });
+        let asked = self
+            .run
+            .outstanding()
+            .into_iter()
+            .find_map(|effect| match effect {
+                Effect::Recall {
+                    ticket: of,
+                    input,
+                    max_age_ms,
+                    ..
+                } if of == ticket => Some((input, max_age_ms)),
+                _ => None,
+            });
         let Some((input, max_age_ms)) = asked else {
             return Err("an earlier answer is used that nobody asked for".to_owned());
         };
@@ -245,7 +256,9 @@ impl Shadow {
             return Err(format!("{output} is no answer to {input}"));
         }
         if age_ms > max_age_ms {
-            return Err(format!("an answer is {age_ms} ms old, and may be {max_age_ms}"));
+            return Err(format!(
+                "an answer is {age_ms} ms old, and may be {max_age_ms}"
+            ));
         }
         Ok(())
     }
