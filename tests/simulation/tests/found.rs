@@ -61,7 +61,7 @@ async fn a_task_that_is_tried_again_hears_nothing_from_before() {
     let runtime = open(10).await;
     let listen = json!({
         "listen": {"to": {"any": [{"with": {"type": "x"}}], "until": {"one": {"with": {"type": "stop"}}}}},
-        "timeout": {"after": {"milliseconds": 200}},
+        "timeout": {"after": {"seconds": 10}},
         "foreach": {"item": "e", "do": [
             {"work": {"if": "${ $e.n == 1 }", "wait": {"minutes": 1}}},
             {"got": {"set": {"got": "${ $e.n }"}}},
@@ -76,7 +76,7 @@ async fn a_task_that_is_tried_again_hears_nothing_from_before() {
     publish(&runtime, 1, "x").await;
     publish(&runtime, 2, "x").await;
     // The second event lies in the letter box, behind the work for the first, when time is over.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     publish(&runtime, 3, "x").await;
     publish(&runtime, 4, "stop").await;
     let view = runtime.wait(&run).await.expect("it ends");
