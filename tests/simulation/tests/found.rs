@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use cofferdam::config::Admission;
 use cofferdam::{
-    Clock, CloudEvent, Config, Definition, Runtime, Source, Sources, StartOptions, Status, WaitFor,
+    Action, BreakerConfig, Call, Class, Clock, CloudEvent, Config, Connection, Connector,
+    Definition, Descriptor, Effect, Failure, Health, HealthConfig, HealthStatus, Runtime, Source,
+    Sources, StartOptions, Status, WaitFor,
 };
 use cofferdam_store::MemoryStore;
 use futures::FutureExt;
@@ -125,5 +130,95 @@ async fn a_run_that_another_asked_for_says_that_it_waits_for_its_turn() {
     assert_eq!(view.waits.len(), 1);
     assert_eq!(view.waits[0].r#for, WaitFor::Turn);
     let view = runtime.wait(&row.run).await.expect("it ends");
+    assert_eq!(view.status, Status::Completed);
+}
+
+/// A service that is down until it is told that it is well.
+#[derive(Default)]
+struct Service {
+    is_well: AtomicBool,
+}
+
+impl Service {
+    fn ask(&self) -> Result<(), Failure> {
+        let is_well = self.is_well.load(Ordering::Relaxed);
+        let down = || Failure::new(Class::Unavailable, "found.down", "down");
+        is_well.then_some(()).ok_or_else(down)
+    }
+}
+
+#[async_trait]
+impl Connector for Service {
+    fn descriptor(&self) -> Descriptor {
+        let action = Action {
+            title: "read".to_owned(),
+            description: String::new(),
+            effect: Effect::Read,
+            input: json!({}),
+            output: json!({}),
+            compensated_by: None,
+            lookup: false,
+            examples: Vec::new(),
+        };
+        Descriptor {
+            name: "found".to_owned(),
+            version: "1.0.0".to_owned(),
+            description: String::new(),
+            actions: [("read".to_owned(), action)].into(),
+        }
+    }
+
+    async fn invoke(&self, _: Call) -> Result<Value, Failure> {
+        self.ask().map(|()| json!("read"))
+    }
+
+    async fn lookup(&self, _: &str, _: &str) -> Result<Option<Value>, Failure> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<Health, Failure> {
+        self.ask().map(|()| Health {
+            status: HealthStatus::Healthy,
+            message: String::new(),
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_without_a_pause_while_a_connection_is_unhealthy_and_its_breaker_may_be_probed()
+{
+    let breaker = BreakerConfig {
+        minimum_number_of_calls: 1,
+        wait_duration_in_open_state_ms: 100,
+        ..BreakerConfig::default()
+    };
+    let health = HealthConfig {
+        interval_ms: 1_000,
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+        ..HealthConfig::default()
+    };
+    let connection = Connection::new("crm", "found")
+        .with_breaker(breaker)
+        .with_health(health);
+    let service = Arc::new(Service::default());
+    let runtime = Runtime::builder(Config::new().with_connection(connection))
+        .store(Arc::new(MemoryStore::new()))
+        .clock(Clock::tokio(1_000_000))
+        .connector("crm", Arc::clone(&service) as Arc<dyn Connector>)
+        .open()
+        .await
+        .expect("the store opens");
+    let definition = define(
+        &runtime,
+        &json!([{"look": {"call": "crm.read", "with": {}}}]),
+    );
+    let started = runtime.start_with(&definition, json!({}), id("r")).await;
+    let run = started.expect("it begins");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let view = runtime.run(&run).expect("it is there");
+    assert_eq!(view.waits[0].r#for, WaitFor::Connection);
+    service.is_well.store(true, Ordering::Relaxed);
+    let view = runtime.wait(&run).await.expect("it ends");
     assert_eq!(view.status, Status::Completed);
 }
