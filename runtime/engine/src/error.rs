@@ -185,6 +185,30 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
+    /// What is asked for needs records that were removed.
+    #[error(
+        "CD0230: run `{run}` is long, and its records before number {first} were removed ([store] records-max): \
+         what its tasks gave is not known any more; begin it again with `cofferdam runs restart {run}`"
+    )]
+    Pruned {
+        /// The run.
+        run: String,
+        /// The first record that is kept.
+        first: u64,
+    },
+    /// A run whose first records were removed cannot be read from its checkpoint.
+    #[error(
+        "CD0231: run `{run}` cannot go on: its records before number {first} were removed ([store] records-max), \
+         and its checkpoint cannot be used: {why}; run `cofferdam doctor`, and restore a backup if the store is damaged"
+    )]
+    Checkpoint {
+        /// The run.
+        run: String,
+        /// The first record that is kept.
+        first: u64,
+        /// What is wrong with the checkpoint.
+        why: String,
+    },
     /// A task that never began.
     #[error(
         "CD0222: run `{run}` never began a task `{task}`; `cofferdam runs show {run}` names those that it did"
@@ -454,6 +478,7 @@ impl Error {
             | Self::WrongState { .. }
             | Self::Undone { .. }
             | Self::NoWayOn { .. }
+            | Self::Pruned { .. }
             | Self::KeyConflict { .. }
             | Self::Exists { .. }
             | Self::Carry { .. }
@@ -468,6 +493,7 @@ impl Error {
             Self::Store { source } => source.class(),
             Self::Row { .. }
             | Self::Journal { .. }
+            | Self::Checkpoint { .. }
             | Self::Encode { .. }
             | Self::Kept { .. }
             | Self::Control { .. }
@@ -501,9 +527,11 @@ impl Error {
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Shelf { .. } => {
-                true
-            }
+            Self::Store { .. }
+            | Self::Row { .. }
+            | Self::Journal { .. }
+            | Self::Checkpoint { .. }
+            | Self::Shelf { .. } => true,
             Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
             _ => false,
         }

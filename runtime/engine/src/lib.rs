@@ -32,6 +32,7 @@ mod archive;
 mod backup;
 mod breakers;
 mod builder;
+mod checkpoints;
 pub mod config;
 mod connections;
 mod connector;
@@ -71,6 +72,7 @@ mod take_up;
 mod trust;
 mod verbs;
 mod view;
+mod waiting;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};

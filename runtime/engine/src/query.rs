@@ -1,12 +1,9 @@
 //! Reading what the store knows.
 
-use std::sync::Arc;
-
-use cofferdam_core::run::{Run, Status};
+use cofferdam_core::run::{Illegal, Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
-use crate::Error;
 use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
@@ -15,6 +12,7 @@ use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
 use crate::view::RunView;
+use crate::{Error, checkpoints};
 
 /// How many rows are read in one go.
 const PAGE: usize = 1_000;
@@ -51,7 +49,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        view(self.store, run)
+        view(self.store, run, |hash| definition(self.store, hash))
     }
 
     /// Runs that are out of options.
@@ -216,44 +214,108 @@ pub(crate) fn definition(store: &dyn JournalStore, hash: &str) -> Result<Definit
     Definition::from_pinned(hash, &bytes)
 }
 
-/// Rebuilds a run from its journal.
+/// Rebuilds a run from its journal, or from its checkpoint if the first records were removed; and gives
+/// the number of the first that is there, if it is not the first of all.
 pub(crate) fn fold(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<Run, Error> {
+) -> Result<(Run, Option<u64>), Error> {
     let machine = Run::new(run, definition.workflow(), definition.bindings());
-    fold_into(store, machine)
+    match fold_from(store, machine, 0, |_| {}) {
+        Ok(machine) => Ok((machine, None)),
+        Err(Broken::Pruned { first }) => {
+            let (machine, _) = checkpoints::resume(store, run, definition)?;
+            Ok((machine, Some(first)))
+        }
+        Err(broken) => Err(broken.of(run)),
+    }
 }
 
-/// The same into a run that has not begun.
-pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Run, Error> {
-    let run = &machine.id().to_owned();
-    let mut next = 0;
-    loop {
-        let records = store.journal(run, next, PAGE)?;
-        let Some((last, _)) = records.last() else {
-            return Ok(machine);
-        };
-        next = last + 1;
-        for (seq, bytes) in &records {
-            let record: Record = decode("journal record", run, bytes)?;
-            machine
-                .step(record.event, record.at)
-                .map_err(|illegal| Error::Journal {
-                    run: run.to_owned(),
-                    seq: *seq,
-                    reason: illegal.to_string(),
-                })?;
+/// Tells all records to a run that has not begun.
+///
+/// # Errors
+/// [`Error::Pruned`] if the first were removed; [`Error::Store`], [`Error::Journal`].
+pub(crate) fn fold_into(store: &dyn JournalStore, machine: Run) -> Result<Run, Error> {
+    let run = machine.id().to_owned();
+    fold_from(store, machine, 0, |_| {}).map_err(|broken| broken.of(&run))
+}
+
+/// Why a run could not be folded.
+pub(crate) enum Broken {
+    /// A record cannot be read.
+    Read(Error),
+    /// A record does not fit where the run is.
+    Illegal {
+        /// The record.
+        seq: u64,
+        /// Why.
+        illegal: Illegal,
+    },
+    /// Records are not there any more.
+    Pruned {
+        /// The first that is.
+        first: u64,
+    },
+}
+
+impl Broken {
+    /// What to say of it.
+    pub fn of(self, run: &str) -> Error {
+        match self {
+            Self::Read(error) => error,
+            Self::Illegal { seq, illegal } => Error::Journal {
+                run: run.to_owned(),
+                seq,
+                reason: illegal.to_string(),
+            },
+            Self::Pruned { first } => Error::Pruned {
+                run: run.to_owned(),
+                first,
+            },
         }
     }
 }
 
-pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
+/// Tells a run its records from a number on, each of them to `told` as well.
+pub(crate) fn fold_from(
+    store: &dyn JournalStore,
+    mut machine: Run,
+    mut next: u64,
+    mut told: impl FnMut(&[u8]),
+) -> Result<Run, Broken> {
+    let run = &machine.id().to_owned();
+    loop {
+        let records = store.journal(run, next, PAGE);
+        let records = records.map_err(|source| Broken::Read(source.into()))?;
+        let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
+            return Ok(machine);
+        };
+        if *first != next {
+            return Err(Broken::Pruned { first: *first });
+        }
+        next = last + 1;
+        for (seq, bytes) in &records {
+            let record: Record = decode("journal record", run, bytes).map_err(Broken::Read)?;
+            let stepped = machine.step(record.event, record.at);
+            stepped.map_err(|illegal| Broken::Illegal { seq: *seq, illegal })?;
+            told(bytes);
+        }
+    }
+}
+
+/// A run as its journal has it; `definition` gives what it pinned.
+pub(crate) fn view(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: impl FnOnce(&str) -> Result<Definition, Error>,
+) -> Result<RunView, Error> {
     let row = row(store, run)?.ok_or_else(|| Error::NoRun {
         run: run.to_owned(),
     })?;
-    let definition = Arc::new(definition(store, &row.definition)?);
-    let machine = fold(store, run, &definition)?;
-    Ok(RunView::new(&machine, &row))
+    let (machine, first) = fold(store, run, &definition(&row.definition)?)?;
+    Ok(RunView {
+        records_from: first,
+        ..RunView::new(&machine, &row)
+    })
 }

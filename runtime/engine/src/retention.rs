@@ -188,6 +188,7 @@ async fn remove(
             batch = batch
                 .delete(Table::RunByStatus, status_key(status, run))
                 .delete(Table::Run, run)
+                .delete(Table::Checkpoint, run)
                 .forget(run);
         }
         inner.store.commit(batch).await?;

@@ -26,11 +26,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::Admitted;
+use crate::checkpoints::{self, Since, Tail};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
+use crate::view::RunView;
 use crate::{Error, queue};
 
 pub(crate) use verbs::Verb;
@@ -130,6 +132,8 @@ pub(crate) struct Runner {
     run: Run,
     row: RunRow,
     head: Head,
+    checkpoint: Since,
+    tail: Tail,
     /// Whether the epoch has to be raised with the next commit.
     claim: bool,
     /// What the next commit holds besides records.
@@ -182,6 +186,8 @@ impl Runner {
             run,
             row,
             head,
+            checkpoint: Since::default(),
+            tail: Tail::default(),
             claim: true,
             batch: Batch::new(),
             outgoing: Vec::new(),
@@ -202,9 +208,21 @@ impl Runner {
         }
     }
 
+    /// The same, of which so much was written since its last checkpoint.
+    pub fn with_checkpoint(mut self, since: Since) -> Self {
+        self.checkpoint = since;
+        self
+    }
+
     /// Whom the run belongs to.
     pub fn tenant(&self) -> &str {
         &self.row.tenant
+    }
+
+    /// How the run is, once it has ended and that is on the disk; none if the journal tells more.
+    pub fn ended(&self) -> Option<RunView> {
+        let ended = self.row.status.is_final() && !self.run.has_forgotten();
+        ended.then(|| RunView::new(&self.run, &self.row))
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.
@@ -329,7 +347,12 @@ impl Runner {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ (Illegal::Phase { .. } | Illegal::NoWayOn(_) | Illegal::Undone)) => {
+            Err(
+                illegal @ (Illegal::Phase { .. }
+                | Illegal::NoWayOn(_)
+                | Illegal::Undone
+                | Illegal::Slim),
+            ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
@@ -340,6 +363,9 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
+        // That a call begins is no outcome; it says itself if it must be on the disk before.
+        let is_outcome = !matches!(event, Event::Started { .. });
+        self.must_commit |= is_outcome && self.inner.durability == Durability::EveryTask;
         self.announce(&event, &effects, at);
         self.mailbox.look |= matches!(event, Event::Resumed);
         // What follows from an effect comes before the effects beside it, so that a long list of
@@ -382,7 +408,7 @@ impl Runner {
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
-        if self.must_commit || full || self.inner.durability == Durability::EveryTask {
+        if self.must_commit || full {
             self.commit().await?;
         }
         self.launch_all();
@@ -448,9 +474,24 @@ impl Runner {
             batch = batch.claim(run, self.head.epoch);
             self.claim = false;
         }
+        if let Some(most) = self.inner.config.records_max() {
+            let definition = self.inner.definition(&self.row.definition)?;
+            let length = (self.head.next_seq, most);
+            let store = &*self.inner.store;
+            batch = self.tail.prune(store, batch, run, &definition, length)?;
+        }
         for record in std::mem::take(&mut self.records) {
+            self.checkpoint.wrote(&record);
             batch = batch.append(run, self.head.next_seq, record);
             self.head.next_seq += 1;
+        }
+        let mut stands = None;
+        if self.inner.checkpoints.is_due(self.checkpoint, &self.run) {
+            let (seq, definition) = (self.head.next_seq, &self.row.definition);
+            let since = &mut self.checkpoint;
+            let (with, is_written) = checkpoints::write(batch, &self.run, seq, definition, since)?;
+            batch = with;
+            stands = is_written.then_some(seq);
         }
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
@@ -459,6 +500,9 @@ impl Runner {
         let bus = &self.inner.bus;
         let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
         handed.settle(bus).await?;
+        if let Some(seq) = stands {
+            self.tail.stand(seq);
+        }
         self.mailbox.done.clear();
         if std::mem::take(&mut self.note_queue) {
             self.inner.gate.note(&self.row);

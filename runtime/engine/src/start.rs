@@ -290,7 +290,7 @@ impl Inner {
         first: First,
     ) -> Result<bool, Error> {
         let run = row.run.clone();
-        let machine = Run::new(&run, definition.workflow(), definition.bindings());
+        let machine = Run::new(&run, definition.workflow(), definition.bindings()).slim();
         let mut rows = Batch::new();
         let hash = definition.hash().as_bytes();
         if self.store.get(Table::Definition, hash)?.is_none() {
@@ -327,7 +327,7 @@ impl Inner {
 
     async fn begun_elsewhere(&self, run: &str) -> Result<(), Error> {
         loop {
-            let changed = self.changed(run);
+            let changed = self.waiters.changed(run);
             if self.row(run)?.is_some() {
                 return Ok(self.store.commit(Batch::new()).await?);
             }

@@ -54,11 +54,13 @@ pub enum Mutation {
     RedriveAll,
     /// Who suspends a run is told so, and it goes on.
     SuspendNobody,
+    /// A checkpoint lacks the last record that it says it has.
+    LateCheckpoint,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -81,6 +83,7 @@ impl Mutation {
         Self::MoveCursorFirst,
         Self::RedriveAll,
         Self::SuspendNobody,
+        Self::LateCheckpoint,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -114,7 +117,8 @@ impl Mutation {
             | Self::ForgetParked
             | Self::SkipUndo
             | Self::FreshKeys
-            | Self::ForgetListener => None,
+            | Self::ForgetListener
+            | Self::LateCheckpoint => None,
         }
     }
 }
@@ -144,12 +148,19 @@ fn is_listener(write: &Write) -> bool {
 
 /// What the engine would have read with the defect.
 pub(crate) fn tamper_row(mutation: Option<Mutation>, table: Table, row: Vec<u8>) -> Vec<u8> {
-    if mutation != Some(Mutation::ForgetAttempts) || table != Table::Definition {
+    let is_late = (mutation, table) == (Some(Mutation::LateCheckpoint), Table::Checkpoint);
+    let forgets = (mutation, table) == (Some(Mutation::ForgetAttempts), Table::Definition);
+    if !is_late && !forgets {
         return row;
     }
     let Ok(mut pinned) = serde_json::from_slice::<Value>(&row) else {
         return row;
     };
+    if is_late {
+        let seq = pinned["seq"].as_u64().unwrap_or_default();
+        pinned["seq"] = Value::from(seq + 1);
+        return serde_json::to_vec(&pinned).unwrap_or(row);
+    }
     if let Some(connections) = pinned["bindings"]["connections"].as_object_mut() {
         for binding in connections.values_mut() {
             binding["attemptsMax"] = Value::from(1_000);

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub starts: Vec<Start>,
     /// The schedules, by name.
     pub schedules: Vec<&'static str>,
+    /// After how many records a checkpoint is written, in some worlds.
+    pub checkpoint_every: Option<u64>,
 }
 
 /// One caller.
@@ -67,11 +69,19 @@ impl Plan {
             state.services.concurrency_max.insert(name, most);
         }
         let starts = (1..=dice.range(1..=3)).map(Start::plain).collect();
+        let checkpoint_every = dice.percent(60).then(|| dice.range(1..=5));
+        let forgets = checkpoint_every.is_some() && dice.percent(40);
+        let config = if forgets {
+            config.with_records_max(dice.range(1..=12))
+        } else {
+            config
+        };
         let mut plan = Self {
             config,
             flow,
             starts,
             schedules: Vec::new(),
+            checkpoint_every,
         };
         plan.add_patterns(&mut dice, swarm);
         if swarm.is_plain() {

@@ -146,6 +146,9 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
         .store(store)
         .clock(Clock::tokio(now_ms))
         .rng(Rng::seeded(seed));
+    if let Some(records) = plan.checkpoint_every {
+        builder = builder.checkpoint_every(records);
+    }
     for name in CONNECTIONS {
         builder = builder.connector(name, Way::to(world, name));
     }

@@ -60,4 +60,5 @@ seen! {
     a_subscriber_that_moves_on_too_early_is_seen: MoveCursorFirst;
     a_redrive_that_does_everything_again_is_seen: RedriveAll;
     a_suspension_that_does_not_hold_is_seen: SuspendNobody;
+    a_checkpoint_that_lacks_a_record_is_seen: LateCheckpoint;
 }

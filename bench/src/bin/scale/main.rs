@@ -82,6 +82,7 @@ async fn measure(engine: Engine, durability: Durability, size: &Size) -> Result<
         "recovery": many::recovery(&stage, size.in_flight, floor).await?,
         "waiting": waiting,
         "history": grow::history(&stage, size.history, floor).await?,
+        "takenUp": grow::resumed(&stage, size.history).await?,
         "stored": grow::stored(&stage, size.stored, floor).await?,
     }))
 }

@@ -319,6 +319,7 @@ impl Run {
                 self.note_change(&key, true);
             }
         }
+        self.note_effect(&key);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::checkpoint::check::read_back;
 use super::tests::{bindings, compile};
 use super::*;
 use crate::call::{Decision, Lookup};
@@ -71,6 +72,8 @@ struct World {
     services: Services,
     todo: Vec<Effect>,
     under_way: Vec<Attempt>,
+    /// The same run, forgetting what it may, and read back from a checkpoint now and then.
+    twin: Run,
 }
 
 const BAD_LUCK_PERCENT: u64 = 30;
@@ -79,7 +82,14 @@ const STEPS_MAX: usize = 3_000;
 impl World {
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, run: &mut Run, event: Event) -> bool {
-        let Ok(effects) = run.step(event.clone(), self.now_ms) else {
+        if self.dice.percent(5) {
+            self.twin = read_back(&self.twin);
+        }
+        let stepped = run.step(event.clone(), self.now_ms);
+        let same = self.twin.step(event.clone(), self.now_ms);
+        assert_eq!(same, stepped, "{event:?}");
+        assert_same(&self.twin, run);
+        let Ok(effects) = stepped else {
             return false;
         };
         self.journal.push((self.now_ms, event));
@@ -184,9 +194,13 @@ impl World {
         }
         self.journal.truncate(self.durable.max(1));
         let mut run = fresh.clone();
+        self.twin = fresh.clone().slim();
         for (at, event) in &self.journal {
             run.step(event.clone(), *at).expect("a journal folds");
+            let same = self.twin.step(event.clone(), *at);
+            same.expect("whether or not it forgets");
         }
+        assert_same(&self.twin, &run);
         self.todo = run.outstanding();
         for ticket in run.in_flight() {
             self.feed(&mut run, Event::Lost { ticket });
@@ -288,11 +302,59 @@ do:
   - charge: {call: pay.charge, with: {}}
 "#;
 
+/// Everything that can be entered again, and much that cannot.
+const LOOPS: &str = r#"
+document: {dsl: "1.0.3", namespace: sim, name: loops, version: "1.0.0"}
+do:
+  - again:
+      try:
+        - each:
+            for: {each: n, in: "${ [1, 2, 3] }"}
+            do:
+              - pay: {call: pay.charge, with: {n: "${ $n }"}, timeout: {after: PT0.2S}, metadata: {cofferdam: {hedge: PT0.01S}}}
+              - tell: {call: chat.post, with: {}, metadata: {cofferdam: {critical: false, onExhausted: fault}}}
+      catch:
+        retry: {delay: PT0.05S, limit: {attempt: {count: 2}}}
+        do:
+          - noted: {set: {given: up}}
+  - rounds:
+      do:
+        - count: {set: {n: "${ (.n // 0) + 1 }"}}
+        - keep: {call: crm.upsert, with: {n: "${ .n }"}, output: {as: "${ $input }"}, metadata: {cofferdam: {fallback: [{call: crm-eu.upsert, with: {other: true}}, {value: {}}]}}}
+        - more: {switch: [{on: {when: "${ .n < 4 }", then: count}}, {enough: {then: exit}}]}
+  - many:
+      for: {each: m, in: "${ [range(6)] }"}
+      metadata: {cofferdam: {maxConcurrency: 3, toleratedFailurePercent: 50}}
+      do:
+        - inner:
+            try:
+              - named: {call: pay.charge, with: {}, metadata: {cofferdam: {idempotencyKey: '${ "key-" + ($m % 2 | tostring) }'}}}
+            catch: {errors: {with: {status: 400}}}
+        - booked: {call: pay.charge, with: {}, timeout: {after: PT0.1S}, metadata: {cofferdam: {compensate: {call: refund, with: {}}}}}
+        - later: {call: chat.post, with: {}, metadata: {cofferdam: {onOutage: queueAndForward}}}
+  - nap: {wait: {milliseconds: 20}}
+"#;
+
+/// What is seen from outside, whether or not it forgets.
+fn assert_same(twin: &Run, run: &Run) {
+    assert_eq!(twin.outstanding(), run.outstanding());
+    assert_eq!(twin.in_flight(), run.in_flight());
+    assert_eq!(twin.next_due_ms(), run.next_due_ms());
+    assert_eq!(twin.status(), run.status());
+    assert_eq!(twin.outcome(), run.outcome());
+    assert_eq!(twin.is_degraded(), run.is_degraded());
+    assert_eq!(twin.waits(), run.waits());
+}
+
 /// Plays one history to its end and returns the run and what the services saw.
 fn play(seed: u64) -> (Run, Services) {
+    play_in(WORKFLOW, seed)
+}
+
+fn play_in(workflow: &str, seed: u64) -> (Run, Services) {
     let fresh = Run::new(
         format!("run-{seed}"),
-        compile(WORKFLOW),
+        compile(workflow),
         Arc::new(bindings()),
     );
     let mut world = World {
@@ -303,6 +365,7 @@ fn play(seed: u64) -> (Run, Services) {
         services: Services::default(),
         todo: Vec::new(),
         under_way: Vec::new(),
+        twin: fresh.clone().slim(),
     };
     let mut run = fresh.clone();
     world.feed(
@@ -390,6 +453,20 @@ fn nothing_arrives_after_its_own_undoing() {
     for seed in seeds() {
         let (_, services) = play(seed);
         assert_eq!(services.too_late, [""; 0], "COFFERDAM_SEED={seed}");
+    }
+}
+
+#[test]
+fn in_loops_whatever_fails_a_run_that_forgets_and_is_read_back_does_the_same() {
+    for seed in seeds().take(600) {
+        let (_, services) = play_in(LOOPS, seed);
+        // A task that is tried again with a key of the workflow's own is another effect.
+        for (key, count) in services.effects {
+            assert!(
+                count <= 1,
+                "COFFERDAM_SEED={seed}: `{key}` happened {count} times"
+            );
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use super::plugins::PluginRef;
 use super::resilience;
 use crate::Engine;
 
+/// Of each run at least so many records are kept: several checkpoints are written meanwhile.
+const RECORDS_MIN: u64 = 10_000;
 /// A century is for ever.
 const RETENTION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
@@ -124,6 +126,9 @@ pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Er
     }
     if let Some(item) = section.get("retention") {
         config.retention = Some(item.duration(RETENTION_MAX)?);
+    }
+    if let Some(item) = section.get("records-max") {
+        config.records_max = Some(item.integer(RECORDS_MIN, i64::MAX as u64)?);
     }
     Ok(())
 }

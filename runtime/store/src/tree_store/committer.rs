@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Tree;
 use super::inner::{Inner, caught};
 use super::mark::Mark;
+use super::pace::Pace;
 use super::queue::Job;
 use super::room::Room;
 use super::row::{self, COUNT, HEADS};
@@ -34,6 +36,7 @@ pub(super) struct Committer<T> {
     pub(super) syncer: Box<dyn Syncer<T>>,
     pub(super) room: Arc<Room>,
     pub(super) mark: Mark,
+    pub(super) pace: Pace,
     /// Groups in the tree.
     pub(super) count: u64,
 }
@@ -41,7 +44,7 @@ pub(super) struct Committer<T> {
 impl<T: Tree> Committer<T> {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        while let Some(group) = self.inner.queue.take_group() {
+        while let Some(group) = self.inner.queue.take_group(self.pace.patience()) {
             let (batches, answers): (Vec<_>, Vec<_>) = group
                 .into_iter()
                 .map(|Job { batch, answer, .. }| (batch, answer))
@@ -67,6 +70,7 @@ impl<T: Tree> Committer<T> {
                     continue;
                 }
             };
+            let begun = Instant::now();
             // Trees panic on some kinds of damage; the callers are to hear of that.
             let written = caught(|| self.write(&batches)).unwrap_or_else(|panicked| {
                 Err(Error::Io {
@@ -74,6 +78,8 @@ impl<T: Tree> Committer<T> {
                     detail: panicked,
                 })
             });
+            let came = self.inner.queue.len();
+            self.pace.wrote(batches.len(), came, begun.elapsed());
             match written {
                 Ok(verdicts) => {
                     for (answer, verdict) in answers.into_iter().zip(verdicts) {
@@ -141,10 +147,10 @@ impl<'a, T: Tree> Staged<'a, T> {
     /// Adds a batch as a whole, or not at all.
     fn add(&mut self, batch: &Batch) -> Result<(), Error> {
         let result = self.stage(batch);
+        let batch = std::mem::take(&mut self.batch);
         if result.is_ok() {
-            self.group.append(&mut self.batch);
-        } else {
-            self.batch.clear();
+            // Not `append`, which builds the whole group anew.
+            self.group.extend(batch);
         }
         result
     }
@@ -159,7 +165,7 @@ impl<'a, T: Tree> Staged<'a, T> {
             match write {
                 Write::Append { run, seq, record } => {
                     let key = crate::journal_key(run, *seq)?;
-                    self.put(Table::Journal.byte(), &key, record)?;
+                    self.put_new(Table::Journal.byte(), &key, record);
                 }
                 Write::Put { table, key, value } => self.put(table.byte(), key, value)?,
                 Write::Delete { table, key } => self.delete(table.byte(), key)?,
@@ -176,8 +182,14 @@ impl<'a, T: Tree> Staged<'a, T> {
     }
 
     fn put(&mut self, space: u8, key: &[u8], payload: &[u8]) -> Result<(), Error> {
+        self.remove_chunks(&row::tree_key(space, key))?;
+        self.put_new(space, key, payload);
+        Ok(())
+    }
+
+    /// For a key that is not there, as that of a record: its run's head says so.
+    fn put_new(&mut self, space: u8, key: &[u8], payload: &[u8]) {
         let tree_key = row::tree_key(space, key);
-        self.remove_chunks(&tree_key)?;
         let (value, chunks) = row::encode(&tree_key, payload);
         let prefix = row::chunk_prefix(&tree_key);
         for (index, chunk) in chunks.enumerate() {
@@ -185,7 +197,6 @@ impl<'a, T: Tree> Staged<'a, T> {
             self.batch.insert(key, Some(chunk.to_vec()));
         }
         self.batch.insert(tree_key, Some(value));
-        Ok(())
     }
 
     fn delete(&mut self, space: u8, key: &[u8]) -> Result<(), Error> {
