@@ -42,13 +42,15 @@ fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
     let now_ms = inner.clock.now_ms();
     let due = KeyRange::between(Vec::new(), timer_key(now_ms.saturating_add(1), ""));
     // Runs for which there is no room stay rows.
-    let most = inner.gate.room().min(DUE_MAX);
-    for (key, _) in inner.store.scan(Table::Timer, due, most)? {
-        if let Some((_, run)) = parse_timer_key(&key) {
+    let room = inner.gate.room().min(DUE_MAX);
+    let due = inner.store.scan(Table::Timer, due, room.max(1))?;
+    for (key, _) in due.iter().take(room) {
+        if let Some((_, run)) = parse_timer_key(key) {
             inner.wake(run, Message::Due);
         }
     }
-    if most < DUE_MAX {
+    if due.len() >= room.max(1) {
+        // There may be more of them.
         return Ok(NAP_MIN);
     }
     let later = KeyRange::from(timer_key(now_ms.saturating_add(1), ""));
