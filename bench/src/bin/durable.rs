@@ -3,6 +3,8 @@
 //!
 //! Each task is a real call in a chamber. `every-task` flushes each outcome before the next task;
 //! `output-commit` flushes before something leaves.
+//!
+//! `--only RUNS MODE SECONDS` measures one row without the floors, for a profiler.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -21,6 +23,11 @@ const RECORD_BYTES: usize = 400;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    if let Some((runs, durability, span)) = only() {
+        let measured = engine(runs, span, durability).await?;
+        println!("{}", measured.json(f64::NAN, f64::NAN));
+        return Ok(());
+    }
     let span = Duration::from_millis(if quick() { 300 } else { 2_000 });
     let before = load();
     let mut rows = Vec::new();
@@ -43,6 +50,20 @@ async fn main() -> Result<()> {
     });
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
+}
+
+/// The one row that is asked for, if one is.
+fn only() -> Option<(usize, Durability, Duration)> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--only");
+    arguments.next()?;
+    let runs = arguments.next()?.parse().ok()?;
+    let durability = match arguments.next()?.as_str() {
+        "every-task" => Durability::EveryTask,
+        "output-commit" => Durability::OutputCommit,
+        _ => return None,
+    };
+    let seconds = arguments.next()?.parse().ok()?;
+    Some((runs, durability, Duration::from_secs(seconds)))
 }
 
 /// One thread appends to a file what has gathered, syncs, and answers all.

@@ -71,6 +71,7 @@ mod take_up;
 mod trust;
 mod verbs;
 mod view;
+mod waiting;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::Error;
 use crate::connections::Slot;
 use crate::definition::Definition;
 use crate::rows::{RunRow, decode, outbox_prefix};
 use crate::runtime::{Inner, Runtime};
 use crate::start::{self, StartOptions};
-use crate::{Error, query};
 
 /// Most calls that wait in one outbox, unless the configuration says otherwise.
 pub(crate) const ENTRIES_MAX: usize = 10_000;
@@ -245,8 +245,8 @@ impl Worker {
     async fn settled(&self, run: &str) -> Result<(), Error> {
         let inner = &self.runtime.inner;
         loop {
-            let changed = inner.changed(run);
-            let view = query::view(&*inner.store, run)?;
+            let changed = inner.waiters.changed(run);
+            let view = inner.view(run)?;
             let waits = |task: &cofferdam_core::run::TaskReport| {
                 task.waits_for.is_some_and(|on| on == WaitsFor::Person)
             };

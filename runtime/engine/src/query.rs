@@ -1,7 +1,5 @@
 //! Reading what the store knows.
 
-use std::sync::Arc;
-
 use cofferdam_core::run::{Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
@@ -51,7 +49,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
     pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        view(self.store, run)
+        view(self.store, run, |hash| definition(self.store, hash))
     }
 
     /// Runs that are out of options.
@@ -249,11 +247,15 @@ pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Ru
     }
 }
 
-pub(crate) fn view(store: &dyn JournalStore, run: &str) -> Result<RunView, Error> {
+/// A run as its journal has it; `definition` gives what it pinned.
+pub(crate) fn view(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: impl FnOnce(&str) -> Result<Definition, Error>,
+) -> Result<RunView, Error> {
     let row = row(store, run)?.ok_or_else(|| Error::NoRun {
         run: run.to_owned(),
     })?;
-    let definition = Arc::new(definition(store, &row.definition)?);
-    let machine = fold(store, run, &definition)?;
+    let machine = fold(store, run, &definition(&row.definition)?)?;
     Ok(RunView::new(&machine, &row))
 }

@@ -31,6 +31,7 @@ use crate::mutation::Mutation;
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
+use crate::view::RunView;
 use crate::{Error, queue};
 
 pub(crate) use verbs::Verb;
@@ -203,6 +204,12 @@ impl Runner {
     /// Whom the run belongs to.
     pub fn tenant(&self) -> &str {
         &self.row.tenant
+    }
+
+    /// How the run is, once it has ended and that is on the disk.
+    pub fn ended(&self) -> Option<RunView> {
+        let ended = self.row.status.is_final();
+        ended.then(|| RunView::new(&self.run, &self.row))
     }
 
     /// Runs until the run has ended, waits for long, or the runtime shuts down.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam_core::call::Decision;
-use cofferdam_core::run::Status;
 use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -29,7 +28,7 @@ use crate::queue::{Gate, Place};
 use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
-use crate::view::RunView;
+use crate::waiting::Waiters;
 use crate::{
     Error, drain, events, health, keeper, outbox, query, queue, retention, scheduler, service,
 };
@@ -66,7 +65,7 @@ pub(crate) struct Inner {
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     definitions: Mutex<HashMap<String, Definition>>,
-    waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    pub waiters: Waiters,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
     pub bus: Bus,
@@ -90,6 +89,9 @@ struct Stop {
 
 /// How long a shutdown waits for room on a full disk: longer than calls under way may take to end.
 const FULL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Compiled definitions that are kept at hand.
+const DEFINITIONS_MAX: usize = 1_000;
 
 impl Runtime {
     /// Opens a runtime as configured.
@@ -121,77 +123,8 @@ impl Runtime {
     pub fn define(&self, sources: &cofferdam_core::workflow::Sources) -> Result<Definition, Error> {
         let definition = Definition::new(sources, &self.inner.connections)?;
         events::lifecycle::check(&definition, self.inner.config.events().lifecycle)?;
-        self.inner
-            .definitions
-            .lock()
-            .insert(definition.hash().to_owned(), definition.clone());
+        self.inner.remember(&definition);
         Ok(definition)
-    }
-
-    /// Waits for the end of a run. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Error::NoRun`]; [`Error::Store`] if the run cannot go on; [`Error::ShuttingDown`].
-    pub async fn wait(&self, run: &str) -> Result<RunView, Error> {
-        self.wait_until(run, Status::is_final).await
-    }
-
-    /// Waits until a run has ended or waits itself, for a connection, an instant or a person.
-    ///
-    /// # Errors
-    /// As for [`Runtime::wait`].
-    pub async fn settle(&self, run: &str) -> Result<RunView, Error> {
-        self.wait_until(run, |status| {
-            status.is_final() || matches!(status, Status::Waiting | Status::Suspended)
-        })
-        .await
-    }
-
-    async fn wait_until(
-        &self,
-        run: &str,
-        enough: impl Fn(Status) -> bool,
-    ) -> Result<RunView, Error> {
-        loop {
-            let changed = self.inner.changed(run);
-            let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
-                run: run.to_owned(),
-            })?;
-            // While it is held, what its row says may not be on the disk yet.
-            let held = self.inner.active.lock().contains_key(run);
-            let stopped = self.inner.stopped.lock().contains_key(run);
-            if enough(row.status) && !held {
-                // Nor after a commit of it has failed: only what comes after it tells.
-                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
-                    return Err(self.inner.why_stopped(run));
-                }
-                self.inner.waiters.lock().remove(run);
-                return self.run(run);
-            }
-            if stopped {
-                return Err(self.inner.why_stopped(run));
-            }
-            if self.inner.closing.is_cancelled() {
-                return Err(Error::ShuttingDown);
-            }
-            tokio::select! {
-                biased;
-                _ = changed => {}
-                () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
-            }
-        }
-    }
-
-    /// One run, read from its journal.
-    ///
-    /// # Errors
-    /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
-    pub fn run(&self, run: &str) -> Result<RunView, Error> {
-        let mut view = query::view(&*self.inner.store, run)?;
-        for wait in &mut view.waits {
-            self.inner.explain(wait);
-        }
-        Ok(view)
     }
 
     /// What the store knows; see [`query::Query`].
@@ -331,7 +264,7 @@ impl Inner {
             found: Mutex::default(),
             active: Mutex::default(),
             definitions: Mutex::default(),
-            waiters: Mutex::default(),
+            waiters: Waiters::default(),
             stopped: Mutex::default(),
             rng,
             armed,
@@ -396,16 +329,6 @@ impl Inner {
         }
     }
 
-    /// Resolves when the run is next let go of.
-    pub(crate) fn changed(&self, run: &str) -> oneshot::Receiver<()> {
-        let (sender, changed) = oneshot::channel();
-        let mut waiters = self.waiters.lock();
-        let waiting = waiters.entry(run.to_owned()).or_default();
-        waiting.retain(|waiter| !waiter.is_closed());
-        waiting.push(sender);
-        changed
-    }
-
     /// Refuses work, and the decisions that lead to some, while the disk has no room: what is
     /// committed then waits, and nobody should wait for that unawares.
     pub(crate) fn check_room(&self) -> Result<(), Error> {
@@ -468,14 +391,19 @@ impl Inner {
         mut mailbox: mpsc::UnboundedReceiver<Message>,
     ) {
         let mut runner = runner;
+        let mut ended;
         loop {
+            ended = None;
             let driven = match runner.take().map_or_else(|| self.read_runner(&run), Ok) {
                 Ok(mut runner) => {
                     place.get_or_insert_with(|| self.gate.enter(runner.tenant(), &run));
                     // A defect must cost this run alone; its journal is whole, and the runner goes.
                     let driving = AssertUnwindSafe(runner.drive(&mut mailbox)).catch_unwind();
-                    let run = run.clone();
-                    driving.await.unwrap_or(Err(Error::Defect { run }))
+                    let defect = || Err(Error::Defect { run: run.clone() });
+                    let driven = driving.await.unwrap_or_else(|_| defect());
+                    let told = driven.is_ok() && self.waiters.are_there(&run);
+                    ended = runner.ended().filter(|_| told).map(Arc::new);
+                    driven
                 }
                 Err(error) => Err(error),
             };
@@ -499,9 +427,7 @@ impl Inner {
             None => self.gate.look_again(),
             Some(place) => drop(place),
         }
-        for waiter in self.waiters.lock().remove(&run).unwrap_or_default() {
-            let _ = waiter.send(());
-        }
+        self.waiters.tell(&run, &ended);
     }
 
     /// A runner for a run that is only in the store.
@@ -529,10 +455,18 @@ impl Inner {
             return Ok(definition.clone());
         }
         let definition = query::definition(&*self.store, hash)?;
-        self.definitions
-            .lock()
-            .insert(hash.to_owned(), definition.clone());
+        self.remember(&definition);
         Ok(definition)
+    }
+
+    /// Keeps a compiled definition at hand.
+    fn remember(&self, definition: &Definition) {
+        let mut definitions = self.definitions.lock();
+        // Runs that are under way hold theirs; what is asked for again is compiled again.
+        if definitions.len() >= DEFINITIONS_MAX {
+            definitions.clear();
+        }
+        definitions.insert(definition.hash().to_owned(), definition.clone());
     }
 }
 

@@ -332,7 +332,7 @@ impl Inner {
 
     async fn begun_elsewhere(&self, run: &str) -> Result<(), Error> {
         loop {
-            let changed = self.changed(run);
+            let changed = self.waiters.changed(run);
             if self.row(run)?.is_some() {
                 return Ok(self.store.commit(Batch::new()).await?);
             }

@@ -52,6 +52,9 @@ pub(crate) async fn stored(stage: &Stage, sizes: &[usize], floor: f64) -> Result
     let (mut next, mut curve) = (0, Vec::new());
     for size in sizes {
         begin(&runtime, &definition, next..(*size).max(next)).await?;
+        for n in next..*size {
+            runtime.wait(&name(n)).await?;
+        }
         next = next.max(*size);
         let mut took = Vec::new();
         for _ in 0..SAMPLES {
@@ -68,9 +71,6 @@ pub(crate) async fn stored(stage: &Stage, sizes: &[usize], floor: f64) -> Result
             "p99RunUs": percentile_us(&mut took, 0.99).round(),
             "ratioToFloor": ratio(1e6 / p50_us, floor),
         }));
-    }
-    for n in 0..next {
-        runtime.wait(&name(n)).await?;
     }
     runtime.shutdown().await;
     let before = on_disk(stage, &dir)?;

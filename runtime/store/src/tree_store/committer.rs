@@ -141,10 +141,10 @@ impl<'a, T: Tree> Staged<'a, T> {
     /// Adds a batch as a whole, or not at all.
     fn add(&mut self, batch: &Batch) -> Result<(), Error> {
         let result = self.stage(batch);
+        let batch = std::mem::take(&mut self.batch);
         if result.is_ok() {
-            self.group.append(&mut self.batch);
-        } else {
-            self.batch.clear();
+            // Not `append`, which builds the whole group anew.
+            self.group.extend(batch);
         }
         result
     }
@@ -159,7 +159,7 @@ impl<'a, T: Tree> Staged<'a, T> {
             match write {
                 Write::Append { run, seq, record } => {
                     let key = crate::journal_key(run, *seq)?;
-                    self.put(Table::Journal.byte(), &key, record)?;
+                    self.put_new(Table::Journal.byte(), &key, record);
                 }
                 Write::Put { table, key, value } => self.put(table.byte(), key, value)?,
                 Write::Delete { table, key } => self.delete(table.byte(), key)?,
@@ -176,8 +176,14 @@ impl<'a, T: Tree> Staged<'a, T> {
     }
 
     fn put(&mut self, space: u8, key: &[u8], payload: &[u8]) -> Result<(), Error> {
+        self.remove_chunks(&row::tree_key(space, key))?;
+        self.put_new(space, key, payload);
+        Ok(())
+    }
+
+    /// For a key that is not there, as that of a record: its run's head says so.
+    fn put_new(&mut self, space: u8, key: &[u8], payload: &[u8]) {
         let tree_key = row::tree_key(space, key);
-        self.remove_chunks(&tree_key)?;
         let (value, chunks) = row::encode(&tree_key, payload);
         let prefix = row::chunk_prefix(&tree_key);
         for (index, chunk) in chunks.enumerate() {
@@ -185,7 +191,6 @@ impl<'a, T: Tree> Staged<'a, T> {
             self.batch.insert(key, Some(chunk.to_vec()));
         }
         self.batch.insert(tree_key, Some(value));
-        Ok(())
     }
 
     fn delete(&mut self, space: u8, key: &[u8]) -> Result<(), Error> {

@@ -1,0 +1,134 @@
+//! Waiting for runs, and what those who wait are told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cofferdam_core::run::Status;
+use cofferdam_store::Batch;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::runtime::{Inner, Runtime};
+use crate::view::RunView;
+use crate::{Error, query};
+
+/// What is told when a run is let go of: how it is, if it has ended.
+type Told = Option<Arc<RunView>>;
+
+/// Who waits until a run is let go of, by run.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Mutex<HashMap<String, Vec<oneshot::Sender<Told>>>>);
+
+impl Waiters {
+    /// Resolves when the run is next let go of.
+    pub fn changed(&self, run: &str) -> oneshot::Receiver<Told> {
+        let (sender, changed) = oneshot::channel();
+        let mut waiters = self.0.lock();
+        let waiting = waiters.entry(run.to_owned()).or_default();
+        waiting.retain(|waiter| !waiter.is_closed());
+        waiting.push(sender);
+        changed
+    }
+
+    /// Whether anybody waits for the run.
+    pub fn are_there(&self, run: &str) -> bool {
+        self.0.lock().contains_key(run)
+    }
+
+    /// Tells all who wait, and forgets them.
+    pub fn tell(&self, run: &str, told: &Told) {
+        let waiting = self.0.lock().remove(run);
+        for waiter in waiting.into_iter().flatten() {
+            let _ = waiter.send(told.clone());
+        }
+    }
+
+    /// Forgets those who wait no more.
+    fn forget_closed(&self, run: &str) {
+        let mut waiters = self.0.lock();
+        if let Some(waiting) = waiters.get_mut(run) {
+            waiting.retain(|waiter| !waiter.is_closed());
+            if waiting.is_empty() {
+                waiters.remove(run);
+            }
+        }
+    }
+}
+
+impl Runtime {
+    /// Waits for the end of a run. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::NoRun`]; [`Error::Store`] if the run cannot go on; [`Error::ShuttingDown`].
+    pub async fn wait(&self, run: &str) -> Result<RunView, Error> {
+        self.wait_until(run, Status::is_final).await
+    }
+
+    /// Waits until a run has ended or waits itself, for a connection, an instant or a person.
+    ///
+    /// # Errors
+    /// As for [`Runtime::wait`].
+    pub async fn settle(&self, run: &str) -> Result<RunView, Error> {
+        self.wait_until(run, |status| {
+            status.is_final() || matches!(status, Status::Waiting | Status::Suspended)
+        })
+        .await
+    }
+
+    async fn wait_until(
+        &self,
+        run: &str,
+        enough: impl Fn(Status) -> bool,
+    ) -> Result<RunView, Error> {
+        loop {
+            let changed = self.inner.waiters.changed(run);
+            let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
+                run: run.to_owned(),
+            })?;
+            // While it is held, what its row says may not be on the disk yet.
+            let held = self.inner.is_held(run);
+            let stopped = self.inner.is_stopped(run);
+            if enough(row.status) && !held {
+                // Nor after a commit of it has failed: only what comes after it tells.
+                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
+                    return Err(self.inner.why_stopped(run));
+                }
+                drop(changed);
+                self.inner.waiters.forget_closed(run);
+                return self.run(run);
+            }
+            if stopped {
+                return Err(self.inner.why_stopped(run));
+            }
+            if self.inner.closing.is_cancelled() {
+                return Err(Error::ShuttingDown);
+            }
+            tokio::select! {
+                biased;
+                told = changed => if let Ok(Some(view)) = told {
+                    return Ok(Arc::unwrap_or_clone(view));
+                },
+                () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
+            }
+        }
+    }
+
+    /// One run, read from its journal.
+    ///
+    /// # Errors
+    /// [`Error::NoRun`], [`Error::Store`], [`Error::Journal`].
+    pub fn run(&self, run: &str) -> Result<RunView, Error> {
+        let mut view = self.inner.view(run)?;
+        for wait in &mut view.waits {
+            self.inner.explain(wait);
+        }
+        Ok(view)
+    }
+}
+
+impl Inner {
+    /// A run as its journal has it.
+    pub(crate) fn view(&self, run: &str) -> Result<RunView, Error> {
+        query::view(&*self.store, run, |hash| self.definition(hash))
+    }
+}
