@@ -283,12 +283,18 @@ impl Slot {
             }
         }
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let why = self.last_failure.lock().clone().unwrap_or_default();
-        Err(self.refusal(
-            "breaker.open",
-            &format!("is out: its breaker is open ({why})"),
-            retry_in,
-        ))
+        let why = self.why_open();
+        Err(self.refusal("breaker.open", &format!("is out: {why}"), retry_in))
+    }
+
+    fn why_open(&self) -> String {
+        if self.breaker_state() == "ForcedOpen" {
+            return "its breaker was forced open by an operator".to_owned();
+        }
+        match &*self.last_failure.lock() {
+            Some(failure) => format!("its breaker is open ({failure})"),
+            None => "its breaker is open".to_owned(),
+        }
     }
 
     fn refusal(&self, code: &str, what: &str, retry_in_ms: Option<u64>) -> Failure {

@@ -23,7 +23,6 @@ use super::bus::EVENTS_PAGE;
 use super::keys::{self, EventLetter, Hash, Letter, Owner, WatchRow};
 use crate::Error;
 use crate::rows::{EventRow, decode, encode};
-use crate::runner::Message;
 use crate::runtime::Inner;
 
 /// Letters in one box that nobody has taken out; more are dead letters. A run that works on each
@@ -82,7 +81,6 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         bytes: 0,
         wake: BTreeSet::new(),
     };
-    wake_all(&inner);
     loop {
         let nap = match dispatcher.go_on().await {
             Ok(true) => continue,
@@ -106,31 +104,6 @@ fn read_place(store: &dyn JournalStore) -> Result<u64, Error> {
     match store.get(Table::Cursor, &keys::DISPATCH)? {
         None => Ok(0),
         Some(bytes) => keys::seq_of("cursor", &bytes),
-    }
-}
-
-/// Lets runs look into their boxes in which letters were when the store was last closed.
-fn wake_all(inner: &Arc<Inner>) {
-    let prefix = keys::run_letters_prefix();
-    let mut range = KeyRange::prefix(prefix.clone());
-    loop {
-        // One letter for each run: the next look begins behind all others of the same run.
-        let rows = match inner.store.scan(Table::Subscription, range, 1) {
-            Ok(rows) => rows,
-            Err(error) => return crate::runtime::storage_failed(&error),
-        };
-        let Some(run) = rows
-            .first()
-            .and_then(|(key, _)| keys::parse_run_letter(key))
-        else {
-            return;
-        };
-        inner.wake(run, Message::Letters);
-        let run = run.to_owned();
-        let task = String::new();
-        let mut behind = keys::letter_prefix(&Owner::Task { run, task });
-        behind.push(u8::MAX);
-        range = KeyRange::prefix(prefix.clone()).after(&behind);
     }
 }
 
@@ -242,7 +215,7 @@ impl Dispatcher {
         }
         for owner in wake {
             match owner {
-                Owner::Task { run, .. } => self.inner.wake(&run, Message::Letters),
+                Owner::Task { run, .. } => self.inner.has_letters(run),
                 Owner::Schedule { .. } => self.inner.schedules_changed.notify_one(),
             }
         }
