@@ -12,4 +12,5 @@ mod conns {
     mod health;
     mod outbox;
     mod stage;
+    mod woken;
 }

@@ -15,6 +15,7 @@ use super::{Effect, Illegal, InFlight, Run, Step};
 use crate::call::{self, Phase};
 use crate::descriptor;
 use crate::error::WorkflowError;
+use crate::expr::Template;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
 
@@ -39,6 +40,7 @@ impl Run {
         let (connection, action) = match &call.target {
             Target::Action { connection, action } => (connection.clone(), action.clone()),
             Target::Http => {
+                self.check_endpoint(&call.with, &with, &task.reference)?;
                 let method = with.get("method").and_then(Value::as_str).unwrap_or("get");
                 (HTTP_CONNECTION.to_owned(), http_action(method).to_owned())
             }
@@ -59,6 +61,24 @@ impl Run {
         let mut work = self.call_work(plan, action, with, call_key, timeout_ms, policy, step);
         work.keep_ms = keep_ms;
         self.begin_call(key, work, step);
+        Ok(())
+    }
+
+    /// What an expression makes of an endpoint is an address. Else data could say how the request
+    /// is authorized, and use the connection's credentials as it likes.
+    fn check_endpoint(
+        &self,
+        template: &Template,
+        with: &Value,
+        reference: &str,
+    ) -> Result<(), WorkflowError> {
+        let is_computed = matches!(
+            template,
+            Template::Object(parts) if matches!(parts.get("endpoint"), Some(Template::Expr(_)))
+        );
+        if self.bindings.semantics >= 2 && is_computed && !with["endpoint"].is_string() {
+            return Err(WorkflowError::expression("an endpoint is text", reference));
+        }
         Ok(())
     }
 

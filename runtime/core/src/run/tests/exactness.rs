@@ -576,3 +576,37 @@ fn what_two_tasks_leave_to_an_outbox_is_there_once_after_a_suspension() {
     assert_eq!(kept, 1);
     assert!(play.run.outcome().is_some());
 }
+
+#[test]
+fn a_call_that_a_person_lets_be_made_again_waits_for_what_stood_in_for_it() {
+    let call = "  - a: {call: chat.post, with: {}, metadata: {cofferdam: {fallback: [{call: crm.upsert}]}}}\n";
+    let chat_refuses_and_crm_is_lost = |a: &Attempt| match &*a.connection {
+        "chat" => refused(a),
+        _ => Err(failure(EffectState::Unknown)),
+    };
+    let mut play = Play::of(call, json!({})).answer(chat_refuses_and_crm_is_lost);
+    while play.run.next_due_ms().is_some() {
+        play = later(play).answer(chat_refuses_and_crm_is_lost);
+    }
+    let asked = |play: &Play, of: &str| play.called().iter().filter(|c| *c == of).count();
+    assert_eq!(asked(&play, "chat.post"), 1);
+    assert_eq!(
+        count(
+            &play,
+            |e| matches!(e, Effect::Review { task, .. } if task == "/a")
+        ),
+        1
+    );
+    decide(&mut play, "/a", Decision::Retry);
+    let play = play.answer(|_| Ok(json!("kept")));
+    assert_eq!(
+        asked(&play, "chat.post"),
+        1,
+        "it may have been done elsewhere"
+    );
+    assert_eq!(play.output(), json!("kept"));
+    assert_eq!(
+        play.run.provenance()["/a"],
+        Provenance::Backup("crm".into())
+    );
+}
