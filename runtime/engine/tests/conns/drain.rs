@@ -57,7 +57,7 @@ fn many(runtime: &cofferdam::Runtime, tasks: usize) -> cofferdam::Definition {
 async fn of_ten_thousand_parked_tasks_never_more_go_on_at_once_than_the_ramp_allows() {
     const TASKS: usize = 10_000;
     let (store, crm) = (MemoryStore::new(), Service::new());
-    crm.telling.lock().takes = std::time::Duration::from_millis(1);
+    crm.telling.lock().takes = Duration::from_millis(1);
     let runtime = open(&store, [(connection("crm"), crm.clone())]).await;
     let set = async |setting| runtime.set_breaker("crm", setting).await.unwrap();
     set(BreakerSetting::ForceOpen).await;

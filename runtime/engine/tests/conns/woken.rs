@@ -79,7 +79,7 @@ async fn runs_that_wait_for_one_event() {
 async fn runs_that_fall_due_at_one_instant() {
     let service = Service::new();
     let runtime = open_few(&service).await;
-    let sleep = then_a_call(&runtime, "{wait: {hours: 1}}");
+    let sleep = then_a_call(&runtime, "{wait: {seconds: 30}}");
     let runs = begin_all(&runtime, &sleep).await;
     all_end(&runtime, &service, &runs).await;
 }
