@@ -4,7 +4,8 @@
 //! Each task is a real call in a chamber. `every-task` flushes each outcome before the next task;
 //! `output-commit` flushes before something leaves.
 //!
-//! `--only RUNS MODE SECONDS` measures one row without the floors, for a profiler.
+//! `--only RUNS every-task|output-commit|bare-store SECONDS` measures one thing without the
+//! floors, for a profiler.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cofferdam::{Config, Connection, Durability, Runtime, Source, Sources};
-use cofferdam_bench::{load, percentile_us, plugins, quick, ratio};
+use cofferdam_bench::{load, percentile_us, plugins, quick, ratio, reset_peak, resident_bytes};
 use cofferdam_store::{Batch, JournalStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -24,8 +25,13 @@ const RECORD_BYTES: usize = 400;
 #[tokio::main]
 async fn main() -> Result<()> {
     if let Some((runs, durability, span)) = only() {
-        let measured = engine(runs, span, durability).await?;
-        println!("{}", measured.json(f64::NAN, f64::NAN));
+        let measured = match durability {
+            Some(durability) => engine(runs, span, durability)
+                .await?
+                .json(f64::NAN, f64::NAN),
+            None => json!({"bareStorePerS": bare_store(runs, span).await?.round()}),
+        };
+        println!("{measured}");
         return Ok(());
     }
     let span = Duration::from_millis(if quick() { 300 } else { 2_000 });
@@ -53,13 +59,14 @@ async fn main() -> Result<()> {
 }
 
 /// The one row that is asked for, if one is.
-fn only() -> Option<(usize, Durability, Duration)> {
+fn only() -> Option<(usize, Option<Durability>, Duration)> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--only");
     arguments.next()?;
     let runs = arguments.next()?.parse().ok()?;
     let durability = match arguments.next()?.as_str() {
-        "every-task" => Durability::EveryTask,
-        "output-commit" => Durability::OutputCommit,
+        "every-task" => Some(Durability::EveryTask),
+        "output-commit" => Some(Durability::OutputCommit),
+        "bare-store" => None,
         _ => return None,
     };
     let seconds = arguments.next()?.parse().ok()?;
@@ -151,6 +158,7 @@ struct Measured {
     p50_run_ms: f64,
     p99_run_ms: f64,
     cpu_s_per_1000: f64,
+    peak_bytes: u64,
 }
 
 impl Measured {
@@ -162,6 +170,7 @@ impl Measured {
             "p50RunMs": (self.p50_run_ms * 100.0).round() / 100.0,
             "p99RunMs": (self.p99_run_ms * 100.0).round() / 100.0,
             "cpuSPer1000Tasks": (self.cpu_s_per_1000 * 1e3).round() / 1e3,
+            "peakResidentMb": self.peak_bytes >> 20,
         })
     }
 }
@@ -176,6 +185,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         .with_connection(Connection::new("phone", "normalize"));
     let runtime = Runtime::open(config).await?;
     let definition = Arc::new(runtime.define(&sources())?);
+    reset_peak();
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..runs {
@@ -199,6 +209,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         took.extend(one??);
     }
     let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (_, peak_bytes) = resident_bytes();
     runtime.shutdown().await;
     let done = (took.len() * TASKS) as f64;
     Ok(Measured {
@@ -206,6 +217,7 @@ async fn engine(runs: usize, span: Duration, durability: Durability) -> Result<M
         p50_run_ms: percentile_us(&mut took, 0.5) / 1e3,
         p99_run_ms: percentile_us(&mut took, 0.99) / 1e3,
         cpu_s_per_1000: cpu / done * 1e3,
+        peak_bytes,
     })
 }
 

@@ -345,6 +345,9 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), Illegal> {
         let at = self.inner.clock.now_ms();
         let effects = self.run.step(event.clone(), at)?;
+        // That a call begins is no outcome; it says itself if it must be on the disk before.
+        let is_outcome = !matches!(event, Event::Started { .. });
+        self.must_commit |= is_outcome && self.inner.durability == Durability::EveryTask;
         self.announce(&event, &effects, at);
         self.mailbox.look |= matches!(event, Event::Resumed);
         // What follows from an effect comes before the effects beside it, so that a long list of
@@ -387,7 +390,7 @@ impl Runner {
         }
         let buffered: usize = self.records.iter().map(Vec::len).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
-        if self.must_commit || full || self.inner.durability == Durability::EveryTask {
+        if self.must_commit || full {
             self.commit().await?;
         }
         self.launch_all();

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cofferdam::Clock;
-use cofferdam_bench::ratio;
+use cofferdam_bench::{ratio, reset_peak, resident_bytes};
 use cofferdam_store::{Batch, Options, Table};
 use serde_json::{Value, json};
 
-use crate::stage::{
-    Stage, begin, begin_and_kill, define, name, reset_peak, resident_bytes, wait_all,
-};
+use crate::stage::{Stage, begin, begin_and_kill, define, name, wait_all};
 
 /// What a commit of the engine has, about.
 const RECORD_BYTES: usize = 400;

@@ -215,19 +215,3 @@ pub(crate) fn begin_and_kill(stage: &Stage, dir: &Path, runs: usize) -> Result<(
     anyhow::ensure!(line == "ready\n", "the child did not begin the runs");
     Ok(())
 }
-
-/// Bytes of memory that this process has, and the most that it ever had since the last reset.
-pub(crate) fn resident_bytes() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1_024
-    };
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
-/// Begins to count the most memory anew, where the system lets us.
-pub(crate) fn reset_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}

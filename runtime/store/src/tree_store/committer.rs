@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Tree;
 use super::inner::{Inner, caught};
 use super::mark::Mark;
+use super::pace::Pace;
 use super::queue::Job;
 use super::room::Room;
 use super::row::{self, COUNT, HEADS};
@@ -34,6 +36,7 @@ pub(super) struct Committer<T> {
     pub(super) syncer: Box<dyn Syncer<T>>,
     pub(super) room: Arc<Room>,
     pub(super) mark: Mark,
+    pub(super) pace: Pace,
     /// Groups in the tree.
     pub(super) count: u64,
 }
@@ -41,7 +44,7 @@ pub(super) struct Committer<T> {
 impl<T: Tree> Committer<T> {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        while let Some(group) = self.inner.queue.take_group() {
+        while let Some(group) = self.inner.queue.take_group(self.pace.patience()) {
             let (batches, answers): (Vec<_>, Vec<_>) = group
                 .into_iter()
                 .map(|Job { batch, answer, .. }| (batch, answer))
@@ -67,6 +70,7 @@ impl<T: Tree> Committer<T> {
                     continue;
                 }
             };
+            let begun = Instant::now();
             // Trees panic on some kinds of damage; the callers are to hear of that.
             let written = caught(|| self.write(&batches)).unwrap_or_else(|panicked| {
                 Err(Error::Io {
@@ -74,6 +78,8 @@ impl<T: Tree> Committer<T> {
                     detail: panicked,
                 })
             });
+            let came = self.inner.queue.len();
+            self.pace.wrote(batches.len(), came, begun.elapsed());
             match written {
                 Ok(verdicts) => {
                     for (answer, verdict) in answers.into_iter().zip(verdicts) {

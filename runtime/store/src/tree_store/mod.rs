@@ -10,6 +10,7 @@ mod fjall_tree;
 mod inner;
 pub(crate) mod layout;
 mod mark;
+mod pace;
 mod queue;
 mod room;
 mod row;
@@ -180,6 +181,7 @@ impl<T: Tree> TreeStore<T> {
             syncer,
             room: Arc::clone(&room),
             mark,
+            pace: pace::Pace::default(),
             count,
         };
         let committer = std::thread::Builder::new()

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::pace::Patience;
 use crate::commit::Answer;
 use crate::{Batch, Commit, Error};
 
@@ -32,9 +33,21 @@ pub(super) struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
+    /// The committer sleeps until so many wait.
+    wanted: usize,
     closed: bool,
     /// Why nothing can be written any more.
     failed: Option<Error>,
+}
+
+impl State {
+    /// Whether a group is worth writing.
+    fn is_enough(&self) -> bool {
+        self.jobs.len() >= self.wanted
+            || self.bytes >= GROUP_BYTES_MAX
+            || self.closed
+            || self.failed.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -68,14 +81,24 @@ impl Queue {
             answer,
             bytes,
         });
+        let is_enough = state.is_enough();
         drop(state);
-        self.arrived.notify_one();
+        if is_enough {
+            self.arrived.notify_one();
+        }
         commit
     }
 
-    /// Takes the next group, waiting for one; `None` once the queue is closed and empty.
-    pub(super) fn take_group(&self) -> Option<Vec<Job>> {
+    /// How many commits wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    /// Takes the next group, waiting for one, and then for those that may be expected with it;
+    /// `None` once the queue is closed and empty.
+    pub(super) fn take_group(&self, patience: Patience) -> Option<Vec<Job>> {
         let mut state = self.lock();
+        state.wanted = 1;
         while state.jobs.is_empty() {
             if state.closed {
                 return None;
@@ -85,6 +108,12 @@ impl Queue {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        state.wanted = patience.commits.min(GROUP_COMMITS_MAX);
+        let mut state = self
+            .arrived
+            .wait_timeout_while(state, patience.time, |state| !state.is_enough())
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
         let mut group = Vec::new();
         let mut bytes = 0;
         while group.len() < GROUP_COMMITS_MAX
@@ -137,6 +166,33 @@ mod tests {
     use super::*;
     use crate::Table;
 
+    const AT_ONCE: Patience = Patience {
+        commits: 1,
+        time: Duration::ZERO,
+    };
+
+    #[test]
+    fn a_group_waits_for_those_that_are_expected_and_no_longer() {
+        let queue = Queue::default();
+        let _first = queue.push(Batch::new());
+        let for_ever = Patience {
+            commits: 2,
+            time: Duration::MAX,
+        };
+        let group = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| queue.take_group(for_ever));
+            let _second = queue.push(Batch::new());
+            taking.join().unwrap()
+        });
+        assert_eq!(group.unwrap().len(), 2);
+        let _third = queue.push(Batch::new());
+        let soon = Patience {
+            commits: 2,
+            time: Duration::from_millis(1),
+        };
+        assert_eq!(queue.take_group(soon).unwrap().len(), 1);
+    }
+
     #[test]
     fn what_waits_is_bounded_by_number_and_refused_beyond() {
         let queue = Queue::default();
@@ -145,7 +201,7 @@ mod tests {
         }
         let refused = queue.push(Batch::new()).wait();
         assert!(matches!(refused, Err(Error::Busy { .. })));
-        assert_eq!(queue.take_group().unwrap().len(), GROUP_COMMITS_MAX);
+        assert_eq!(queue.take_group(AT_ONCE).unwrap().len(), GROUP_COMMITS_MAX);
         assert!(!queue.push(Batch::new()).is_resolved());
     }
 
@@ -163,7 +219,7 @@ mod tests {
             accepted += 1;
         }
         assert!(accepted * (crate::BATCH_BYTES_MAX / 2) <= QUEUE_BYTES_MAX);
-        assert_eq!(queue.take_group().unwrap().len(), 1);
+        assert_eq!(queue.take_group(AT_ONCE).unwrap().len(), 1);
     }
 
     #[test]
@@ -172,7 +228,7 @@ mod tests {
         let _unanswered = queue.push(Batch::new());
         queue.close();
         assert_eq!(queue.push(Batch::new()).wait(), Err(Error::Closed));
-        assert_eq!(queue.take_group().unwrap().len(), 1);
-        assert!(queue.take_group().is_none());
+        assert_eq!(queue.take_group(AT_ONCE).unwrap().len(), 1);
+        assert!(queue.take_group(AT_ONCE).is_none());
     }
 }
