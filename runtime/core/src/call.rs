@@ -12,6 +12,7 @@ use crate::failure::{Class, EffectState, Failure};
 use crate::retry::{Backoff, Rule};
 use crate::workflow::{OnOutage, OnUnknown, ReviewPolicy};
 
+mod beside;
 mod hedge;
 mod review;
 

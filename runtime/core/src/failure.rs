@@ -126,7 +126,7 @@ pub const BUSY: &str = "busy";
 /// A failed call, from a connector or from the host on its behalf.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
-#[error("{class}: {message} ({code})")]
+#[error("{class}{}{}", said(": ", message, ""), said(" (", code, ")"))]
 pub struct Failure {
     /// What kind of failure.
     pub class: Class,
@@ -142,6 +142,14 @@ pub struct Failure {
     /// More for a machine; `null` for nothing.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub details: serde_json::Value,
+}
+
+/// A part of a sentence; nothing if there is nothing to say. A connector may leave out what it likes.
+fn said(before: &str, text: &str, after: &str) -> String {
+    match text {
+        "" => String::new(),
+        text => format!("{before}{text}{after}"),
+    }
 }
 
 impl Failure {
@@ -181,6 +189,16 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failure_does_not_say_leaves_no_hole_in_its_message() {
+        let told =
+            |code: &str, message: &str| Failure::new(Class::Timeout, code, message).to_string();
+        assert_eq!(told("late", "it was late"), "timeout: it was late (late)");
+        assert_eq!(told("", "it was late"), "timeout: it was late");
+        assert_eq!(told("late", ""), "timeout (late)");
+        assert_eq!(told("", ""), "timeout");
+    }
 
     #[test]
     fn every_class_has_the_same_name_in_json_and_in_messages() {

@@ -10,6 +10,7 @@
 //! operations (enter, complete, raise) until none is left, so that depth of nesting never becomes
 //! depth of the call stack.
 
+mod beside;
 mod bindings;
 mod calls;
 mod changes;

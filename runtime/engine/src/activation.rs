@@ -13,13 +13,13 @@ use std::sync::Arc;
 use cofferdam_core::breaker;
 use cofferdam_core::canary::{self, Canary, Verdict};
 use cofferdam_core::compatibility::{self, Change};
-use cofferdam_core::failure::{Class, Failure};
-use cofferdam_host::{Artifact, HealthStatus, Host, Plugin, Services, Shared, Trust};
+use cofferdam_host::{Artifact, Host, Plugin, Services, Shared, Trust};
 use cofferdam_store::{Batch, JournalStore};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::admission::healthy;
 use crate::ambient::Clock;
 use crate::builder::off_thread;
 use crate::config::{self, Config};
@@ -453,19 +453,6 @@ async fn check(slot: &Slot, lineup: &Lineup, candidate: &Generation) -> Result<(
             "the generation that serves stays; mend the plugin, or use --force"
         },
     })
-}
-
-async fn healthy(connection: &Backend) -> Result<(), Failure> {
-    match connection.check().await {
-        Ok(health) if health.status == HealthStatus::Unhealthy => Err(Failure::new(
-            Class::Unavailable,
-            "check.unhealthy",
-            health.message,
-        )),
-        Ok(_) => Ok(()),
-        Err(failure) if failure.class == Class::Unsupported => Ok(()),
-        Err(failure) => Err(failure),
-    }
 }
 
 /// Keeps copies of these plugins under their numbers.

@@ -9,12 +9,13 @@ use cofferdam_core::depth;
 use cofferdam_core::failure::{Class, EffectState, Failure};
 use cofferdam_core::ramp::Ended;
 use cofferdam_core::run::Attempt;
-use cofferdam_host::{Call, Outcome, Usage};
+use cofferdam_host::{Call, HealthStatus, Outcome, Usage};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::connections::Slot;
+use crate::connector::Backend;
 use crate::generations::{Judgement, Served};
 use crate::mutation::{Armed, Mutation};
 use crate::pace::{Pass, Token, Waiter};
@@ -141,6 +142,27 @@ fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<
     })
 }
 
+/// Asks whether what is behind a connection works. A plugin that cannot tell is taken to.
+pub(crate) async fn healthy(connection: &Backend) -> Result<(), Failure> {
+    match connection.check().await {
+        Ok(health) if health.status == HealthStatus::Unhealthy => {
+            let mut message = health.message;
+            if message.is_empty() {
+                "its check says that it does not work".clone_into(&mut message);
+            }
+            Err(Failure::new(Class::Unavailable, "check.unhealthy", message))
+        }
+        Ok(_) => Ok(()),
+        Err(failure) if failure.class == Class::Unsupported => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn unanswered(timeout: Duration) -> Failure {
+    let message = format!("its check did not answer within {timeout:?}");
+    Failure::new(Class::Timeout, "check.timeout", message)
+}
+
 fn closing() -> Failure {
     Failure::new(
         Class::Unavailable,
@@ -227,17 +249,15 @@ impl Admitted {
         Duration::from_millis(timeout_ms)
     }
 
-    /// Asks the connection whether it works, and gives the leave back.
+    /// Asks the connection whether it works, and gives the leave back. One that does not answer
+    /// within its [`Slot::probe_timeout`] does not work: what waits for it must not wait for the
+    /// end of a probe that began while it was out.
     pub async fn check(mut self) -> Result<(), Failure> {
         let begun = Instant::now();
-        let result = match self.served.generation.connection.check().await {
-            Ok(health) if health.status == cofferdam_host::HealthStatus::Unhealthy => Err(
-                Failure::new(Class::Unavailable, "check.unhealthy", health.message),
-            ),
-            Ok(_) => Ok(()),
-            Err(failure) if failure.class == Class::Unsupported => Ok(()),
-            Err(failure) => Err(failure),
-        };
+        let timeout = self.slot.probe_timeout();
+        let checking = healthy(&self.served.generation.connection);
+        let result = tokio::time::timeout(timeout, checking).await;
+        let result = result.unwrap_or_else(|_| Err(unanswered(timeout)));
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A probe that fails for any reason is no sign of health.
         let verdict = match self.slot.judge(result.as_ref().copied(), took_ms) {

@@ -81,6 +81,7 @@ struct Counts {
     calls: AtomicU64,
     failures: AtomicU64,
     refused: AtomicU64,
+    busy: AtomicU64,
 }
 
 /// How a connection is, for operators.
@@ -113,6 +114,9 @@ pub struct ConnectionState {
     pub failures: u64,
     /// Calls that were not let through: breaker, health, quarantine, no room.
     pub refused: u64,
+    /// Of those, calls that found no place and no room in the queue for one, or waited too long.
+    #[serde(default)]
+    pub busy: u64,
     /// Calls under way.
     pub in_flight: usize,
     /// Calls that wait for a place in the bulkhead.
@@ -222,14 +226,15 @@ impl Slot {
     /// That there is no room for a call.
     pub fn busy(&self, why: &str) -> Failure {
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let most = self.concurrency_max;
-        self.refusal(
-            BUSY,
-            &format!(
-                "has {most} calls running and {why}; raise `limits.concurrency` or `bulkhead.queue`"
-            ),
-            None,
-        )
+        self.counts.busy.fetch_add(1, Ordering::Relaxed);
+        let running = match self.concurrency_max {
+            1 => "1 call".to_owned(),
+            most => format!("{most} calls"),
+        };
+        let what = format!(
+            "has {running} running and {why}; raise `limits.concurrency` or `bulkhead.queue`"
+        );
+        self.refusal(BUSY, &what, None)
     }
 
     /// What is to be done about the generations, each judgement once.
@@ -287,12 +292,18 @@ impl Slot {
             }
         }
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let why = self.last_failure.lock().clone().unwrap_or_default();
-        Err(self.refusal(
-            "breaker.open",
-            &format!("is out: its breaker is open ({why})"),
-            retry_in,
-        ))
+        let why = self.why_open();
+        Err(self.refusal("breaker.open", &format!("is out: {why}"), retry_in))
+    }
+
+    fn why_open(&self) -> String {
+        if self.breaker_state() == "ForcedOpen" {
+            return "its breaker was forced open by an operator".to_owned();
+        }
+        match &*self.last_failure.lock() {
+            Some(failure) => format!("its breaker is open ({failure})"),
+            None => "its breaker is open".to_owned(),
+        }
     }
 
     fn refusal(&self, code: &str, what: &str, retry_in_ms: Option<u64>) -> Failure {
@@ -425,6 +436,7 @@ impl Slot {
             calls: self.counts.calls.load(Ordering::Relaxed),
             failures: self.counts.failures.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
+            busy: self.counts.busy.load(Ordering::Relaxed),
             in_flight: self
                 .concurrency_max
                 .saturating_sub(self.bulkhead.available_permits()),

@@ -178,6 +178,12 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
                 }
                 continue;
             }
+            // The place first: who is let go counts as in flight.
+            let place = if inner.is_held(&parked.run) {
+                None
+            } else {
+                Some(inner.gate.place_for_woken(&parked.run).await)
+            };
             let Some(leave) = slot.ramp.let_go() else {
                 return false;
             };
@@ -186,7 +192,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
                 connection: slot.name.clone(),
                 leave: Some(leave),
             };
-            inner.wake(&parked.run, message);
+            inner.spawn(parked.run, None, place, message);
         }
     }
 }

@@ -61,6 +61,14 @@ impl Health {
 }
 
 impl Slot {
+    /// How long it may take to answer whether it works: `health.timeout`, else as long as a call.
+    pub fn probe_timeout(&self) -> Duration {
+        let configured = self.health.config.map(|config| config.timeout_ms);
+        let timeout_ms =
+            configured.unwrap_or_else(|| self.lineup.load().active.binding.start_to_close_ms);
+        Duration::from_millis(timeout_ms)
+    }
+
     /// Takes the end of one probe.
     fn probed(&self, verdict: Verdict, config: &Config) {
         let now_ms = self.clock.now_ms();

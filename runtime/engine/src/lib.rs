@@ -77,6 +77,7 @@ mod trust;
 mod verbs;
 mod view;
 mod waiting;
+mod waking;
 
 pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};

@@ -185,6 +185,8 @@ pub(crate) async fn deliver(inner: Arc<Inner>, slot: Arc<Slot>) {
                 match worker.deliver_next().await {
                     Ok(true) => {}
                     Ok(false) => break,
+                    // Nothing is wrong: the next start goes on with it.
+                    Err(Error::ShuttingDown) => std::future::pending().await,
                     Err(error) => {
                         let connection = &worker.slot.name;
                         tracing::error!(connection, %error, "the outbox waits");

@@ -49,11 +49,15 @@ pub(crate) struct Gate {
     limits: Admission,
     state: Mutex<State>,
     changed: Notify,
+    /// Told when a place is given back.
+    freed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     active: usize,
+    /// How many wait for a place for a run that is woken. They come before the queue.
+    woken: usize,
     by_tenant: HashMap<String, usize>,
     /// Tenants that may have rows.
     tenants: BTreeSet<String>,
@@ -68,8 +72,20 @@ struct State {
 /// A place in memory; given back when dropped.
 pub(crate) struct Place {
     gate: Arc<Gate>,
-    tenant: String,
+    /// None until somebody has read whose run it is.
+    tenant: Option<String>,
     run: String,
+}
+
+impl Place {
+    /// Says whose run it is.
+    pub fn belongs_to(&mut self, tenant: &str) {
+        if self.tenant.is_none() {
+            let mut state = self.gate.state.lock();
+            *state.by_tenant.entry(tenant.to_owned()).or_default() += 1;
+            self.tenant = Some(tenant.to_owned());
+        }
+    }
 }
 
 impl Drop for Place {
@@ -77,14 +93,35 @@ impl Drop for Place {
         let mut state = self.gate.state.lock();
         state.active -= 1;
         state.picked.remove(&self.run);
-        if let Some(count) = state.by_tenant.get_mut(&self.tenant) {
+        if let Some(tenant) = &self.tenant
+            && let Some(count) = state.by_tenant.get_mut(tenant)
+        {
             *count -= 1;
             if *count == 0 {
-                state.by_tenant.remove(&self.tenant);
+                state.by_tenant.remove(tenant);
             }
         }
         drop(state);
+        self.gate.freed.notify_one();
         self.gate.changed.notify_one();
+    }
+}
+
+/// One who waits for a place for a run that is woken.
+struct Waits<'a>(&'a Gate);
+
+impl<'a> Waits<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        gate.state.lock().woken += 1;
+        Self(gate)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().woken -= 1;
+        // Places that were kept free meanwhile are the queue's.
+        self.0.changed.notify_one();
     }
 }
 
@@ -101,6 +138,7 @@ impl Gate {
             limits,
             state: Mutex::default(),
             changed: Notify::new(),
+            freed: Notify::new(),
         }
     }
 
@@ -108,12 +146,36 @@ impl Gate {
     pub fn try_enter(self: &Arc<Self>, tenant: &str, run: &str) -> Option<Place> {
         let mut state = self.state.lock();
         let free = state.tenants.is_empty()
+            && state.woken == 0
             && state.active < self.limits.runs_active_max
             && state.has_room_for(tenant, &self.limits);
         free.then(|| self.place(&mut state, tenant, run))
     }
 
-    /// A place for a run that is woken: it was begun, and has waited enough.
+    /// Waits for a place for a run that is woken. Cancel-safe.
+    pub async fn place_for_woken(self: &Arc<Self>, run: &str) -> Place {
+        let waits = Waits::new(self);
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut state = self.state.lock();
+                if state.active < self.limits.runs_active_max {
+                    state.active += 1;
+                    drop(state);
+                    drop(waits);
+                    return Place {
+                        gate: Arc::clone(self),
+                        tenant: None,
+                        run: run.to_owned(),
+                    };
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// A place for a run that people do something with, or that was under way when the store was
+    /// closed: it does not wait for one.
     pub fn enter(self: &Arc<Self>, tenant: &str, run: &str) -> Place {
         self.place(&mut self.state.lock(), tenant, run)
     }
@@ -123,7 +185,7 @@ impl Gate {
         *state.by_tenant.entry(tenant.to_owned()).or_default() += 1;
         Place {
             gate: Arc::clone(self),
-            tenant: tenant.to_owned(),
+            tenant: Some(tenant.to_owned()),
             run: run.to_owned(),
         }
     }
@@ -333,7 +395,7 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
         let tenant = {
             let mut state = gate.state.lock();
             let beyond = usize::from(inner.armed.has(Mutation::Crowd));
-            if state.active >= gate.limits.runs_active_max + beyond {
+            if state.woken > 0 || state.active >= gate.limits.runs_active_max + beyond {
                 return Ok(());
             }
             let waiting: Vec<String> = state

@@ -30,6 +30,7 @@ use crate::rows::review_key;
 use crate::runner::{Message, Runner};
 use crate::take_up::TakeUp;
 use crate::waiting::Waiters;
+use crate::waking::{self, Listeners};
 use crate::{
     Error, drain, events, health, keeper, outbox, query, queue, retention, scheduler, service,
 };
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     pub bus: Bus,
     /// How many events wait in letter boxes.
     pub letters: Letters,
+    /// Runs that have letters and wait for a place in memory.
+    pub listeners: Listeners,
     /// A schedule may have something to do.
     pub schedules_changed: Notify,
     pub clock: Clock,
@@ -252,6 +255,7 @@ impl Inner {
         Self {
             bus,
             letters: Letters::default(),
+            listeners: Listeners::default(),
             schedules_changed: Notify::new(),
             store,
             connections,
@@ -300,6 +304,7 @@ impl Inner {
         }
         self.tasks
             .spawn(events::dispatch::dispatch(Arc::clone(self)));
+        self.tasks.spawn(waking::wake_listeners(Arc::clone(self)));
         for slot in self.connections.values() {
             let draining = drain::drain(Arc::clone(self), Arc::clone(slot));
             self.tasks.spawn(draining);
@@ -344,6 +349,15 @@ impl Inner {
     /// Tells a run something, beginning it again from its journal if it is not held.
     pub fn wake(self: &Arc<Self>, run: &str, message: Message) {
         self.spawn(run.to_owned(), None, None, message);
+    }
+
+    /// Tells a run something if it is in memory; else the message is given back.
+    pub fn tell_held(&self, run: &str, message: Message) -> Result<(), Message> {
+        match self.active.lock().get(run) {
+            // A runner takes itself off the list before its mailbox closes.
+            Some(mailbox) => mailbox.send(message).map_err(|unsent| unsent.0),
+            None => Err(message),
+        }
     }
 
     /// Wakes a run whose turn has come.
@@ -399,7 +413,9 @@ impl Inner {
             ended = None;
             let driven = match runner.take().map_or_else(|| self.read_runner(&run), Ok) {
                 Ok(mut runner) => {
-                    place.get_or_insert_with(|| self.gate.enter(runner.tenant(), &run));
+                    place
+                        .get_or_insert_with(|| self.gate.enter(runner.tenant(), &run))
+                        .belongs_to(runner.tenant());
                     // A defect must cost this run alone; its journal is whole, and the runner goes.
                     let driving = AssertUnwindSafe(runner.drive(&mut mailbox)).catch_unwind();
                     let defect = || Err(Error::Defect { run: run.clone() });

@@ -12,8 +12,8 @@ use crate::rows::{parse_timer_key, timer_key};
 use crate::runner::Message;
 use crate::runtime::Inner;
 
-/// How many due runs are woken in one go.
-const DUE_MAX: usize = 1_000;
+/// How many due runs are read in one go.
+const PAGE: usize = 256;
 /// How long it sleeps at most: a clock that was set forward is noticed after this.
 const NAP_MAX: Duration = Duration::from_secs(5);
 /// How long it sleeps at least, while those woken remove their rows.
@@ -22,13 +22,15 @@ const NAP_MIN: Duration = Duration::from_millis(20);
 /// Runs until the runtime shuts down.
 pub(crate) async fn schedule(inner: Arc<Inner>) {
     loop {
-        let nap = match wake_due(&inner) {
-            Ok(nap) => nap,
-            Err(error) => {
-                crate::runtime::storage_failed(&error);
-                NAP_MAX
-            }
+        let nap = tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            nap = wake_due(&inner) => nap,
         };
+        let nap = nap.unwrap_or_else(|error| {
+            crate::runtime::storage_failed(&error);
+            NAP_MAX
+        });
         tokio::select! {
             biased;
             () = inner.closing.cancelled() => return,
@@ -38,20 +40,23 @@ pub(crate) async fn schedule(inner: Arc<Inner>) {
     }
 }
 
-fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
-    let now_ms = inner.clock.now_ms();
-    let due = KeyRange::between(Vec::new(), timer_key(now_ms.saturating_add(1), ""));
-    // Runs for which there is no room stay rows.
-    let room = inner.gate.room().min(DUE_MAX);
-    let due = inner.store.scan(Table::Timer, due, room.max(1))?;
-    for (key, _) in due.iter().take(room) {
-        if let Some((_, run)) = parse_timer_key(key) {
-            inner.wake(run, Message::Due);
+/// Wakes all that are due, each when there is a place for it, and says how long it is until the
+/// next.
+async fn wake_due(inner: &Arc<Inner>) -> Result<Duration, cofferdam_store::Error> {
+    let mut now_ms = inner.clock.now_ms();
+    let mut from = Vec::new();
+    loop {
+        let due = KeyRange::between(from, timer_key(now_ms.saturating_add(1), ""));
+        let rows = inner.store.scan(Table::Timer, due.clone(), PAGE)?;
+        let Some((last, _)) = rows.last() else { break };
+        from = due.after(last).start;
+        for (key, _) in &rows {
+            if let Some((_, run)) = parse_timer_key(key) {
+                inner.wake_in_turn(run, Message::Due).await;
+            }
         }
-    }
-    if due.len() >= room.max(1) {
-        // There may be more of them.
-        return Ok(NAP_MIN);
+        // That may have taken its time.
+        now_ms = inner.clock.now_ms();
     }
     let later = KeyRange::from(timer_key(now_ms.saturating_add(1), ""));
     let next = inner.store.scan(Table::Timer, later, 1)?;

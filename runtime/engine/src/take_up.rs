@@ -14,8 +14,8 @@ use crate::{Error, query};
 
 /// How many runs are looked up in one go.
 const PAGE: usize = 1_000;
-/// How often it looks for room.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long it waits after the store has failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Where it has got to.
 pub(crate) struct TakeUp {
@@ -63,12 +63,14 @@ impl TakeUp {
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(%error, "runs cannot be taken up; it is tried again");
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
             }
             tokio::select! {
                 biased;
                 () = inner.closing.cancelled() => return,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                // Given back at once, and there to be taken: nothing else goes on in between.
+                place = inner.gate.place_for_woken("") => drop(place),
             }
         }
     }

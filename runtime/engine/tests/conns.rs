@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod conns {
+    mod bounds;
     mod breaker;
     mod bulkhead;
     mod config;
@@ -12,4 +13,5 @@ mod conns {
     mod health;
     mod outbox;
     mod stage;
+    mod woken;
 }

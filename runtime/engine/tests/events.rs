@@ -411,3 +411,32 @@ async fn a_workflow_that_waits_for_what_nobody_tells_is_refused() {
     assert!(matches!(refused, Error::NoLifecycle { .. }), "{refused}");
     runtime.shutdown().await;
 }
+
+/// Lets work get as far as it comes without the store, and drops it there.
+async fn drop_midway(store: &MemoryStore, work: impl Future) {
+    store.hold();
+    let is_held = tokio::time::timeout(Duration::ZERO, work).await.is_err();
+    store.release();
+    assert!(is_held, "it waits for the store");
+}
+
+#[tokio::test]
+async fn a_subscriber_whose_work_is_dropped_midway_misses_nothing_and_counts_nothing_twice() {
+    let store = MemoryStore::new();
+    let runtime = open(&(Arc::new(store.clone()) as Arc<dyn JournalStore>)).await;
+    for id in 1..=3 {
+        runtime.publish(event(id)).await.unwrap();
+    }
+    let mut subscriber = runtime.subscribe("s", oldest()).await.unwrap();
+    for id in ["1", "2", "3"] {
+        drop_midway(&store, subscriber.next()).await;
+        let delivery = subscriber.next().await.unwrap().unwrap();
+        assert_eq!((delivery.event.id(), delivery.attempt), (id, 1));
+        drop_midway(&store, subscriber.done(&delivery)).await;
+        subscriber.done(&delivery).await.unwrap();
+    }
+    drop(subscriber);
+    let states = runtime.query().subscribers().unwrap();
+    assert_eq!((states[0].lag, states[0].dead_letters), (0, 0));
+    runtime.shutdown().await;
+}

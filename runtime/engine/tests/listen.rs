@@ -322,3 +322,18 @@ async fn a_run_can_wait_for_the_end_of_another() {
     );
     runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_listener_that_is_withdrawn_within_one_step_was_never_one() {
+    let store = memory();
+    let runtime = open(&store).await;
+    let race = "  - f:\n      fork:\n        compete: true\n        branches:\n          - l: {listen: {to: {one: {with: {type: paid}}}}}\n          - s: {set: {won: true}}\n  - again: {listen: {to: {one: {with: {type: sent}}}}}\n";
+    let run = begin(&runtime, race, json!({}), "r").await;
+    // One that waits: the second task.
+    assert_eq!(left_over(&*store), 1);
+    publish(&runtime, 1, "paid", json!({})).await;
+    publish(&runtime, 2, "sent", json!({"n": 1})).await;
+    assert_eq!(output(&runtime, &run).await, json!([{"n": 1}]));
+    nothing_is_left_over(&*store).await;
+    runtime.shutdown().await;
+}

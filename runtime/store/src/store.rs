@@ -76,7 +76,7 @@ pub trait JournalStore: Send + Sync + 'static {
     /// bytes, each in the order of its keys, then the heads in the order of the runs' names, then
     /// [`Entry::End`], which still belongs to the same point in time.
     ///
-    /// In bounded memory. Commits, and reads that come after them, wait until it is through.
+    /// In bounded memory. Commits wait until it is through; reads do not wait.
     ///
     /// # Errors
     /// Those of `visit`, which end it. [`Error::Corrupt`], naming table and key; [`Error::Io`];

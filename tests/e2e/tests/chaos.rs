@@ -48,11 +48,22 @@ fn drill(dir: &Path, arguments: &[&str]) -> Drilled {
 }
 
 impl Drilled {
+    fn report(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("not JSON: {error}\n{}\n{}", self.stdout, self.stderr);
+        })
+    }
+
+    /// One promise, if it is one of this drill's.
+    fn promise(&self, name: &str) -> Option<Value> {
+        let report = self.report();
+        let promises = report["promises"].as_array().expect("promises");
+        promises.iter().find(|p| p["name"] == name).cloned()
+    }
+
     /// The promises that were broken, of those that do not depend on the machine's speed.
     fn broken(&self) -> Vec<String> {
-        let report: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
-            panic!("not JSON: {error}\n{}\n{}", self.stdout, self.stderr);
-        });
+        let report = self.report();
         let promises = report["promises"].as_array().expect("promises");
         assert!(promises.len() > 3, "{report:#}");
         promises
@@ -78,6 +89,21 @@ fn an_outage_loses_nothing() {
 #[test]
 fn a_load_ten_times_the_usual_loses_nothing() {
     keeps(&["saturation", "--leads", "150"]);
+}
+
+#[test]
+fn what_a_connection_has_no_room_for_is_turned_away_and_not_lost() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // So little that two leads at once are too many, however slow the machine is.
+    let narrow = "limits = { concurrency = 1 }\nbulkhead = { queue = 0 }";
+    let config = CONFIG.replace("limits = { concurrency = 8 }", narrow);
+    assert_ne!(config, CONFIG);
+    std::fs::write(dir.path().join("narrow.toml"), config).expect("written");
+    let arguments = ["saturation", "--leads", "100", "--config", "narrow.toml"];
+    let drilled = drill(dir.path(), &arguments);
+    assert_eq!(drilled.broken(), [""; 0], "{}", drilled.stderr);
+    let sheds = drilled.promise("sheds").expect("there is little room");
+    assert_eq!(sheds["kept"], true, "{sheds}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::leads;
 use super::promise::Promise;
 use crate::demo::ACTIVE_MAX;
 use crate::demo::act::Plan;
-use crate::demo::example::LEADS;
+use crate::demo::example::{CONFIG, LEADS};
 use crate::demo::script::{CRM, Step, What, When};
 
 /// What a connector that is slow lets one wait for.
@@ -27,6 +27,12 @@ const PACE_MS: u64 = 100;
 const LEADS_DEFAULT: u64 = 100;
 /// Arriving at ten times the pace, they take as long as the others.
 const LEADS_SATURATION: u64 = 1_000;
+/// What the CRM takes for a request under load.
+const BUSY_MS: u64 = 50;
+/// Room for all that waits, in the example's policies, and room for little.
+const ROOMY: &str = "limits = { concurrency = 8 }\n";
+const NARROW: &str = "limits = { concurrency = 2 }\nbulkhead = { queue = 8, max-wait = \"1s\" }\n";
+const NARROW_QUEUE: usize = 8;
 /// One of so many leads is none.
 const BROKEN_EVERY: usize = 4;
 /// What a drill may take besides what goes wrong.
@@ -156,8 +162,20 @@ fn outage(lasts: Duration, leads: usize) -> Drill {
     }
 }
 
+/// The example's policies with little room at the CRM, which is enough for the usual load.
+pub fn narrow() -> String {
+    CONFIG.replacen(ROOMY, NARROW, 1)
+}
+
+/// The policies of a drill, unless somebody names others.
+pub fn policies(scenario: Scenario) -> Option<String> {
+    (scenario == Scenario::Saturation).then(narrow)
+}
+
 fn saturation(leads: usize, config: &Config) -> Drill {
-    let what = format!("{leads} leads arrive at ten times the usual pace");
+    let what = format!(
+        "{leads} leads arrive at ten times the usual pace at a CRM that takes {BUSY_MS} ms for each request"
+    );
     let limits = config
         .connections()
         .map(|connection| {
@@ -165,8 +183,19 @@ fn saturation(leads: usize, config: &Config) -> Drill {
             (connection.name().to_owned(), spec.limits.concurrency_max)
         })
         .collect();
-    let promises = vec![Promise::WithinLimits { limits }, Promise::MemoryBounded];
+    let mut promises = vec![Promise::WithinLimits { limits }, Promise::MemoryBounded];
+    // Policies of somebody's own may have room for all of it.
+    let crm = config.connection("crm");
+    if crm.is_some_and(|crm| crm.bulkhead().queue_max <= NARROW_QUEUE) {
+        promises.push(Promise::Sheds { of: "crm" });
+    }
+    let slow = json!([{"kind": "latency", "ms": BUSY_MS}]);
     Drill {
+        script: vec![step(
+            When::Arrived(0),
+            "the CRM takes its time for each request",
+            What::Faults(CRM, slow),
+        )],
         pace_ms: PACE_MS / 10,
         active_max: usize::MAX,
         ..Drill::new("saturation", what, leads, promises)
@@ -211,5 +240,21 @@ fn corruption(lasts: Duration, leads: usize) -> Drill {
         lasts,
         csv,
         ..Drill::new("corruption", what, leads + broken, promises)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_ten_times_the_usual_meets_a_bounded_queue() {
+        let config = Config::parse(&narrow(), "the configuration", Path::new("")).unwrap();
+        let crm = config.connection("crm").unwrap();
+        assert_eq!(crm.bulkhead().queue_max, NARROW_QUEUE);
+        assert_eq!(crm.spec().limits.concurrency_max, 2);
+        let drill = saturation(100, &config);
+        let sheds = |promise: &Promise| matches!(promise, Promise::Sheds { .. });
+        assert!(drill.promises.iter().any(sheds));
     }
 }

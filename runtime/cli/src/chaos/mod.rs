@@ -69,6 +69,7 @@ pub enum Scenario {
 /// Drills.
 pub fn run(context: &Context, args: &ChaosArgs) -> Result<ExitCode> {
     let config = context.config_file().map(read).transpose()?;
+    let config = config.or_else(|| drill::policies(args.scenario));
     let temporary = tempfile::tempdir().context("there is no room for temporary files")?;
     example::lay_out(temporary.path())?;
     let parsed = parse(config.as_deref(), temporary.path())?;

@@ -39,6 +39,8 @@ pub enum Promise {
     Drains { of: &'static str },
     /// No connection has more calls at once than its limit allows.
     WithinLimits { limits: BTreeMap<String, u32> },
+    /// What this connection has no room for is turned away, and not lost for that.
+    Sheds { of: &'static str },
     /// Memory stays bounded.
     MemoryBounded,
     /// What is no lead is refused before anything is called.
@@ -80,6 +82,7 @@ impl Promise {
             Self::LeftAlone { is, lasts } => left_alone(shown, is, *lasts),
             Self::Drains { of } => drains(shown, of),
             Self::WithinLimits { limits } => within_limits(shown, limits),
+            Self::Sheds { of } => sheds(shown, of),
             Self::MemoryBounded => memory_bounded(shown),
             Self::Refused { at_least } => refused(shown, *at_least),
             Self::Understood => understood(shown),
@@ -105,6 +108,7 @@ impl Promise {
             Self::LeftAlone { .. } => "left-alone",
             Self::Drains { .. } => "drains",
             Self::WithinLimits { .. } => "within-limits",
+            Self::Sheds { .. } => "sheds",
             Self::MemoryBounded => "memory-bounded",
             Self::Refused { .. } => "refused",
             Self::Understood => "understood",
@@ -238,6 +242,17 @@ fn within_limits(shown: &Shown, limits: &BTreeMap<String, u32>) -> Look {
         "no connection has more calls at once than it may".into(),
         seen,
         kept,
+    )
+}
+
+fn sheds(shown: &Shown, of: &str) -> Look {
+    let seen = shown.watched.connections.get(of);
+    let (busy, parked) = seen.map_or((0, 0), |seen| (seen.busy, seen.parked_max));
+    let lost = shown.tally.lost;
+    (
+        format!("what `{of}` has no room for is turned away (`busy`), and goes on when there is"),
+        format!("{busy} calls turned away, up to {parked} leads waited, {lost} lost"),
+        busy > 0 && lost == 0,
     )
 }
 

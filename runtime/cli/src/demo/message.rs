@@ -55,6 +55,8 @@ pub struct Line {
     pub calls: u64,
     /// Of those, calls that speak against it.
     pub failures: u64,
+    /// Calls that were turned away since there was no room for them.
+    pub busy: u64,
     /// The last of those failures.
     pub last_failure: Option<String>,
 }

@@ -24,6 +24,8 @@ pub struct Seen {
     pub breaker: BTreeSet<String>,
     /// The largest backlog.
     pub parked_max: usize,
+    /// How many calls were turned away since there was no room for them.
+    pub busy: u64,
     /// The most calls at the same time.
     pub in_flight_max: usize,
 }
@@ -36,6 +38,7 @@ impl Watched {
             let seen = self.connections.entry(line.name.clone()).or_default();
             seen.breaker.insert(line.breaker.clone());
             seen.parked_max = seen.parked_max.max(line.parked);
+            seen.busy = seen.busy.max(line.busy);
             seen.in_flight_max = seen.in_flight_max.max(line.in_flight);
         }
     }

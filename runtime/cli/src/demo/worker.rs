@@ -169,6 +169,7 @@ impl Worker {
                 in_flight: state.in_flight,
                 calls: state.calls,
                 failures: state.failures,
+                busy: state.busy,
                 last_failure: state.last_failure,
             })
         };

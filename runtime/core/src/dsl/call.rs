@@ -122,6 +122,9 @@ impl<'n> Context<'n> {
         }
         for (entry, value) in at.entries()? {
             let part = match entry.key.as_str() {
+                // What an expression makes of it is looked at when the call begins: a run that
+                // began before that was a rule goes on without it.
+                "endpoint" if is_expression(&value) => self.expr(&value, &vars).map(Template::Expr),
                 "endpoint" => self.endpoint(&value, &vars),
                 "method" => self.choice(&value, &METHODS, &vars),
                 "output" => self.choice(&value, &["raw", "content", "response"], &vars),
@@ -254,6 +257,10 @@ impl<'n> Context<'n> {
         self.report
             .error("CD0125", at, cause, "write connection.action")
     }
+}
+
+fn is_expression(at: &At<'_>) -> bool {
+    at.text().and_then(crate::expr::inside_braces).is_some()
 }
 
 /// `connection.action`.

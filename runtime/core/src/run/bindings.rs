@@ -20,11 +20,14 @@ pub struct Bindings {
     /// 1. A call of unknown outcome is repeated at once. What a fallback did is not undone. An
     ///    undoing fails over to the connection's backups, which know nothing of it. Credentials
     ///    that are not accepted end a task. One that was asked to wait asks again at its parking
-    ///    deadline, sooner than it was asked to.
+    ///    deadline, sooner than it was asked to. The ledger is asked only when a task begins. What
+    ///    is done for an event is named by its place among those that were taken.
     /// 2. Such a call is repeated after its backoff. What a fallback did is undone. What was done
     ///    on a connection is undone there or nowhere. Credentials that are not accepted are an
     ///    outage of the connection. Nobody is asked sooner than they said. An attempt ends when
-    ///    the time of all attempts is over. A task that emits what is no CloudEvent fails.
+    ///    the time of all attempts is over. A task that emits what is no CloudEvent fails. The
+    ///    ledger is asked whenever a call is about to begin. What is done for an event is named by
+    ///    its number. An endpoint that is computed is text.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub semantics: u32,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::beside;
 use super::environment::Around;
 use super::frame::{CallPolicy, CallWork, Frame, Key, Op, Slot, Work};
 use super::hedge::Role;
@@ -14,6 +15,7 @@ use super::{Effect, Illegal, InFlight, Run, Step};
 use crate::call::{self, Phase};
 use crate::descriptor;
 use crate::error::WorkflowError;
+use crate::expr::Template;
 use crate::failure::Failure;
 use crate::provenance::Provenance;
 
@@ -38,6 +40,7 @@ impl Run {
         let (connection, action) = match &call.target {
             Target::Action { connection, action } => (connection.clone(), action.clone()),
             Target::Http => {
+                self.check_endpoint(&call.with, &with, &task.reference)?;
                 let method = with.get("method").and_then(Value::as_str).unwrap_or("get");
                 (HTTP_CONNECTION.to_owned(), http_action(method).to_owned())
             }
@@ -61,10 +64,28 @@ impl Run {
         Ok(())
     }
 
+    /// What an expression makes of an endpoint is an address. Else data could say how the request
+    /// is authorized, and use the connection's credentials as it likes.
+    fn check_endpoint(
+        &self,
+        template: &Template,
+        with: &Value,
+        reference: &str,
+    ) -> Result<(), WorkflowError> {
+        let is_computed = matches!(
+            template,
+            Template::Object(parts) if matches!(parts.get("endpoint"), Some(Template::Expr(_)))
+        );
+        if self.bindings.semantics >= 2 && is_computed && !with["endpoint"].is_string() {
+            return Err(WorkflowError::expression("an endpoint is text", reference));
+        }
+        Ok(())
+    }
+
     #[expect(clippy::too_many_arguments, reason = "they are the parts of a call")]
     fn call_work(
         &self,
-        plan: call::Plan,
+        mut plan: call::Plan,
         action: String,
         input: Arc<Value>,
         key: String,
@@ -82,6 +103,9 @@ impl Run {
         {
             // A task that is gone asked for the same effect.
             ticket = known.ticket.unwrap_or(0);
+            if self.heeds_the_ledger() {
+                beside::reach(&mut plan, &known.connection);
+            }
             let last = known.ticket.is_none().then(call::lost);
             state =
                 call::State::taking_over(&plan, &known.connection, last, known.maybe, step.now_ms);
@@ -98,6 +122,7 @@ impl Run {
             hedge_ticket: 0,
             recall: None,
             keep_ms: None,
+            asked_after: 0,
             effect,
             policy,
             secrets: Arc::clone(&self.secrets),
@@ -108,9 +133,8 @@ impl Run {
     fn begin_call(&mut self, key: &str, work: CallWork, step: &mut Step) {
         let known = work.effect.as_ref().and_then(|id| self.ledger.get(id));
         let outcome = known.and_then(|known| known.outcome.clone());
-        if let (Some(in_flight), None) = (self.in_flight.get_mut(&work.ticket), &outcome) {
-            let before = std::mem::replace(&mut in_flight.task, key.to_owned());
-            in_flight.beside.push(before);
+        if outcome.is_none() {
+            self.hand_over(work.ticket, key);
         }
         self.set_work(key, Work::Call(Box::new(work)));
         match outcome {
@@ -271,10 +295,6 @@ impl Run {
     ) -> Result<(), Illegal> {
         let (key, role) = self.answered(ticket, &call::Event::Started, step)?;
         self.note_due(&key);
-        let beside = match role {
-            Role::First => self.gather(&key, ticket),
-            Role::Second => Vec::new(),
-        };
         let (owner, fallback) = self.undone_with(&key);
         let Some(Frame {
             work: Work::Call(work),
@@ -299,7 +319,7 @@ impl Run {
             ticket,
             InFlight {
                 task: key.clone(),
-                beside,
+                beside: Vec::new(),
                 effect: work.effect.clone(),
                 report: report.as_ref().map_or(0, |r| r.attempts.len()),
             },
@@ -319,41 +339,11 @@ impl Run {
                 self.note_change(&key, true);
             }
         }
+        if role == Role::First {
+            self.gather(&key, ticket);
+        }
         self.note_effect(&key);
         Ok(())
-    }
-
-    /// Tasks that are about to ask for the effect of this attempt wait for it instead.
-    fn gather(&mut self, key: &str, ticket: u64) -> Vec<Key> {
-        let effect = match self.frames.get(key).map(|f| &f.work) {
-            // Nobody else has the key that a task has by itself.
-            Some(Work::Call(work)) if work.key != self.call_key(key, None) => work.effect.clone(),
-            _ => None,
-        };
-        let Some(effect) = effect.filter(|_| self.bindings.semantics >= 2) else {
-            return Vec::new();
-        };
-        let mut gathered = Vec::new();
-        for (open, other) in self.open.clone() {
-            let Some(Frame {
-                work: Work::Call(work),
-                ..
-            }) = self.frames.get_mut(&other)
-            else {
-                continue;
-            };
-            let asks_the_same = work.ticket == open
-                && work.effect.as_ref() == Some(&effect)
-                && work.state.phase == Phase::Ready;
-            if other != key && asks_the_same {
-                work.ticket = ticket;
-                work.state.phase = Phase::InFlight;
-                work.state.start_by_ms = None;
-                self.open.remove(&open);
-                gathered.push(other);
-            }
-        }
-        gathered
     }
 
     /// An attempt ended, or nobody will ever see its end.
@@ -416,6 +406,7 @@ impl Run {
     ) -> Result<(), Illegal> {
         let (key, _) = self.answered(ticket, event, step)?;
         self.follow_call(&key, step);
+        self.share(&key, step);
         Ok(())
     }
 
@@ -445,6 +436,7 @@ impl Run {
     ) -> Result<(), Illegal> {
         self.apply(key, event, step)?;
         self.follow_call(key, step);
+        self.share(key, step);
         Ok(())
     }
 
@@ -475,33 +467,6 @@ impl Run {
         }
     }
 
-    pub(super) fn apply(
-        &mut self,
-        key: &str,
-        event: &call::Event,
-        step: &Step,
-    ) -> Result<(), Illegal> {
-        let Some(Frame {
-            work: Work::Call(work),
-            ..
-        }) = self.frames.get_mut(key)
-        else {
-            return Err(Illegal::Task(key.to_owned()));
-        };
-        let state = work
-            .state
-            .clone()
-            .step(event.clone(), step.now_ms, &work.plan);
-        work.state = state.map_err(|source| Illegal::Call {
-            task: key.to_owned(),
-            source,
-        })?;
-        if let Some(id) = &work.effect {
-            self.ledger.learnt(id, event, provenance(work));
-        }
-        Ok(())
-    }
-
     /// The fallback that may have had its effect for a call which is about to be made again: what
     /// came of that one is found out instead.
     fn stood_in(&mut self, key: &str) -> Option<usize> {
@@ -524,11 +489,15 @@ impl Run {
 
     /// Does what the phase that a call has come to asks for.
     pub(super) fn follow_call(&mut self, key: &str, step: &mut Step) {
+        if self.heed(key, step) {
+            return;
+        }
         if let Some(index) = self.stood_in(key) {
             self.next_fallback(key, index, step);
             return;
         }
         self.note_due(key);
+        self.note_asked(key);
         let Some(Frame {
             work: Work::Call(work),
             slot,

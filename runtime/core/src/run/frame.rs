@@ -104,6 +104,8 @@ pub(super) struct CallWork {
     pub recall: Option<Recall>,
     /// How long its answers can be of use, in milliseconds; they are not kept if none.
     pub keep_ms: Option<u64>,
+    /// How many attempts for its effect had begun when somebody was last asked what came of them.
+    pub asked_after: u32,
     /// Its effect in the ledger; none for reads.
     pub effect: Option<String>,
     pub policy: CallPolicy,

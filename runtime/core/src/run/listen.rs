@@ -196,9 +196,13 @@ impl Run {
             return;
         };
         // Named by the event: a listener that is entered again must not take what it did for one
-        // event for what it does for another.
+        // event for what it does for another. Runs of the first semantics count from 0 each time.
+        let name = match self.bindings.semantics {
+            1 => u64::try_from(index).unwrap_or(u64::MAX),
+            _ => seq,
+        };
         self.enter_block(
-            format!("{key}/[{seq}]"),
+            format!("{key}/[{name}]"),
             key,
             Slot::Heard(index),
             body,

@@ -3,7 +3,7 @@
 //!
 //! An oracle counts what really happened at the services. One seed gives one history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ impl Dice {
 struct Services {
     effects: BTreeMap<String, u32>,
     outputs: BTreeMap<String, Value>,
+    /// On which connections each effect happened.
+    places: BTreeMap<String, BTreeSet<String>>,
     /// Charges that arrived after they had been refunded.
     too_late: Vec<String>,
 }
@@ -52,9 +54,23 @@ impl Services {
             Repeat::Idempotent => *count = 1,
             Repeat::Once => *count += 1,
         }
-        let output = json!({"key": attempt.key});
-        self.outputs.insert(attempt.key.clone(), output.clone());
+        if attempt.effect != Repeat::Read {
+            let places = self.places.entry(attempt.key.clone()).or_default();
+            places.insert(attempt.connection.clone());
+        }
+        self.answer(&attempt.key)
+    }
+
+    fn answer(&mut self, key: &str) -> Value {
+        let output = json!({"key": key});
+        self.outputs.insert(key.to_owned(), output.clone());
         output
+    }
+
+    /// A call is in an outbox: it will arrive.
+    fn accept(&mut self, key: &str) {
+        *self.effects.entry(key.to_owned()).or_default() += 1;
+        self.answer(key);
     }
 }
 
@@ -74,6 +90,12 @@ struct World {
     under_way: Vec<Attempt>,
     /// The same run, forgetting what it may, and read back from a checkpoint now and then.
     twin: Run,
+    /// Whether people look into what came of a call.
+    is_patient: bool,
+    /// Answers that are on their way.
+    late: Vec<Event>,
+    /// The key of what each task calls.
+    keys: BTreeMap<String, String>,
 }
 
 const BAD_LUCK_PERCENT: u64 = 30;
@@ -93,6 +115,13 @@ impl World {
             return false;
         };
         self.journal.push((self.now_ms, event));
+        for effect in &effects {
+            if let Effect::Attempt(Attempt { task, key, .. }) | Effect::Lookup { task, key, .. } =
+                effect
+            {
+                self.keys.insert(task.clone(), key.clone());
+            }
+        }
         self.todo.extend(effects);
         true
     }
@@ -165,14 +194,33 @@ impl World {
             None => Lookup::Absent,
         };
         let draw = self.dice.roll() as u32;
-        self.feed(
-            run,
-            Event::LookedUp {
-                ticket,
-                answer,
-                draw,
-            },
-        );
+        let answered = Event::LookedUp {
+            ticket,
+            answer,
+            draw,
+        };
+        if self.dice.percent(70) {
+            self.feed(run, answered);
+        } else {
+            self.late.push(answered);
+        }
+    }
+
+    /// A person finds out what came of a call, or gives up; none if that cannot be told yet.
+    fn decision(&mut self, task: &str) -> Option<Decision> {
+        let key = self.keys.get(task).cloned().unwrap_or_default();
+        let reason = "simulated".to_owned();
+        if !self.is_patient {
+            return Some(Decision::Reject { reason });
+        }
+        if self.dice.percent(30) || self.under_way.iter().any(|a| a.key == key) {
+            return None;
+        }
+        Some(match self.services.outputs.get(&key).cloned() {
+            _ if self.dice.percent(20) => Decision::Reject { reason },
+            Some(output) => Decision::Approve { output },
+            None => Decision::Retry,
+        })
     }
 
     fn recall(&mut self, run: &mut Run, ticket: u64) {
@@ -192,6 +240,7 @@ impl World {
                 self.services.happen(&attempt);
             }
         }
+        self.late.clear();
         self.journal.truncate(self.durable.max(1));
         let mut run = fresh.clone();
         self.twin = fresh.clone().slim();
@@ -216,6 +265,11 @@ impl World {
             self.feed(run, Event::Tick);
             return;
         }
+        if !self.late.is_empty() && self.dice.percent(30) {
+            let answered = self.late.remove(0);
+            self.feed(run, answered);
+            return;
+        }
         let choice = self.dice.roll() % 3;
         if let Some(effect) = (choice > 0 || self.under_way.is_empty())
             .then(|| self.todo.pop())
@@ -230,26 +284,26 @@ impl World {
                 Effect::Park { task, .. } if self.dice.percent(70) => {
                     self.feed(run, Event::Recovered { task });
                 }
-                Effect::Defer { ticket, .. } => {
-                    let has_room = self.dice.percent(70);
-                    self.feed(
-                        run,
-                        if has_room {
-                            Event::Deferred { ticket }
-                        } else {
-                            Event::NotDeferred { ticket }
-                        },
-                    );
+                Effect::Defer { ticket, .. } if self.dice.percent(30) => {
+                    self.feed(run, Event::NotDeferred { ticket });
                 }
-                Effect::Review { task, .. } => {
-                    let reason = "simulated".to_owned();
-                    self.feed(
-                        run,
-                        Event::Decided {
-                            task,
-                            decision: Decision::Reject { reason },
-                        },
-                    );
+                Effect::Defer {
+                    ticket, deferred, ..
+                } => {
+                    if self.feed(run, Event::Deferred { ticket }) {
+                        // The row and the event are written together.
+                        self.durable = self.journal.len();
+                        self.services.accept(&deferred.key);
+                    }
+                }
+                Effect::Review { ref task, .. } => {
+                    let task = task.clone();
+                    match self.decision(&task) {
+                        Some(decision) => {
+                            self.feed(run, Event::Decided { task, decision });
+                        }
+                        None => self.todo.insert(0, effect),
+                    }
                 }
                 Effect::Park { .. }
                 | Effect::ReviewClosed { .. }
@@ -335,6 +389,22 @@ do:
   - nap: {wait: {milliseconds: 20}}
 "#;
 
+/// Tasks that name one key, side by side.
+const SHARED: &str = r#"
+document: {dsl: "1.0.3", namespace: sim, name: shared, version: "1.0.0"}
+do:
+  - side:
+      fork:
+        branches:
+          - mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 3}}}
+          - late: {do: [{w: {wait: {milliseconds: 40}}}, {mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 2}}}}]}
+          - chat: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
+          - chat2: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false}}}
+          - chat3: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", attempts: 2, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
+          - crm: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", failover: [crm-eu]}}}
+          - crm2: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", onUnknown: review}}}
+"#;
+
 /// What is seen from outside, whether or not it forgets.
 fn assert_same(twin: &Run, run: &Run) {
     assert_eq!(twin.outstanding(), run.outstanding());
@@ -366,6 +436,9 @@ fn play_in(workflow: &str, seed: u64) -> (Run, Services) {
         todo: Vec::new(),
         under_way: Vec::new(),
         twin: fresh.clone().slim(),
+        is_patient: workflow == SHARED,
+        late: Vec::new(),
+        keys: BTreeMap::new(),
     };
     let mut run = fresh.clone();
     world.feed(
@@ -405,6 +478,21 @@ fn whatever_fails_every_run_ends_and_no_effect_happens_twice() {
             assert!(
                 count <= 1,
                 "COFFERDAM_SEED={seed}: `{key}` happened {count} times"
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_tasks_that_share_a_key_have_one_effect_in_one_place() {
+    for seed in seeds() {
+        let (run, services) = play_in(SHARED, seed);
+        for (key, count) in &services.effects {
+            let places = services.places.get(key).map_or(0, BTreeSet::len);
+            assert!(
+                *count <= 1 && places <= 1,
+                "COFFERDAM_SEED={seed}: `{key}` happened {count} times in {places} places: {:#?}",
+                run.reports().collect::<Vec<_>>()
             );
         }
     }

@@ -5,6 +5,7 @@ mod deferral;
 mod effects;
 mod exactness;
 mod examples;
+mod golden;
 mod language;
 mod listen;
 mod patterns;

@@ -24,7 +24,6 @@ use super::keys::{self, EventLetter, Hash, Letter, Owner, WatchRow};
 use crate::Error;
 use crate::payloads::{self, delete_row, pack, put_row, unpack};
 use crate::rows::{EventRow, decode, encode};
-use crate::runner::Message;
 use crate::runtime::Inner;
 
 /// Letters in one box that nobody has taken out; more are dead letters. A run that works on each
@@ -86,7 +85,6 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         carried: HashSet::new(),
         wake: BTreeSet::new(),
     };
-    wake_all(&inner);
     loop {
         let nap = match dispatcher.go_on().await {
             Ok(true) => continue,
@@ -110,31 +108,6 @@ fn read_place(store: &dyn JournalStore) -> Result<u64, Error> {
     match store.get(Table::Cursor, &keys::DISPATCH)? {
         None => Ok(0),
         Some(bytes) => keys::seq_of("cursor", &bytes),
-    }
-}
-
-/// Lets runs look into their boxes in which letters were when the store was last closed.
-fn wake_all(inner: &Arc<Inner>) {
-    let prefix = keys::run_letters_prefix();
-    let mut range = KeyRange::prefix(prefix.clone());
-    loop {
-        // One letter for each run: the next look begins behind all others of the same run.
-        let rows = match inner.store.scan(Table::Subscription, range, 1) {
-            Ok(rows) => rows,
-            Err(error) => return crate::runtime::storage_failed(&error),
-        };
-        let Some(run) = rows
-            .first()
-            .and_then(|(key, _)| keys::parse_run_letter(key))
-        else {
-            return;
-        };
-        inner.wake(run, Message::Letters);
-        let run = run.to_owned();
-        let task = String::new();
-        let mut behind = keys::letter_prefix(&Owner::Task { run, task });
-        behind.push(u8::MAX);
-        range = KeyRange::prefix(prefix.clone()).after(&behind);
     }
 }
 
@@ -249,7 +222,7 @@ impl Dispatcher {
         }
         for owner in wake {
             match owner {
-                Owner::Task { run, .. } => self.inner.wake(&run, Message::Letters),
+                Owner::Task { run, .. } => self.inner.has_letters(run),
                 Owner::Schedule { .. } => self.inner.schedules_changed.notify_one(),
             }
         }

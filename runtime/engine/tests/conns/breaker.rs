@@ -205,3 +205,30 @@ async fn with_the_automatic_transition_no_call_is_needed() {
     until(|| state(&runtime, "crm").breaker == "HalfOpen").await;
     assert_eq!(service.seen().calls.len(), 2);
 }
+
+#[tokio::test]
+async fn who_is_turned_away_by_a_breaker_is_told_why_without_holes() {
+    let (store, service) = (MemoryStore::new(), Service::new());
+    let runtime = open(&store, [(failing(), service.clone())]).await;
+    let keep = one_call(&runtime, "crm.keep", "");
+    let forced = runtime.set_breaker("crm", BreakerSetting::ForceOpen).await;
+    forced.unwrap();
+    let told = message(&call(&runtime, &keep, "a").await);
+    assert!(
+        told.contains("its breaker was forced open by an operator"),
+        "{told}"
+    );
+    assert!(!told.contains("()"), "{told}");
+    let reset = runtime.set_breaker("crm", BreakerSetting::Reset).await;
+    reset.unwrap();
+    trip(&runtime, &service).await;
+    let told = message(&call(&runtime, &keep, "b").await);
+    assert!(
+        told.contains("its breaker is open (unavailable: down (http.503))"),
+        "{told}"
+    );
+}
+
+fn message(view: &cofferdam::RunView) -> String {
+    view.error.as_ref().expect("it faulted").to_string()
+}

@@ -1,7 +1,7 @@
 //! Calls that are left to their connection: nothing lost, nothing doubled, in order.
 
 use cofferdam::{BreakerSetting, Provenance, Runtime, StartOptions, Status};
-use cofferdam_store::MemoryStore;
+use cofferdam_store::{JournalStore as _, KeyRange, MemoryStore, Table};
 use serde_json::json;
 
 use super::stage::*;
@@ -212,4 +212,38 @@ async fn a_connection_says_for_all_its_calls_that_they_are_kept() {
         Provenance::Live
     );
     until(|| crm.seen().happened.contains_key("a/act")).await;
+}
+
+#[tokio::test]
+async fn whatever_write_is_the_last_the_depth_of_an_outbox_is_what_is_in_it() {
+    let mut depths = std::collections::BTreeSet::new();
+    for commits in 1.. {
+        let (store, crm) = (MemoryStore::new(), Service::new());
+        crm.fail_with(Some(down()));
+        store.stop_after(commits);
+        let first = open(&store, [(connection("crm"), crm.clone())]).await;
+        let _ = first.set_breaker("crm", BreakerSetting::ForceOpen).await;
+        let pay = one_call(&first, "crm.pay", QUEUE);
+        for id in ["a", "b"] {
+            let options = StartOptions {
+                id: Some(id.into()),
+                ..Default::default()
+            };
+            if first.start_with(&pay, json!({}), options).await.is_ok() {
+                let _ = tokio::time::timeout(LONG, first.settle(id)).await.unwrap();
+            }
+        }
+        let is_whole = !store.is_stopped();
+        let crashed = store.snapshot();
+        drop(first);
+        let rows = crashed.scan(Table::Outbox, KeyRange::all(), 10).unwrap();
+        let second = open(&crashed, [(connection("crm"), crm.clone())]).await;
+        let depth = state(&second, "crm").outbox.depth;
+        assert_eq!(depth, rows.len(), "after {commits} writes");
+        depths.insert(depth);
+        if is_whole {
+            break;
+        }
+    }
+    assert_eq!(depths, [0, 1, 2].into());
 }

@@ -1,7 +1,7 @@
 //! A service that does what it is told, and runtimes in front of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,6 +51,8 @@ pub struct Seen {
     pub checks: usize,
     pub checks_in_flight: usize,
     pub checks_in_flight_max: usize,
+    /// The most runs that were in memory at a call, if somebody watches that.
+    pub held_max: usize,
 }
 
 pub struct Service {
@@ -58,6 +60,7 @@ pub struct Service {
     seen: Mutex<Seen>,
     /// Each call takes one of these and gives it back.
     pub gate: Semaphore,
+    watched: OnceLock<Runtime>,
 }
 
 impl Service {
@@ -66,6 +69,7 @@ impl Service {
             telling: Mutex::default(),
             seen: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            watched: OnceLock::new(),
         })
     }
 
@@ -75,7 +79,13 @@ impl Service {
             telling: Mutex::default(),
             seen: Mutex::default(),
             gate: Semaphore::new(0),
+            watched: OnceLock::new(),
         })
+    }
+
+    /// Looks at each call how many runs are in memory.
+    pub fn watch(&self, runtime: &Runtime) {
+        let _ = self.watched.set(runtime.clone());
     }
 
     pub fn seen(&self) -> Seen {
@@ -87,7 +97,9 @@ impl Service {
     }
 
     fn begin(&self, call: &Call) {
+        let held = self.watched.get().map_or(0, Runtime::active_runs);
         let mut seen = self.seen.lock();
+        seen.held_max = seen.held_max.max(held);
         seen.calls.push(call.idempotency_key.clone());
         seen.tenants.push(call.tenant.clone());
         seen.in_flight += 1;

@@ -94,6 +94,12 @@ impl Queue {
         self.lock().jobs.len()
     }
 
+    /// Whether a batch is in the line that nobody has taken.
+    #[cfg(test)]
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.lock().jobs.is_empty()
+    }
+
     /// Takes the next group, waiting for one, and then for those that may be expected with it;
     /// `None` once the queue is closed and empty.
     pub(super) fn take_group(&self, patience: Patience) -> Option<Vec<Job>> {

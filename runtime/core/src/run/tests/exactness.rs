@@ -310,3 +310,303 @@ fn tasks_that_ask_for_the_same_effect_at_once_ask_once() {
         1
     );
 }
+
+/// A failure after which the effect certainly did not happen, or may have.
+fn failure(effect: EffectState) -> Failure {
+    Failure::new(Class::Unavailable, "http.503", "down").with_effect(effect)
+}
+
+fn fail(play: &mut Play, ticket: u64, effect: EffectState) {
+    let failure = failure(effect);
+    play.tell(Event::Failed {
+        ticket,
+        failure,
+        draw: 0,
+    });
+}
+
+fn refuse(play: &mut Play) {
+    let ticket = asked(play).ticket;
+    let failure = Failure::new(Class::Unavailable, "breaker.open", "it is out");
+    play.tell(Event::Refused { ticket, failure });
+}
+
+fn decide(play: &mut Play, task: &str, decision: Decision) {
+    let task = task.to_owned();
+    play.tell(Event::Decided { task, decision });
+}
+
+fn attempts_asked(play: &Play) -> usize {
+    count(play, |e| matches!(e, Effect::Attempt(_)))
+}
+
+/// Attempts that were made.
+fn made(play: &Play) -> usize {
+    play.run.reports().map(|r| r.attempts.len()).sum()
+}
+
+/// Two branches with one key, that ask at once.
+fn at_once(call: &str, more: &str) -> String {
+    let call = format!(
+        "{{call: {call}, with: {{}}, metadata: {{cofferdam: {{idempotencyKey: '${{ \"one\" }}'{more}}}}}}}"
+    );
+    format!("  - f: {{fork: {{branches: [{{a: {call}}}, {{b: {call}}}]}}}}\n")
+}
+
+/// Both are parked, and then `b` makes its attempt.
+fn under_way_beside_a_parked_one(call: &str) -> (Play, u64) {
+    let mut play = Play::of(&at_once(call, ""), json!({}));
+    refuse(&mut play);
+    refuse(&mut play);
+    play.tell(Event::Recovered {
+        task: "/f/b".into(),
+    });
+    let ticket = begin(&mut play).ticket;
+    (play, ticket)
+}
+
+#[test]
+fn a_task_whose_connection_recovers_waits_for_the_same_effect_under_way() {
+    let (mut play, ticket) = under_way_beside_a_parked_one("mail.send");
+    play.tell(Event::Recovered {
+        task: "/f/a".into(),
+    });
+    assert_eq!(attempts_asked(&play), 0);
+    let output = json!("sent");
+    play.tell(Event::Succeeded { ticket, output });
+    assert_eq!(play.output(), json!(["sent", "sent"]));
+    assert_eq!(made(&play), 1);
+}
+
+#[test]
+fn a_task_whose_backoff_is_over_waits_for_the_same_effect_under_way() {
+    let key = "idempotencyKey: '${ \"one\" }', attempts: 3";
+    let call = format!("{{call: mail.send, with: {{}}, metadata: {{cofferdam: {{{key}}}}}}}");
+    let tasks = format!(
+        "  - f:\n      fork:\n        branches:\n          - a: {call}\n          - b: {{do: [{{w: {{wait: {{milliseconds: 1}}}}}}, {{c: {call}}}]}}\n"
+    );
+    let mut play = Play::of(&tasks, json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.tell(Event::Failed {
+        ticket,
+        failure: failure(EffectState::None),
+        draw: u32::MAX,
+    });
+    // The other branch comes to its call while this one waits.
+    let mut play = later(play);
+    let ticket = begin(&mut play).ticket;
+    let mut play = later(play);
+    assert_eq!(attempts_asked(&play), 0);
+    let output = json!("sent");
+    play.tell(Event::Succeeded { ticket, output });
+    assert_eq!(play.output(), json!(["sent", "sent"]));
+}
+
+#[test]
+fn who_lets_a_call_be_made_again_beside_one_under_way_gets_the_answer_of_that() {
+    let mut play = Play::of(&at_once("chat.post", ""), json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.effects.clear(); // The other waits for the same attempt.
+    fail(&mut play, ticket, EffectState::Unknown);
+    decide(&mut play, "/f/a", Decision::Retry);
+    let ticket = begin(&mut play).ticket;
+    decide(&mut play, "/f/b", Decision::Retry);
+    assert_eq!(attempts_asked(&play), 0);
+    let output = json!("posted");
+    play.tell(Event::Succeeded { ticket, output });
+    assert_eq!(play.output(), json!(["posted", "posted"]));
+}
+
+#[test]
+fn who_lets_a_call_be_made_again_after_it_was_made_gets_its_answer() {
+    let mut play = Play::of(&at_once("chat.post", ""), json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.effects.clear(); // The other waits for the same attempt.
+    fail(&mut play, ticket, EffectState::Unknown);
+    decide(&mut play, "/f/a", Decision::Retry);
+    let ticket = begin(&mut play).ticket;
+    let output = json!("posted");
+    play.tell(Event::Succeeded { ticket, output });
+    decide(&mut play, "/f/b", Decision::Retry);
+    assert_eq!(attempts_asked(&play), 0);
+    assert_eq!(play.output(), json!(["posted", "posted"]));
+}
+
+#[test]
+fn a_person_is_asked_again_when_what_they_decided_about_was_followed_by_another_attempt() {
+    let mut play = Play::of(&at_once("chat.post", ""), json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.effects.clear(); // The other waits for the same attempt.
+    fail(&mut play, ticket, EffectState::Unknown);
+    decide(&mut play, "/f/a", Decision::Retry);
+    let ticket = begin(&mut play).ticket;
+    fail(&mut play, ticket, EffectState::Unknown);
+    play.effects.clear();
+    decide(&mut play, "/f/b", Decision::Retry);
+    assert_eq!(attempts_asked(&play), 0);
+    assert_eq!(
+        count(
+            &play,
+            |e| matches!(e, Effect::Review { task, .. } if task == "/f/b")
+        ),
+        1
+    );
+    // They have seen that one as well.
+    decide(&mut play, "/f/b", Decision::Retry);
+    assert_eq!(attempts_asked(&play), 1);
+}
+
+#[test]
+fn a_task_finds_out_what_came_of_the_attempt_of_another_one() {
+    let (mut play, ticket) = under_way_beside_a_parked_one("mail.send");
+    fail(&mut play, ticket, EffectState::Unknown);
+    play.effects.clear();
+    play.tell(Event::Recovered {
+        task: "/f/a".into(),
+    });
+    assert_eq!(attempts_asked(&play), 0);
+    assert_eq!(count(&play, |e| matches!(e, Effect::Lookup { .. })), 1);
+}
+
+#[test]
+fn an_answer_from_before_another_attempt_does_not_let_the_call_be_made_again() {
+    let mut play = Play::of(&at_once("mail.send", ", attempts: 3"), json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.effects.clear(); // The other waits for the same attempt.
+    fail(&mut play, ticket, EffectState::Unknown);
+    let asked: Vec<u64> = play.effects.iter().filter_map(lookup_ticket).collect();
+    let [first, second] = asked[..] else {
+        panic!("both ask: {asked:?}")
+    };
+    play.effects.clear();
+    let absent = |ticket| Event::LookedUp {
+        ticket,
+        answer: Lookup::Absent,
+        draw: 0,
+    };
+    play.tell(absent(first));
+    let mut play = if attempts_asked(&play) == 0 {
+        later(play)
+    } else {
+        play
+    };
+    let ticket = begin(&mut play).ticket;
+    fail(&mut play, ticket, EffectState::Unknown);
+    play.effects.clear();
+    play.tell(absent(second));
+    assert_eq!(attempts_asked(&play), 0);
+    assert_eq!(count(&play, |e| lookup_ticket(e).is_some()), 1);
+}
+
+fn lookup_ticket(effect: &Effect) -> Option<u64> {
+    match effect {
+        Effect::Lookup { ticket, .. } => Some(*ticket),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_leave_takes_what_a_person_knows_of_the_same_effect() {
+    let mut play = Play::of(&at_once("chat.post", ""), json!({}));
+    let ticket = begin(&mut play).ticket;
+    play.effects.clear(); // The other waits for the same attempt.
+    fail(&mut play, ticket, EffectState::Unknown);
+    decide(&mut play, "/f/a", Decision::Retry);
+    let ticket = asked(&mut play).ticket;
+    let output = json!("posted");
+    decide(&mut play, "/f/b", Decision::Approve { output });
+    let digest = "d".to_owned();
+    let begins = play
+        .run
+        .step(Event::Started { ticket, digest }, play.now_ms);
+    assert!(begins.is_err(), "nothing is left to be done");
+    assert_eq!(play.output(), json!(["posted", "posted"]));
+}
+
+#[test]
+fn what_may_have_happened_on_a_backup_is_repeated_there_by_all_that_wait_for_it() {
+    let mut play = Play::of(&at_once("crm.upsert", ", failover: [crm-eu]"), json!({}));
+    let out = |ticket| Event::Refused {
+        ticket,
+        failure: Failure::new(Class::Unavailable, "breaker.open", "it is out"),
+    };
+    let first = asked(&mut play);
+    play.tell(out(first.ticket));
+    let index = play
+        .effects
+        .iter()
+        .position(|e| matches!(e, Effect::Attempt(attempt) if attempt.connection == "crm-eu"));
+    let Effect::Attempt(backup) = play.effects.remove(index.unwrap()) else {
+        unreachable!()
+    };
+    let (ticket, digest) = (backup.ticket, "d".to_owned());
+    play.tell(Event::Started { ticket, digest });
+    play.effects.clear();
+    fail(&mut play, ticket, EffectState::Unknown);
+    let play = later(play);
+    let connections: BTreeSet<_> = play
+        .effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::Attempt(attempt) => Some(attempt.connection.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(connections, BTreeSet::from(["crm-eu"]));
+}
+
+#[test]
+fn what_two_tasks_leave_to_an_outbox_is_there_once_after_a_suspension() {
+    let tasks = at_once("chat.post", &format!(", {QUEUE}"));
+    let mut play = Play::of(&tasks, json!({}));
+    let tickets = [asked(&mut play).ticket, asked(&mut play).ticket];
+    play.tell(Event::Suspended { reason: None });
+    for ticket in tickets {
+        let failure = Failure::new(Class::Unavailable, "breaker.open", "it is out");
+        play.tell(Event::Refused { ticket, failure });
+    }
+    play.tell(Event::Resumed);
+    let mut kept = 0;
+    for effect in std::mem::take(&mut play.effects) {
+        if let Effect::Defer { ticket, .. } = effect {
+            let taken = play.run.step(Event::Deferred { ticket }, play.now_ms);
+            kept += usize::from(taken.is_ok());
+        }
+    }
+    assert_eq!(kept, 1);
+    assert!(play.run.outcome().is_some());
+}
+
+#[test]
+fn a_call_that_a_person_lets_be_made_again_waits_for_what_stood_in_for_it() {
+    let call = "  - a: {call: chat.post, with: {}, metadata: {cofferdam: {fallback: [{call: crm.upsert}]}}}\n";
+    let chat_refuses_and_crm_is_lost = |a: &Attempt| match &*a.connection {
+        "chat" => refused(a),
+        _ => Err(failure(EffectState::Unknown)),
+    };
+    let mut play = Play::of(call, json!({})).answer(chat_refuses_and_crm_is_lost);
+    while play.run.next_due_ms().is_some() {
+        play = later(play).answer(chat_refuses_and_crm_is_lost);
+    }
+    let asked = |play: &Play, of: &str| play.called().iter().filter(|c| *c == of).count();
+    assert_eq!(asked(&play, "chat.post"), 1);
+    assert_eq!(
+        count(
+            &play,
+            |e| matches!(e, Effect::Review { task, .. } if task == "/a")
+        ),
+        1
+    );
+    decide(&mut play, "/a", Decision::Retry);
+    let play = play.answer(|_| Ok(json!("kept")));
+    assert_eq!(
+        asked(&play, "chat.post"),
+        1,
+        "it may have been done elsewhere"
+    );
+    assert_eq!(play.output(), json!("kept"));
+    assert_eq!(
+        play.run.provenance()["/a"],
+        Provenance::Backup("crm".into())
+    );
+}

@@ -203,3 +203,45 @@ fn readers_never_see_a_part_of_a_batch() {
         }
     });
 }
+
+#[test]
+fn a_backup_keeps_commits_waiting_and_readers_not() {
+    readers_go_on_beside_a_backup::<Sled>();
+    #[cfg(feature = "fjall")]
+    readers_go_on_beside_a_backup::<super::super::Fjall>();
+}
+
+/// Longer than a read takes on the busiest machine.
+const LONG: std::time::Duration = std::time::Duration::from_mins(1);
+
+fn readers_go_on_beside_a_backup<T: Tree>() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open_as::<T>(dir.path()));
+    put(&*store, "before").wait().unwrap();
+    let mut waiting = None;
+    store
+        .read_all(&mut |_| {
+            if waiting.is_some() {
+                return Ok(());
+            }
+            // What is committed meanwhile waits, and would keep out who reads after it.
+            waiting = Some(put(&*store, "after"));
+            while store.inner()?.queue.is_waiting() {
+                std::thread::yield_now();
+            }
+            let (told, read) = channel();
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || {
+                for _ in 0..1_000 {
+                    let _ = store.get(Table::Kv, b"before");
+                }
+                told.send(store.get(Table::Kv, b"after"))
+            });
+            let found = read.recv_timeout(LONG).expect("reads do not wait");
+            assert_eq!(found, Ok(None));
+            Ok(())
+        })
+        .unwrap();
+    waiting.unwrap().wait().unwrap();
+    assert!(store.get(Table::Kv, b"after").unwrap().is_some());
+}
