@@ -264,7 +264,7 @@ const ROUNDS: u64 = 400;
 /// What is kept after so many events, whose tasks are these.
 fn after_events(each: &str, rounds: u64) -> [usize; 4] {
     let tasks = format!(
-        "  - l: {{listen: {{to: {{any: [{{with: {{type: t}}}}], until: false}}}}, foreach: {{do: [{each}]}}}}\n"
+        "  - l: {{listen: {{to: {{any: [{{with: {{type: t}}}}], until: false}}}}, foreach: {{do: [{each}]}}, timeout: {{after: {{hours: 8}}}}}}\n"
     );
     let mut teller = Teller::begin(run_of(&tasks).slim(), json!({}));
     for seq in 1..=rounds {
