@@ -116,8 +116,9 @@ fn rich() -> Run {
         };
         match attempt.task.as_str() {
             "/side/each/[0]/get" => teller.succeed(json!({"n": 0})),
-            "/side/tried/~try/go" => teller.fail(Class::Refused, EffectState::None),
-            "/side/stands" => teller.fail(Class::Refused, EffectState::None),
+            "/side/tried/~try/go" | "/side/stands" => {
+                teller.fail(Class::Refused, EffectState::None);
+            }
             "/side/asked" => teller.fail(Class::Timeout, EffectState::Unknown),
             _ => drop(teller.start()),
         }
