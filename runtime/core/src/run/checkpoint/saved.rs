@@ -40,7 +40,7 @@ pub(super) struct SavedFrame<'r> {
 pub(super) enum SavedWork<'r> {
     Block {
         index: usize,
-        visits: Cow<'r, Vec<u32>>,
+        visits: Cow<'r, [u32]>,
         /// The context, if the block is a whole workflow.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         context: Option<usize>,
