@@ -257,3 +257,54 @@ fn a_process_that_is_killed_loses_nothing_that_was_acknowledged() {
     let done = stage.run("runs redrive p --input plus.json").exits(0);
     assert_eq!(done.json()["n"], 1);
 }
+
+#[test]
+fn ended_runs_are_purged_by_name_and_by_what_they_are() {
+    both_ways(|stage| {
+        for run in ["a", "b", "c"] {
+            let line = format!("run greet.yaml --input ada.json --id {run}");
+            stage.run(&line).exits(0);
+        }
+        stage
+            .run("run picky.yaml --input minus.json --id p")
+            .exits(1);
+        stage.run("run long.yaml --id l").exits(3);
+        let left = || {
+            let listed = stage.run("runs list --output json").exits(0).json();
+            let runs = listed.as_array().expect("a list").iter();
+            let mut runs: Vec<_> = runs.map(|run| run["run"].to_string()).collect();
+            runs.sort();
+            runs.join(" ")
+        };
+        let refused = stage.run("runs purge a l").exits(2);
+        assert!(
+            refused.stderr.contains("CD0220") && refused.stderr.contains("runs cancel"),
+            "{}",
+            refused.stderr
+        );
+        stage.run("runs purge a nobody").exits(2);
+        stage.run("runs purge").exits(2);
+        stage.run("runs purge --status completed").exits(2);
+        stage
+            .run("runs purge --ended-before 0s --status running")
+            .exits(2);
+        assert_eq!(left(), r#""a" "b" "c" "l" "p""#);
+        let dry = stage.run("runs purge --ended-before 0s --dry-run --output json");
+        assert_eq!(dry.exits(0).json()["wouldRemove"], 4);
+        let none = stage.run("runs purge --ended-before 30d --output json");
+        assert_eq!(none.exits(0).json()["removed"], 0);
+        assert_eq!(left(), r#""a" "b" "c" "l" "p""#);
+        let done = stage.run("runs purge a a").exits(0);
+        assert_eq!(done.stdout, "1 runs removed\n");
+        let done = stage.run("runs purge --ended-before 0s --status completed --output json");
+        assert_eq!(done.exits(0).json()["removed"], 2);
+        // One that left a dead letter goes with it.
+        stage.run("deadletters show p").exits(0);
+        stage.run("runs purge p").exits(0);
+        stage.run("deadletters show p").exits(2);
+        assert_eq!(left(), r#""l""#);
+        stage.run("runs show a").exits(2);
+        // Its id is free.
+        stage.run("run greet.yaml --input bob.json --id a").exits(0);
+    });
+}

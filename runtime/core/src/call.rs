@@ -18,8 +18,9 @@ mod review;
 
 pub use hedge::{Hedge, HedgeEvent};
 
-/// Everything that is fixed when the task begins.
-#[derive(Debug, Clone, PartialEq)]
+/// Everything that is fixed when the task begins. Persisted in checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// What repeating the action does.
     pub effect: descriptor::Effect,
@@ -67,8 +68,9 @@ impl Plan {
     }
 }
 
-/// Where a call task is.
-#[derive(Debug, Clone, PartialEq)]
+/// Where a call task is. Persisted in checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct State {
     /// Index into [`Plan::connections`].
     pub connection: usize,
@@ -91,6 +93,11 @@ pub struct State {
     /// How often the review went to somebody else.
     pub escalations: usize,
     /// The output that a person looks at.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::present::deserialize"
+    )]
     pub held: Option<Value>,
     /// Whether a person took the output as it is.
     pub accepted: bool,
@@ -100,8 +107,9 @@ pub struct State {
     pub phase: Phase,
 }
 
-/// What a call task is doing.
-#[derive(Debug, Clone, PartialEq)]
+/// What a call task is doing. Persisted in checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Phase {
     /// It wants to make an attempt and waits for admission.
     Ready,
@@ -160,8 +168,9 @@ pub enum Phase {
     },
 }
 
-/// What follows a backoff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What follows a backoff. Persisted in checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Next {
     /// Another attempt.
     Attempt,

@@ -183,6 +183,14 @@ impl WorkflowError {
         error
     }
 
+    /// The error as it is kept and told, without what decides only while it travels.
+    pub(crate) fn told(mut self) -> Self {
+        if let Some(details) = &mut self.cofferdam {
+            details.on_exhausted = None;
+        }
+        self
+    }
+
     /// Reads what a `raise` made: an object with `type` and `status`. `instance` is used if the
     /// object has none.
     ///

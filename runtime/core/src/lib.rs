@@ -21,6 +21,7 @@ pub mod failure;
 pub mod fair;
 pub mod health;
 pub mod manifest;
+mod present;
 pub mod provenance;
 pub mod quarantine;
 pub mod ramp;

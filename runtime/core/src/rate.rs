@@ -17,6 +17,7 @@ pub struct Rate {
     calls: u32,
     per: Duration,
     burst: u32,
+    max_wait: Duration,
 }
 
 /// A rate that makes no sense.
@@ -59,7 +60,25 @@ impl Rate {
                 max: "1h".to_owned(),
             });
         }
-        Ok(Self { calls, per, burst })
+        Ok(Self {
+            calls,
+            per,
+            burst,
+            max_wait: Duration::ZERO,
+        })
+    }
+
+    /// The same for calls that wait so long for their turn, if need be, before they are turned away.
+    /// By itself none waits.
+    #[must_use]
+    pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
+        self
+    }
+
+    /// How long a call may wait.
+    pub fn max_wait(&self) -> Duration {
+        self.max_wait
     }
 
     /// Calls in each period.
@@ -116,6 +135,15 @@ impl Bucket {
             full_at_ns: now_ns.saturating_add(ahead_ns).saturating_add(interval_ns),
         })
     }
+
+    /// Puts one back that was taken and not used: the bucket is no fuller than if it had never been
+    /// taken.
+    #[must_use]
+    pub fn give_back(self, rate: &Rate) -> Self {
+        Self {
+            full_at_ns: self.full_at_ns.saturating_sub(rate.interval_ns()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +183,16 @@ mod tests {
         ] {
             assert_eq!(rate.unwrap_err().key, key);
         }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_by_another() {
+        let rate = Rate::new(10, Duration::from_secs(1), 2).unwrap();
+        let full = Bucket::default().take(&rate, 7).unwrap();
+        let full = full.take(&rate, 7).unwrap();
+        assert!(full.take(&rate, 7).is_err());
+        let freed = full.give_back(&rate);
+        assert_eq!(freed.take(&rate, 7), Ok(full));
     }
 
     proptest! {

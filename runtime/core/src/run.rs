@@ -14,6 +14,7 @@ mod beside;
 mod bindings;
 mod calls;
 mod changes;
+mod checkpoint;
 mod control;
 mod deferral;
 mod detached;
@@ -27,8 +28,10 @@ mod frame;
 mod hedge;
 mod ledger;
 mod listen;
+mod places;
 mod report;
 mod saga;
+mod slim;
 mod tasks;
 mod validate;
 mod waits;
@@ -43,6 +46,7 @@ use serde_json::Value;
 pub use bindings::{
     ActionBinding, Binding, Bindings, DELIVER_MS_DEFAULT, PARK_MS_DEFAULT, SEMANTICS,
 };
+pub use checkpoint::{Checkpoint, Error as CheckpointError};
 pub use control::{Origin, Suspension, Taken, TakenOver};
 pub use deferral::Deferred;
 pub use effect::{Attempt, Effect, Question};
@@ -61,9 +65,11 @@ use control::Control;
 use frame::{Frame, Key, Op};
 use ledger::Ledger;
 use saga::Undo;
+use slim::Slim;
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
+/// How a run ended. Persisted in checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Outcome {
     /// All went well, or well enough.
     Completed {
@@ -143,6 +149,9 @@ pub enum Illegal {
     /// It cannot go on from where it failed without doing something twice or mixing answers.
     #[error("it cannot go on from where it failed: {0}")]
     NoWayOn(&'static str),
+    /// It has forgotten what only a run that is folded whole knows; see [`Run::slim`].
+    #[error("it goes on from what it needs and not from its whole journal")]
+    Slim,
     /// What the run did was undone, or is about to be.
     #[error("what the run did was undone")]
     Undone,
@@ -165,8 +174,9 @@ pub enum Illegal {
     },
 }
 
-/// The phases of a run.
-#[derive(Debug, Clone)]
+/// The phases of a run. Persisted in checkpoints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Phase {
     New,
     Queued,
@@ -184,8 +194,9 @@ enum Phase {
     Ended(Outcome),
 }
 
-/// An attempt that is under way.
-#[derive(Debug, Clone)]
+/// An attempt that is under way. Persisted in checkpoints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct InFlight {
     task: Key,
     /// Tasks that asked for the same effect before, and may still wait for it.
@@ -222,6 +233,8 @@ pub struct Run {
     control: Control,
     /// The run's placeholders; see [`Attempt::secrets`].
     secrets: Arc<BTreeMap<String, String>>,
+    /// What it may forget, if it forgets anything.
+    slim: Option<Slim>,
 }
 
 /// What a step works with besides the run itself.
@@ -232,6 +245,8 @@ struct Step {
     /// Events and runs that it gives, and their bytes: all of them are written at once.
     given: usize,
     given_bytes: usize,
+    /// Scopes that were over in it; see [`slim`].
+    over: Vec<Key>,
 }
 
 /// One step never gives more events and runs than so many, nor more bytes of them: they are written
@@ -247,6 +262,7 @@ impl Step {
             effects: Vec::new(),
             given: 0,
             given_bytes: 0,
+            over: Vec::new(),
         }
     }
 }
@@ -280,6 +296,7 @@ impl Run {
             emitted: 0,
             changes: None,
             control: Control::default(),
+            slim: None,
         }
     }
 
@@ -346,6 +363,9 @@ impl Run {
         }
         self.settle(&mut step);
         self.hold_back(&mut step.effects);
+        self.sweep(&mut step);
+        #[cfg(test)]
+        checkpoint::check::gives_the_same_run(self);
         Ok(step.effects)
     }
 

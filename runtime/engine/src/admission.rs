@@ -9,7 +9,7 @@ use cofferdam_core::depth;
 use cofferdam_core::failure::{Class, EffectState, Failure};
 use cofferdam_core::ramp::Ended;
 use cofferdam_core::run::Attempt;
-use cofferdam_host::{Call, HealthStatus};
+use cofferdam_host::{Call, HealthStatus, Outcome, Usage};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::connections::Slot;
 use crate::connector::Backend;
 use crate::generations::{Judgement, Served};
+use crate::pace::{Pass, Token, Waiter};
 use crate::ramp::Leave;
 
 /// Leave to make one call. Dropped unused, it gives everything back and says nothing about the
@@ -27,6 +28,8 @@ pub(crate) struct Admitted {
     permit: Option<Permit>,
     /// That of a drain which let the call go.
     leave: Option<Leave>,
+    /// Of the rate limit, if the connection keeps a line.
+    token: Option<Token>,
     // Held until the call has ended.
     _place: OwnedSemaphorePermit,
 }
@@ -84,10 +87,34 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str) -> Result<Admitted, Failure
     let Ok(place) = Arc::clone(&slot.bulkhead).try_acquire_owned() else {
         return refused("the connection has enough to do");
     };
+    let token = match slot.line.come() {
+        Pass::Free => None,
+        Pass::Token(token) => Some(token),
+        Pass::Wait(_) | Pass::Full => return refused("the rate limit has no room for it"),
+    };
     if !slot.hedges.spend() {
         return refused("a tenth of the calls were second attempts already");
     }
-    admitted(slot, place, key)
+    let mut admitted = admitted(slot, place, key)?;
+    admitted.token = token;
+    Ok(admitted)
+}
+
+/// Waits for a token of the rate limit, holding nothing else, and then for admission. Without a
+/// token the call is turned away when it is made, as one of any rate limit is. Cancel-safe.
+pub(crate) async fn admit_in_turn(
+    slot: &Arc<Slot>,
+    waiter: Waiter,
+    key: &str,
+) -> Result<Admitted, Failure> {
+    let token = waiter.token().await;
+    let mut admitted = match try_admit(slot, key) {
+        Admission::Admitted(admitted) => admitted,
+        Admission::Refused(failure) => return Err(failure),
+        Admission::Full(queued) => admit(queued, key).await?,
+    };
+    admitted.token = token;
+    Ok(admitted)
 }
 
 /// Waits for a place, no longer than the bulkhead lets anybody wait; refused as `busy` then.
@@ -109,6 +136,7 @@ fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<
         served,
         permit: Some(permit),
         leave: None,
+        token: None,
         _place: place,
     })
 }
@@ -148,6 +176,11 @@ impl Admitted {
         self.leave = leave;
     }
 
+    /// Gives it the token that it came with.
+    pub fn pay_with(&mut self, token: Option<Token>) {
+        self.token = token;
+    }
+
     /// Digest of the plugin that will serve the call.
     pub fn digest(&self) -> &str {
         &self.served.generation.row.digest
@@ -169,7 +202,19 @@ impl Admitted {
             self.slot.hedges.earn();
         }
         let begun = Instant::now();
-        let outcome = self.served.generation.connection.invoke(call).await;
+        let outcome = match self.token.take() {
+            None if self.slot.line.is_kept() => Outcome {
+                result: Err(self.slot.line.too_often(&self.slot.name)),
+                usage: Usage::default(),
+                logs: Vec::new(),
+            },
+            token => {
+                if let Some(token) = token {
+                    token.spend();
+                }
+                self.served.generation.connection.invoke(call).await
+            }
+        };
         for line in &outcome.logs {
             tracing::debug!(
                 connection = self.slot.name, task = attempt.task, level = line.level.as_str(),

@@ -45,12 +45,13 @@ impl Archive {
         Query::new(&*self.store)
     }
 
-    /// Reads everything and reports what does not fit. Blocks.
+    /// Reads everything and reports what does not fit, payloads that are missing or that nothing
+    /// refers to included. Blocks.
     ///
     /// # Errors
     /// [`Error::Store`] where damage keeps the rest from being read.
     pub fn verify(&self) -> Result<StoreReport, Error> {
-        Ok(self.store.verify()?)
+        self.query().verify()
     }
 
     /// The bytes that the store takes up on the disk.

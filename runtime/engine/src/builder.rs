@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::activation::Workshop;
 use crate::ambient::{Clock, Rng};
+use crate::checkpoints::Policy;
 use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::connector::Connector;
@@ -30,6 +31,7 @@ pub struct RuntimeBuilder {
     clock: Clock,
     rng: Rng,
     armed: Armed,
+    checkpoints: Policy,
 }
 
 impl RuntimeBuilder {
@@ -44,6 +46,7 @@ impl RuntimeBuilder {
             clock: Clock::default(),
             rng: Rng::default(),
             armed: Armed::default(),
+            checkpoints: Policy::default(),
         }
     }
 
@@ -108,6 +111,13 @@ impl RuntimeBuilder {
     /// Takes random numbers (of backoffs and ids) from there. For tests and simulations.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
+        self
+    }
+
+    /// Writes a checkpoint of a run after so many records instead of when it is worth while. For tests
+    /// and simulations: it costs more than it saves.
+    pub fn checkpoint_every(mut self, records: u64) -> Self {
+        self.checkpoints = Policy::every(records);
         self
     }
 
@@ -177,7 +187,7 @@ impl RuntimeBuilder {
         };
         served.extend(connections);
         let bus = Bus::open(&*store)?;
-        let ambient = (self.rng, self.armed);
+        let ambient = (self.rng, self.armed, self.checkpoints);
         let inner = Arc::new(Inner::new(store, served, config, workshop, ambient, bus));
         *inner.found.lock() = batch;
         if self.idle {

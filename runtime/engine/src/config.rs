@@ -42,6 +42,7 @@ pub struct Config {
     engine: Option<Engine>,
     store_options: cofferdam_store::Options,
     retention: Option<Duration>,
+    records_max: Option<u64>,
     durability: Durability,
     plugins_dir: Option<Arc<PathBuf>>,
     workflows_dir: Option<PathBuf>,
@@ -117,7 +118,14 @@ impl Config {
         ])?;
         let mut config = Self::default();
         if let Some(store) = root.section("store")? {
-            store.only(&["path", "durability", "engine", "reserve", "retention"])?;
+            store.only(&[
+                "path",
+                "durability",
+                "engine",
+                "reserve",
+                "retention",
+                "records-max",
+            ])?;
             read::store(&store, &mut config)?;
             config.store_path = folder(&store, "path")?;
             if let Some(item) = store.get("durability") {
@@ -183,6 +191,13 @@ impl Config {
     /// way waits; default 64 MiB.
     pub fn with_reserve_bytes(mut self, bytes: u64) -> Self {
         self.store_options.reserve_bytes = bytes;
+        self
+    }
+
+    /// Removes the oldest records of a run that has more than these, at least 1, once a checkpoint stands
+    /// for them; default: all are kept. Such a run cannot be redriven or forked.
+    pub fn with_records_max(mut self, records: u64) -> Self {
+        self.records_max = Some(records.max(1));
         self
     }
 
@@ -338,6 +353,11 @@ impl Config {
     /// How long runs are kept that have ended, if not for ever.
     pub fn retention(&self) -> Option<Duration> {
         self.retention
+    }
+
+    /// How many records of a run are kept, if not all.
+    pub fn records_max(&self) -> Option<u64> {
+        self.records_max
     }
 
     pub(crate) fn store_options(&self) -> cofferdam_store::Options {

@@ -23,6 +23,7 @@ use crate::generations::{Generations, Judgement, Lineup, Served};
 use crate::health::Health;
 use crate::hedging::HedgeBudget;
 use crate::outbox::{Outbox, OutboxState};
+use crate::pace::Line;
 use crate::ramp::Ramp;
 use crate::service::{Keeping, ServiceRow};
 
@@ -50,6 +51,8 @@ pub(crate) struct Slot {
     /// How many wait for a place.
     queued: AtomicUsize,
     rate: Option<Rate>,
+    /// Where calls wait that come too soon.
+    pub line: Arc<Line>,
     /// How long the breaker stays open, which is also how long parked tasks wait at least.
     pub wait_ms: u64,
     pub slow_ms: u64,
@@ -164,6 +167,7 @@ impl Slot {
             bulkhead_config: connection.bulkhead(),
             queued: AtomicUsize::new(0),
             rate,
+            line: Line::new(rate),
             wait_ms: config.wait_duration_in_open_state_ms,
             slow_ms: config.slow_call_duration_ms,
             parked: Notify::new(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::rows::{RunRow, encode, status_key};
 use crate::runtime::Inner;
-use crate::{Error, queue};
+use crate::{Error, payloads, queue};
 
 /// What one run asks of another.
 pub(crate) struct Wanted {
@@ -44,8 +44,10 @@ pub(crate) fn begin(
         None => batch.put(Table::Definition, hash, definition.pinned()),
     };
     // It waits for its turn like any other: a run could else fill the memory with others.
+    let payload = payloads::of_value(&wanted.input)?;
     let row = RunRow {
-        pending: Some(wanted.input),
+        pending_payload: payload.as_ref().map(|payload| payload.hash.clone()),
+        pending: payload.is_none().then_some(wanted.input),
         status: Status::Queued,
         queued_ms: Some(at_ms),
         queue_seq: inner.gate.next_seq(at_ms),
@@ -54,6 +56,8 @@ pub(crate) fn begin(
         ..RunRow::new(&wanted.run, &definition, at_ms)
     };
     let key = status_key(row.status, &row.run);
+    let by = payloads::By::Run(&row.run);
+    let batch = payloads::keep(batch, by, payload.into_iter().collect());
     Ok(queue::waits(batch, &row)
         .put(Table::Run, row.run.as_bytes(), encode(&row)?)
         .put(Table::RunByStatus, key, Vec::new()))

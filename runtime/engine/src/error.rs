@@ -59,6 +59,27 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A large value that a row refers to is not in the store as it was put there.
+    #[error(
+        "CD0240: the store's {what} `{key}` refers to payload {hash}, {reason}; the store is damaged: \
+         `cofferdam doctor` lists all that is missing, and `cofferdam restore` makes a store of a backup"
+    )]
+    Payload {
+        /// The kind of row.
+        what: &'static str,
+        /// Its key; of a record of a journal the run and the record.
+        key: String,
+        /// Hash of the payload.
+        hash: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Runs that are to be removed cannot be named like this.
+    #[error("CD0241: what is to be purged {what}")]
+    Purge {
+        /// What is wrong, and what to do instead.
+        what: String,
+    },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
     Encode {
@@ -184,6 +205,30 @@ pub enum Error {
         run: String,
         /// Why not.
         why: &'static str,
+    },
+    /// What is asked for needs records that were removed.
+    #[error(
+        "CD0230: run `{run}` is long, and its records before number {first} were removed ([store] records-max): \
+         what its tasks gave is not known any more; begin it again with `cofferdam runs restart {run}`"
+    )]
+    Pruned {
+        /// The run.
+        run: String,
+        /// The first record that is kept.
+        first: u64,
+    },
+    /// A run whose first records were removed cannot be read from its checkpoint.
+    #[error(
+        "CD0231: run `{run}` cannot go on: its records before number {first} were removed ([store] records-max), \
+         and its checkpoint cannot be used: {why}; run `cofferdam doctor`, and restore a backup if the store is damaged"
+    )]
+    Checkpoint {
+        /// The run.
+        run: String,
+        /// The first record that is kept.
+        first: u64,
+        /// What is wrong with the checkpoint.
+        why: String,
     },
     /// A task that never began.
     #[error(
@@ -443,6 +488,7 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::Purge { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
             | Self::Event(_)
@@ -454,6 +500,7 @@ impl Error {
             | Self::WrongState { .. }
             | Self::Undone { .. }
             | Self::NoWayOn { .. }
+            | Self::Pruned { .. }
             | Self::KeyConflict { .. }
             | Self::Exists { .. }
             | Self::Carry { .. }
@@ -467,7 +514,9 @@ impl Error {
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
+            | Self::Payload { .. }
             | Self::Journal { .. }
+            | Self::Checkpoint { .. }
             | Self::Encode { .. }
             | Self::Kept { .. }
             | Self::Control { .. }
@@ -501,9 +550,12 @@ impl Error {
     /// Whether the store is the reason.
     pub fn is_storage(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Row { .. } | Self::Journal { .. } | Self::Shelf { .. } => {
-                true
-            }
+            Self::Store { .. }
+            | Self::Row { .. }
+            | Self::Payload { .. }
+            | Self::Journal { .. }
+            | Self::Checkpoint { .. }
+            | Self::Shelf { .. } => true,
             Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
             _ => false,
         }

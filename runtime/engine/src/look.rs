@@ -9,6 +9,7 @@ use cofferdam_core::workflow::Sources;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::purge::PurgeFilter;
 use crate::query::Query;
 use crate::verbs::LetterFilter;
 use crate::{Error, Runtime, StartOptions};
@@ -125,6 +126,13 @@ pub enum Act {
         /// The run.
         run: String,
     },
+    /// [`Runtime::purge`]; answers a [`crate::Purged`].
+    Purge {
+        /// Which.
+        filter: PurgeFilter,
+        /// Where the last answer ended.
+        after: Option<String>,
+    },
     /// [`Runtime::decide`].
     Decide {
         /// The run.
@@ -219,6 +227,7 @@ impl Runtime {
             Act::Redrive { run, input } => Ok(json!(self.redrive(&run, input).await?)),
             Act::RedriveAll { filter, limit } => Ok(json!(self.redrive_all(&filter, limit).await?)),
             Act::Discard { run } => Ok(json!(self.discard(&run).await?)),
+            Act::Purge { filter, after } => Ok(json!(self.purge(&filter, after.as_deref()).await?)),
             Act::Decide {
                 run,
                 task,

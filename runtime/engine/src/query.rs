@@ -1,18 +1,20 @@
 //! Reading what the store knows.
 
-use cofferdam_core::run::{Run, Status};
+use cofferdam_core::cloud_event;
+use cofferdam_core::run::{Illegal, Run, Status};
 use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde::de::DeserializeOwned;
 
-use crate::Error;
 use crate::definition::Definition;
 use crate::events::bus::EVENTS_PAGE;
 use crate::events::keys::{self, EventLetter};
 use crate::events::subscriber::{self, SubscriberState};
+use crate::payloads::{self, is_packed, unpack, unpack_row};
 use crate::rows::{
     DeadLetter, EventRow, Record, Review, RunRow, decode, parked_prefix, review_key,
 };
 use crate::view::RunView;
+use crate::{Error, checkpoints};
 
 /// How many rows are read in one go.
 const PAGE: usize = 1_000;
@@ -74,12 +76,10 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoDeadLetter`], [`Error::Store`], [`Error::Row`].
     pub fn dead_letter(&self, run: &str) -> Result<DeadLetter, Error> {
-        match self.store.get(Table::DeadLetter, run.as_bytes())? {
-            Some(bytes) => decode("dead letter", run, &bytes),
-            None => Err(Error::NoDeadLetter {
+        self.one("dead letter", Table::DeadLetter, run.as_bytes())?
+            .ok_or_else(|| Error::NoDeadLetter {
                 run: run.to_owned(),
-            }),
-        }
+            })
     }
 
     /// One task that waits for a person.
@@ -87,13 +87,11 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`Error::NoReview`], [`Error::Store`], [`Error::Row`].
     pub fn review(&self, run: &str, task: &str) -> Result<Review, Error> {
-        match self.store.get(Table::Review, &review_key(run, task))? {
-            Some(bytes) => decode("review", run, &bytes),
-            None => Err(Error::NoReview {
+        self.one("review", Table::Review, &review_key(run, task))?
+            .ok_or_else(|| Error::NoReview {
                 run: run.to_owned(),
                 task: task.to_owned(),
-            }),
-        }
+            })
     }
 
     /// Events that were published and are still kept, oldest first.
@@ -126,12 +124,19 @@ impl<'a> Query<'a> {
                 return Ok(found);
             };
             range = range.after(last);
-            for (_, bytes) in &rows {
-                bytes_found += bytes.len();
+            for (key, bytes) in &rows {
+                let at = (Table::Event, key.as_slice());
+                let row: Option<EventRow> = unpack_row(self.store, "event", at, bytes)?;
+                let Some(row) = row else { continue };
+                bytes_found += if is_packed(bytes) {
+                    cloud_event::size(&row.event)
+                } else {
+                    bytes.len()
+                };
                 if found.len() >= limit || bytes_found > bytes_max {
                     return Ok(found);
                 }
-                found.push(decode("event", "event", bytes)?);
+                found.push(row);
             }
         }
     }
@@ -153,6 +158,21 @@ impl<'a> Query<'a> {
         subscriber::states(self.store)
     }
 
+    /// Reads everything and reports what does not fit, payloads that are missing or that nothing
+    /// refers to included. Of a store that is written to meanwhile it may report of payloads what
+    /// is not so. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where damage keeps the rest from being read.
+    pub fn verify(&self) -> Result<cofferdam_store::Report, Error> {
+        let mut report = self.store.verify()?;
+        match payloads::check(self.store, &mut report) {
+            // What keeps it from being read is in the report already.
+            Err(_) if !report.is_clean() => Ok(report),
+            checked => checked.map(|()| report),
+        }
+    }
+
     /// How many tasks are parked on a connection at this moment. One that was woken counts until
     /// its next attempt has begun.
     ///
@@ -169,6 +189,18 @@ impl<'a> Query<'a> {
             };
             parked += rows.len();
             range = KeyRange::prefix(prefix.clone()).after(last);
+        }
+    }
+
+    fn one<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, Error> {
+        match self.store.get(table, key)? {
+            Some(bytes) => unpack_row(self.store, what, (table, key), &bytes),
+            None => Ok(None),
         }
     }
 
@@ -191,7 +223,7 @@ impl<'a> Query<'a> {
             };
             range = whole.clone().after(last);
             for (key, bytes) in &rows {
-                found.push(decode(what, &String::from_utf8_lossy(key), bytes)?);
+                found.extend(unpack_row(self.store, what, (table, key), bytes)?);
             }
         }
     }
@@ -214,35 +246,94 @@ pub(crate) fn definition(store: &dyn JournalStore, hash: &str) -> Result<Definit
     Definition::from_pinned(hash, &bytes)
 }
 
-/// Rebuilds a run from its journal.
+/// Rebuilds a run from its journal, or from its checkpoint if the first records were removed; and gives
+/// the number of the first that is there, if it is not the first of all.
 pub(crate) fn fold(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<Run, Error> {
+) -> Result<(Run, Option<u64>), Error> {
     let machine = Run::new(run, definition.workflow(), definition.bindings());
-    fold_into(store, machine)
+    match fold_from(store, machine, 0, |_| {}) {
+        Ok(machine) => Ok((machine, None)),
+        Err(Broken::Pruned { first }) => {
+            let (machine, _) = checkpoints::resume(store, run, definition)?;
+            Ok((machine, Some(first)))
+        }
+        Err(broken) => Err(broken.of(run)),
+    }
 }
 
-/// The same into a run that has not begun.
-pub(crate) fn fold_into(store: &dyn JournalStore, mut machine: Run) -> Result<Run, Error> {
+/// Tells all records to a run that has not begun.
+///
+/// # Errors
+/// [`Error::Pruned`] if the first were removed; [`Error::Store`], [`Error::Journal`].
+pub(crate) fn fold_into(store: &dyn JournalStore, machine: Run) -> Result<Run, Error> {
+    let run = machine.id().to_owned();
+    fold_from(store, machine, 0, |_| {}).map_err(|broken| broken.of(&run))
+}
+
+/// Why a run could not be folded.
+pub(crate) enum Broken {
+    /// A record cannot be read.
+    Read(Error),
+    /// A record does not fit where the run is.
+    Illegal {
+        /// The record.
+        seq: u64,
+        /// Why.
+        illegal: Illegal,
+    },
+    /// Records are not there any more.
+    Pruned {
+        /// The first that is.
+        first: u64,
+    },
+}
+
+impl Broken {
+    /// What to say of it.
+    pub fn of(self, run: &str) -> Error {
+        match self {
+            Self::Read(error) => error,
+            Self::Illegal { seq, illegal } => Error::Journal {
+                run: run.to_owned(),
+                seq,
+                reason: illegal.to_string(),
+            },
+            Self::Pruned { first } => Error::Pruned {
+                run: run.to_owned(),
+                first,
+            },
+        }
+    }
+}
+
+/// Tells a run its records from a number on, each of them to `told` as well.
+pub(crate) fn fold_from(
+    store: &dyn JournalStore,
+    mut machine: Run,
+    mut next: u64,
+    mut told: impl FnMut(&[u8]),
+) -> Result<Run, Broken> {
     let run = &machine.id().to_owned();
-    let mut next = 0;
     loop {
-        let records = store.journal(run, next, PAGE)?;
-        let Some((last, _)) = records.last() else {
+        let records = store.journal(run, next, PAGE);
+        let records = records.map_err(|source| Broken::Read(source.into()))?;
+        let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
             return Ok(machine);
         };
+        if *first != next {
+            return Err(Broken::Pruned { first: *first });
+        }
         next = last + 1;
         for (seq, bytes) in &records {
-            let record: Record = decode("journal record", run, bytes)?;
-            machine
-                .step(record.event, record.at)
-                .map_err(|illegal| Error::Journal {
-                    run: run.to_owned(),
-                    seq: *seq,
-                    reason: illegal.to_string(),
-                })?;
+            let key = format_args!("{run}, record {seq}");
+            let record: Record =
+                unpack(store, "journal record", key, bytes).map_err(Broken::Read)?;
+            let stepped = machine.step(record.event, record.at);
+            stepped.map_err(|illegal| Broken::Illegal { seq: *seq, illegal })?;
+            told(bytes);
         }
     }
 }
@@ -253,9 +344,17 @@ pub(crate) fn view(
     run: &str,
     definition: impl FnOnce(&str) -> Result<Definition, Error>,
 ) -> Result<RunView, Error> {
-    let row = row(store, run)?.ok_or_else(|| Error::NoRun {
+    let none = || Error::NoRun {
         run: run.to_owned(),
-    })?;
-    let machine = fold(store, run, &definition(&row.definition)?)?;
-    Ok(RunView::new(&machine, &row))
+    };
+    let row = row(store, run)?.ok_or_else(none)?;
+    let (machine, first) = match fold(store, run, &definition(&row.definition)?) {
+        // It was removed while it was read.
+        Err(Error::Payload { .. }) if self::row(store, run)?.is_none() => return Err(none()),
+        folded => folded?,
+    };
+    Ok(RunView {
+        records_from: first,
+        ..RunView::new(&machine, &row)
+    })
 }

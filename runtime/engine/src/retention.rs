@@ -1,28 +1,25 @@
 //! Removes runs that ended long ago.
 //!
 //! So many rows are looked at in one go and so many go in one batch, whatever the number of runs
-//! that are kept: what a task costs does not grow with the history of others. A run goes as a whole
-//! at the end, with its row: a crash on the way leaves a run that is removed by the next sweep.
+//! that are kept: what a task costs does not grow with the history of others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::run::Status;
-use cofferdam_store::{Batch, Error, Head, KeyRange, Table};
+use cofferdam_store::{Error, Head, KeyRange, Table};
 use futures::future::join_all;
 
-use crate::rows::{review_key, status_key, status_prefix};
+use crate::rows::{review_key, status_prefix};
 use crate::runtime::Inner;
-use crate::{Runtime, query};
+use crate::{Runtime, query, removal};
 
 /// How often the next page of ended runs is looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Runs in a page.
 const PAGE: usize = 500;
-/// Records that are removed in one batch: most runs have fewer, and go at once.
-const RECORDS: u64 = 200;
 
-const ENDED: [Status; 3] = [Status::Completed, Status::Faulted, Status::Cancelled];
+pub(crate) const ENDED: [Status; 3] = [Status::Completed, Status::Faulted, Status::Cancelled];
 
 /// Runs until the runtime shuts down.
 pub(crate) async fn sweep(inner: Arc<Inner>, retention: Duration) {
@@ -67,7 +64,7 @@ impl Runtime {
     }
 }
 
-fn before_ms(inner: &Inner, retention: Duration) -> u64 {
+pub(crate) fn before_ms(inner: &Inner, retention: Duration) -> u64 {
     let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     inner.clock.now_ms().saturating_sub(retention_ms)
 }
@@ -113,7 +110,7 @@ async fn sweep_page(
         if let Ok(run) = run
             && let Some(head) = is_over(inner, run, status, before_ms)?
         {
-            removals.push(remove(inner, run, status, head));
+            removals.push(removal::remove(inner, run, status, head));
         }
     }
     // Together, so that they share the store's syncs.
@@ -163,37 +160,4 @@ fn is_over(
     let reviews = KeyRange::prefix(review_key(run, ""));
     let is_over = inner.store.scan(Table::Review, reviews, 1)?.is_empty();
     Ok(is_over.then_some(head))
-}
-
-/// Under the run's head, so that it is not removed from under who goes on with it.
-async fn remove(
-    inner: &Arc<Inner>,
-    run: &str,
-    status: Status,
-    mut head: Head,
-) -> Result<(), Error> {
-    let first = inner.store.journal(run, 0, 1)?;
-    let mut next = first.first().map_or(head.next_seq, |(seq, _)| *seq);
-    loop {
-        let end = head.next_seq.min(next.saturating_add(RECORDS));
-        let mut batch = Batch::new()
-            .guard(run, head.epoch, head.next_seq)
-            .claim(run, head.epoch + 1)
-            .prune(run, next..end)?;
-        // Nobody who read the whole journal may go on once a part of it is gone.
-        head.epoch += 1;
-        next = end;
-        let is_last = end == head.next_seq;
-        if is_last {
-            batch = batch
-                .delete(Table::RunByStatus, status_key(status, run))
-                .delete(Table::Run, run)
-                .forget(run);
-        }
-        inner.store.commit(batch).await?;
-        if is_last {
-            tracing::debug!(run, "a run that ended long ago was removed");
-            return Ok(());
-        }
-    }
 }

@@ -68,6 +68,9 @@ pub struct RunRow {
     /// The input of a run that another run asked for, until it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Value>,
+    /// The same if it is large: hash of its payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_payload: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -209,6 +212,12 @@ pub(crate) fn parked_key(connection: &str, run: &str, task: &str) -> Vec<u8> {
 
 pub(crate) fn parked_prefix(connection: &str) -> Vec<u8> {
     join(&[connection, ""])
+}
+
+/// The connection in the key of a parked task.
+pub(crate) fn parse_parked_connection(key: &[u8]) -> Option<&str> {
+    let end = key.iter().position(|b| *b == SEPARATOR)?;
+    std::str::from_utf8(&key[..end]).ok()
 }
 
 pub(crate) fn parse_parked_key(key: &[u8]) -> Option<Parked> {

@@ -21,13 +21,16 @@ use cofferdam_core::descriptor;
 use cofferdam_core::failure::Failure;
 use cofferdam_core::run::{Attempt, Effect, Event, Illegal, Run, Status};
 use cofferdam_store::{Batch, Head, Table};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::Admitted;
+use crate::checkpoints::{self, Since, Tail};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
+use crate::payloads::{self, By, Packed, Payload};
 use crate::ramp::Leave;
 use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
@@ -120,6 +123,14 @@ fn is_set_aside(status: Status) -> bool {
     matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
 }
 
+/// Places in an event as places in its record.
+fn in_record(places: &[String]) -> Vec<String> {
+    places
+        .iter()
+        .map(|place| format!("/event{place}"))
+        .collect()
+}
+
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each says what the next commit has to do besides"
@@ -131,6 +142,8 @@ pub(crate) struct Runner {
     run: Run,
     row: RunRow,
     head: Head,
+    checkpoint: Since,
+    tail: Tail,
     /// Whether the epoch has to be raised with the next commit.
     claim: bool,
     /// What the next commit holds besides records.
@@ -140,6 +153,8 @@ pub(crate) struct Runner {
     mailbox: letters::Mailbox,
     announced: lifecycle::Announced,
     records: Vec<Vec<u8>>,
+    /// What the records and rows of the next commit refer to.
+    payloads: Vec<Payload>,
     must_commit: bool,
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
@@ -181,12 +196,15 @@ impl Runner {
             run,
             row,
             head,
+            checkpoint: Since::default(),
+            tail: Tail::default(),
             claim: true,
             batch: Batch::new(),
             outgoing: Vec::new(),
             mailbox: letters::Mailbox::default(),
             announced: lifecycle::Announced::default(),
             records: Vec::new(),
+            payloads: Vec::new(),
             must_commit: false,
             effects: VecDeque::new(),
             launches: Vec::new(),
@@ -201,14 +219,20 @@ impl Runner {
         }
     }
 
+    /// The same, of which so much was written since its last checkpoint.
+    pub fn with_checkpoint(mut self, since: Since) -> Self {
+        self.checkpoint = since;
+        self
+    }
+
     /// Whom the run belongs to.
     pub fn tenant(&self) -> &str {
         &self.row.tenant
     }
 
-    /// How the run is, once it has ended and that is on the disk.
+    /// How the run is, once it has ended and that is on the disk; none if the journal tells more.
     pub fn ended(&self) -> Option<RunView> {
-        let ended = self.row.status.is_final();
+        let ended = self.row.status.is_final() && !self.run.has_forgotten();
         ended.then(|| RunView::new(&self.run, &self.row))
     }
 
@@ -223,7 +247,7 @@ impl Runner {
         self.begin_to_announce();
         match self.begin.take() {
             None => {
-                match self.row.pending.take() {
+                match self.take_pending()? {
                     None => self.take_up(),
                     Some(input) => {
                         if self.row.queued_ms.is_some() {
@@ -293,6 +317,14 @@ impl Runner {
         is_ours
     }
 
+    /// The input of a run that another one asked for and that has not begun.
+    fn take_pending(&mut self) -> Result<Option<Value>, Error> {
+        let Some(hash) = self.row.pending_payload.take() else {
+            return Ok(self.row.pending.take());
+        };
+        payloads::fetch(&*self.inner.store, "run", &self.row.run, &hash).map(Some)
+    }
+
     /// What a run that was read from its journal begins with.
     fn take_up(&mut self) {
         if let Some(due_ms) = self.row.due_ms.take() {
@@ -334,7 +366,12 @@ impl Runner {
                 tracing::debug!(run = self.row.run, %illegal, "event without a task");
                 Err(illegal)
             }
-            Err(illegal @ (Illegal::Phase { .. } | Illegal::NoWayOn(_) | Illegal::Undone)) => {
+            Err(
+                illegal @ (Illegal::Phase { .. }
+                | Illegal::NoWayOn(_)
+                | Illegal::Undone
+                | Illegal::Slim),
+            ) => {
                 tracing::debug!(run = self.row.run, %illegal, "event out of place");
                 Err(illegal)
             }
@@ -355,8 +392,12 @@ impl Runner {
         for effect in effects.into_iter().rev() {
             self.effects.push_front(effect);
         }
-        match encode(&Record { at, event }) {
-            Ok(record) => self.records.push(record),
+        let places = event.places();
+        match payloads::pack(&Record { at, event }, || in_record(&places)) {
+            Ok(Packed { bytes, payloads }) => {
+                self.records.push(bytes);
+                self.payloads.extend(payloads);
+            }
             Err(error) => tracing::error!(run = self.row.run, %error, "event lost"),
         }
         Ok(())
@@ -388,7 +429,8 @@ impl Runner {
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
-        let buffered: usize = self.records.iter().map(Vec::len).sum();
+        let payloads = self.payloads.iter().map(Payload::len_bytes);
+        let buffered: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
         let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
         if self.must_commit || full {
             self.commit().await?;
@@ -426,6 +468,21 @@ impl Runner {
         self.must_commit = true;
     }
 
+    /// Puts a row whose large values stay for as long as the run: it may be written again and again.
+    fn put_large<T: Serialize>(
+        &mut self,
+        table: Table,
+        key: Vec<u8>,
+        row: &T,
+        places: &[&str],
+    ) -> Result<(), Error> {
+        let places = || places.iter().map(|place| (*place).to_owned()).collect();
+        let Packed { bytes, payloads } = payloads::pack(row, places)?;
+        self.payloads.extend(payloads);
+        self.put(table, key, bytes);
+        Ok(())
+    }
+
     fn edit(&mut self, change: impl FnOnce(Batch, &RunRow) -> Batch) {
         let batch = std::mem::take(&mut self.batch);
         self.batch = change(batch, &self.row);
@@ -448,17 +505,37 @@ impl Runner {
             return Ok(());
         }
         let changed = !self.batch.is_empty();
-        let mut batch = std::mem::take(&mut self.batch);
         let run = &self.row.run;
+        // First, so that what a letter hands on to the journal is not let go of in between.
+        let payloads = std::mem::take(&mut self.payloads);
+        let mut batch = payloads::keep(Batch::new(), By::Run(run), payloads);
+        batch
+            .writes
+            .append(&mut std::mem::take(&mut self.batch).writes);
         batch = batch.guard(run, self.head.epoch, self.head.next_seq);
         if self.claim {
             self.head.epoch += 1;
             batch = batch.claim(run, self.head.epoch);
             self.claim = false;
         }
+        if let Some(most) = self.inner.config.records_max() {
+            let definition = self.inner.definition(&self.row.definition)?;
+            let length = (self.head.next_seq, most);
+            let store = &*self.inner.store;
+            batch = self.tail.prune(store, batch, run, &definition, length)?;
+        }
         for record in std::mem::take(&mut self.records) {
+            self.checkpoint.wrote(&record);
             batch = batch.append(run, self.head.next_seq, record);
             self.head.next_seq += 1;
+        }
+        let mut stands = None;
+        if self.inner.checkpoints.is_due(self.checkpoint, &self.run) {
+            let (seq, definition) = (self.head.next_seq, &self.row.definition);
+            let since = &mut self.checkpoint;
+            let (with, is_written) = checkpoints::write(batch, &self.run, seq, definition, since)?;
+            batch = with;
+            stands = is_written.then_some(seq);
         }
         if changed {
             batch = batch.put(Table::Run, run.as_bytes(), encode(&self.row)?);
@@ -467,6 +544,9 @@ impl Runner {
         let bus = &self.inner.bus;
         let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
         handed.settle(bus).await?;
+        if let Some(seq) = stands {
+            self.tail.stand(seq);
+        }
         self.mailbox.done.clear();
         if std::mem::take(&mut self.note_queue) {
             self.inner.gate.note(&self.row);

@@ -17,6 +17,7 @@ use crate::activation::Workshop;
 use crate::ambient::{Clock, Ids, Rng};
 use crate::answers::{self, Answers};
 use crate::builder::RuntimeBuilder;
+use crate::checkpoints::{self, Policy};
 use crate::config::Config;
 use crate::connections::{ConnectionState, Connections};
 use crate::definition::Definition;
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     pub clock: Clock,
     pub rng: Rng,
     pub armed: Armed,
+    pub checkpoints: Policy,
     ids: Ids,
     pub tasks: TaskTracker,
 }
@@ -247,7 +249,7 @@ impl Inner {
         connections: Connections,
         config: Config,
         workshop: Workshop,
-        (rng, armed): (Rng, Armed),
+        (rng, armed, checkpoints): (Rng, Armed, Policy),
         bus: Bus,
     ) -> Self {
         Self {
@@ -272,6 +274,7 @@ impl Inner {
             stopped: Mutex::default(),
             rng,
             armed,
+            checkpoints,
             ids: Ids::default(),
             tasks: TaskTracker::new(),
         }
@@ -461,9 +464,9 @@ impl Inner {
             let (run, connection) = (run.to_owned(), name.clone());
             return Err(Error::NoConnection { run, connection });
         }
-        let machine = query::fold(&*self.store, run, &definition)?;
+        let (machine, since) = checkpoints::resume(&*self.store, run, &definition)?;
         let head = self.store.head(run)?;
-        Ok(Runner::new(Arc::clone(self), machine, row, head))
+        Ok(Runner::new(Arc::clone(self), machine, row, head).with_checkpoint(since))
     }
 
     pub(crate) fn definition(&self, hash: &str) -> Result<Definition, Error> {

@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::definition::Definition;
 use crate::events::bus::{Outgoing, delete_watches};
 use crate::events::keys::{self, Letter, Owner};
+use crate::payloads::{delete_row, unpack};
 use crate::rows::{decode, encode};
 use crate::runtime::{Inner, Runtime};
 use crate::{Error, StartOptions, query};
@@ -459,7 +460,7 @@ async fn take_events(
             return Ok(());
         }
         for (key, bytes) in letters {
-            let letter: Letter = decode("letter", &plan.name, &bytes)?;
+            let letter: Letter = unpack(&*inner.store, "letter", &plan.name, &bytes)?;
             let mut collector = row.collector.take().unwrap_or_else(|| collector(to));
             let verdict = if letter.seq > row.heard_seq {
                 collector.take(to, &letter.event, &evaluate)
@@ -480,7 +481,7 @@ async fn take_events(
                 row.taken.clear();
                 row.collector = None;
             }
-            let batch = Batch::new().delete(Table::Subscription, key);
+            let batch = delete_row(Batch::new(), Table::Subscription, key, &bytes);
             write(inner, row, batch).await?;
             inner.letters.take(&owner);
         }

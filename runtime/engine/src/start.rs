@@ -290,7 +290,7 @@ impl Inner {
         first: First,
     ) -> Result<bool, Error> {
         let run = row.run.clone();
-        let machine = Run::new(&run, definition.workflow(), definition.bindings());
+        let machine = Run::new(&run, definition.workflow(), definition.bindings()).slim();
         let mut rows = Batch::new();
         let hash = definition.hash().as_bytes();
         if self.store.get(Table::Definition, hash)?.is_none() {
@@ -373,6 +373,7 @@ impl RunRow {
             input_hash: None,
             queued_ms: None,
             pending: None,
+            pending_payload: None,
             queue_seq: 0,
         }
     }

@@ -148,7 +148,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::WrongState`] if the run is under way; [`Error::NoTask`] if the task never began;
-    /// [`Error::Carry`] if too much was finished; [`Error::RunId`]; [`Error::Store`].
+    /// [`Error::Carry`] if too much was finished; [`Error::Pruned`]; [`Error::RunId`]; [`Error::Store`].
     pub async fn fork(&self, run: &str, task: &str, id: Option<String>) -> Result<String, Error> {
         let is_still = |status: Status| status.is_final() || status == Status::Suspended;
         let (row, _) = self.ended(run, "forked", is_still)?;
@@ -195,7 +195,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::WrongState`] if the run did not fault; [`Error::Undone`] if what it did was undone;
-    /// [`Error::Carry`]; [`Error::Input`]; [`Error::Store`].
+    /// [`Error::Carry`]; [`Error::Pruned`]; [`Error::Input`]; [`Error::Store`].
     pub async fn redrive(&self, run: &str, input: Option<Value>) -> Result<(), Error> {
         if let Some(input) = &input {
             check_input(input)?;
@@ -255,7 +255,7 @@ impl Runtime {
     ) -> Result<(RunRow, Run), Error> {
         let row = self.existing(run)?;
         let definition = self.inner.definition(&row.definition)?;
-        let machine = query::fold(&*self.inner.store, run, &definition)?;
+        let (machine, _) = query::fold(&*self.inner.store, run, &definition)?;
         // While it is held its row may be behind.
         let status = machine.status();
         if !fits(row.status) || !fits(status) {
@@ -289,7 +289,7 @@ impl Error {
             ("redriven", Status::Completed | Status::Cancelled) => {
                 "`cofferdam runs restart` begins it again, `cofferdam runs fork` from one of its tasks"
             }
-            ("restarted" | "forked", _) => {
+            ("restarted" | "forked" | "purged", _) => {
                 "wait for its end, or stop it with `cofferdam runs cancel`"
             }
             (_, Status::Completed | Status::Faulted | Status::Cancelled) => {

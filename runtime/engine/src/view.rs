@@ -64,6 +64,10 @@ pub struct RunView {
     /// What it waits for, and what will happen next.
     #[serde(default)]
     pub waits: Vec<Wait>,
+    /// The number of the first record of its journal that is kept, if older ones were removed: tasks
+    /// that ended before it may be missing from `tasks` and `provenance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_from: Option<u64>,
 }
 
 /// How a run was cancelled.
@@ -113,6 +117,7 @@ impl RunView {
             forked_from: run.origin().cloned(),
             redriven: run.redriven_count(),
             waits: waits(run, row),
+            records_from: None,
         }
     }
 

@@ -165,3 +165,62 @@ async fn ids_and_instants_come_from_the_clock_and_the_dice_that_were_given() {
     }
     assert_eq!(made[0], made[1]);
 }
+
+/// A connection with this rate limit.
+async fn limited(rate: &str) -> (Runtime, Arc<Doubler>) {
+    let text = format!("[connections.sum]\nplugin = 'none'\nrate-limit = {rate}\n");
+    let config =
+        Config::parse(&text, "test.toml", std::path::Path::new(".")).expect("a configuration");
+    let doubler = Arc::new(Doubler::default());
+    let builder = Runtime::builder(config).connector("sum", doubler.clone());
+    let opened = builder.clock(Clock::tokio(1_000)).open().await;
+    (opened.expect("it opens"), doubler)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_come_too_soon_wait_for_their_turn_and_use_up_no_attempt() {
+    let (runtime, doubler) =
+        limited("{ calls = 10, per = '1s', burst = 1, max-wait = '5s' }").await;
+    let task = "  - all:\n      for: {in: \"${ [1, 2, 3, 4, 5, 6] }\"}\n      \
+        metadata: {cofferdam: {maxConcurrency: 6}}\n      \
+        do:\n        - a: {call: sum.double, with: {n: \"${ $item }\"}}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let begun = tokio::time::Instant::now();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.status, Status::Completed);
+    // The clock is a virtual one: the first goes at once, and the others one after the other.
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert_eq!(doubler.calls.load(Ordering::Relaxed), 6);
+    assert!(view.tasks.iter().all(|task| task.attempts.len() <= 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_turn_does_not_come_is_turned_away_and_held_nothing_meanwhile() {
+    let (runtime, doubler) = limited("{ calls = 1, per = '1h', max-wait = '10s' }").await;
+    let task = "  - a: {call: sum.double, with: {n: 1}}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let start = async || runtime.start(&definition, json!({})).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let first = runtime.wait(&start().await).await.unwrap();
+    assert_eq!(first.status, Status::Completed);
+    let (waits, cancelled) = (start().await, start().await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for run in [&waits, &cancelled] {
+        assert_eq!(runtime.run(run).unwrap().status, Status::Running);
+    }
+    let state = runtime.connections().remove(0);
+    assert_eq!((state.in_flight, state.queued), (0, 0));
+    runtime.cancel(&cancelled, None, false).await.unwrap();
+    let view = runtime.wait(&waits).await.unwrap();
+    let failure = view.tasks[0].attempts[0].failure.as_ref().unwrap();
+    assert_eq!(failure.code, "limit.rate");
+    assert!(failure.retry_after_ms.is_some_and(|ms| ms > 3_000_000));
+    // Its next attempt comes when it was told to.
+    assert_eq!(
+        (view.status, view.tasks[0].attempts.len()),
+        (Status::Completed, 2)
+    );
+    assert!(begun.elapsed() >= Duration::from_hours(1));
+    assert_eq!(doubler.calls.load(Ordering::Relaxed), 2);
+}

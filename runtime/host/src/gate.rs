@@ -49,7 +49,8 @@ impl Gate {
         Self {
             calls: Places::new(limits.concurrency_max),
             waiting_max: limits.queue_max,
-            rate: limits.rate,
+            // Whoever lets calls wait for their turn counts them before they come here.
+            rate: limits.rate.filter(|rate| rate.max_wait().is_zero()),
             shared,
         }
     }

@@ -82,12 +82,30 @@ pub enum Write {
         /// The value.
         value: Vec<u8>,
     },
+    /// Sets a key unless it is there.
+    PutNew {
+        /// The table; any but [`Table::Journal`].
+        table: Table,
+        /// The key.
+        key: Vec<u8>,
+        /// The value, if it is not there.
+        value: Vec<u8>,
+    },
     /// Removes a key, whether or not it is there.
     Delete {
         /// The table.
         table: Table,
         /// The key.
         key: Vec<u8>,
+    },
+    /// Removes a key unless there is a row, in the same table, whose key begins with a prefix.
+    DeleteUnreferenced {
+        /// The table; any but [`Table::Journal`].
+        table: Table,
+        /// The key.
+        key: Vec<u8>,
+        /// What the keys of rows begin with that keep it; the key itself does not.
+        references: Vec<u8>,
     },
     /// Takes a run over: its epoch becomes this one, which must be higher than the one before.
     Claim {
@@ -115,6 +133,12 @@ pub enum Write {
 /// The guards are checked against the state before the batch; then the writes take effect in
 /// order, so that of two writes to one key the later counts. An **empty batch** is a barrier:
 /// its commit resolves when everything that a read could see before it is durable.
+///
+/// A write that depends on what is there ([`Batch::put_new`], [`Batch::delete_unreferenced`]) sees
+/// everything that was committed before the batch and what the batch has written so far, and nothing
+/// comes between: whoever adds a reference and whoever takes the last one away are one after the
+/// other. A store that applies batches side by side (`INSERT … ON CONFLICT DO NOTHING`,
+/// `DELETE … WHERE NOT EXISTS` in SQL) has to hold a lock on the key for both.
 ///
 /// To begin a run: `Batch::new().guard(run, 0, 0).claim(run, 1).append(run, 0, record)`.
 /// To take one over: `Batch::new().claim(run, head.epoch + 1)`.
@@ -170,6 +194,39 @@ impl Batch {
         self.writes.push(Write::Delete {
             table,
             key: key.into(),
+        });
+        self
+    }
+
+    /// Sets a key of any table but [`Table::Journal`], unless it is there: what is there is neither
+    /// read nor written again.
+    pub fn put_new(
+        mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.writes.push(Write::PutNew {
+            table,
+            key: key.into(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// Removes a key of any table but [`Table::Journal`], unless at this place of the batch the same
+    /// table has a row whose key begins with `references`. The key must not begin with that
+    /// itself: it would never go.
+    pub fn delete_unreferenced(
+        mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        references: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.writes.push(Write::DeleteUnreferenced {
+            table,
+            key: key.into(),
+            references: references.into(),
         });
         self
     }
@@ -234,7 +291,8 @@ impl Batch {
     /// # Errors
     /// [`Error::TooLarge`] beyond a limit of this module. [`Error::Invalid`] for two guards of
     /// one run, for a [`Write::Append`] or [`Write::Forget`] of a run that is neither guarded nor
-    /// claimed, for a put to [`Table::Journal`], and for an empty name of a run.
+    /// claimed, for a put to [`Table::Journal`], for an empty name of a run, and for a key that
+    /// would keep itself.
     pub fn validate(&self) -> Result<(), Error> {
         let count = self.guards.len() + self.writes.len();
         if count > BATCH_WRITES_MAX {
@@ -265,8 +323,13 @@ impl Write {
     fn len_bytes(&self) -> usize {
         match self {
             Self::Append { run, record, .. } => run.len() + record.len(),
-            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Put { key, value, .. } | Self::PutNew { key, value, .. } => {
+                key.len() + value.len()
+            }
             Self::Delete { key, .. } => key.len(),
+            Self::DeleteUnreferenced {
+                key, references, ..
+            } => key.len() + references.len(),
             Self::Claim { run, .. } | Self::Place { run, .. } | Self::Forget { run } => run.len(),
         }
     }
@@ -281,16 +344,29 @@ impl Write {
                 }
                 check_value(&format!("record {seq} of run `{run}`"), record)
             }
-            Self::Put { table, key, value } => {
-                if *table == Table::Journal {
-                    return Err(Error::invalid(
-                        "the journal cannot be written by key; append the record to its run",
-                    ));
-                }
+            Self::Put { table, key, value } | Self::PutNew { table, key, value } => {
+                check_not_journal(*table)?;
                 check_key(*table, key)?;
                 check_value(&format!("a value for table {table}"), value)
             }
             Self::Delete { table, key } => check_key(*table, key),
+            Self::DeleteUnreferenced {
+                table,
+                key,
+                references,
+            } => {
+                check_not_journal(*table)?;
+                check_key(*table, key)?;
+                check_key(*table, references)?;
+                if key.starts_with(references) {
+                    return Err(Error::invalid(format!(
+                        "key `{}` of table {table} begins with the prefix of its references, and would keep \
+                         itself; give references another prefix",
+                        key.escape_ascii()
+                    )));
+                }
+                Ok(())
+            }
             Self::Claim { run, .. } | Self::Place { run, .. } => {
                 check_run(run)?;
                 held.insert(run);
@@ -309,6 +385,15 @@ fn check_held(run: &str, held: &BTreeSet<&str>) -> Result<(), Error> {
     Err(Error::invalid(format!(
         "the batch writes to run `{run}` without holding it; add a guard or a claim"
     )))
+}
+
+fn check_not_journal(table: Table) -> Result<(), Error> {
+    if table == Table::Journal {
+        return Err(Error::invalid(
+            "the journal cannot be written by key; append the record to its run",
+        ));
+    }
+    Ok(())
 }
 
 fn check_key(table: Table, key: &[u8]) -> Result<(), Error> {

@@ -31,6 +31,13 @@ pub const CHECKS: &[Check] = &[
         "large values can be replaced and removed",
         large_values_shrink,
     ),
+    ("what is put if absent stays as it is", put_new),
+    ("what is referred to is not deleted", delete_unreferenced),
+    (
+        "whoever refers and whoever lets go come one after the other",
+        references_in_groups,
+    ),
+    ("racing references lose nothing", racing_references),
     ("a scan returns the range in order", scan_range),
     ("a scan is gone through in pages", scan_pages),
     ("records are appended and read in order", append_read),
@@ -178,6 +185,133 @@ fn large_values_shrink(store: &dyn JournalStore) {
     let report = store.verify().unwrap();
     assert!(report.is_clean());
     assert_eq!(report.rows, 0);
+}
+
+fn put_new(store: &dyn JournalStore) {
+    let new = |value: Vec<u8>| Batch::new().put_new(Table::Kv, "k", value);
+    ok(store, new(bytes(100_000)));
+    ok(store, new(bytes(50_000)));
+    assert!(store.get(Table::Kv, b"k").unwrap() == Some(bytes(100_000)));
+    // It sees what its own batch did before.
+    ok(
+        store,
+        Batch::new()
+            .delete(Table::Kv, "k")
+            .put_new(Table::Kv, "k", "2"),
+    );
+    ok(
+        store,
+        new(b"3".to_vec())
+            .put_new(Table::Kv, "l", "4")
+            .put_new(Table::Kv, "l", "5"),
+    );
+    assert_eq!(store.get(Table::Kv, b"k"), Ok(Some(b"2".to_vec())));
+    assert_eq!(store.get(Table::Kv, b"l"), Ok(Some(b"4".to_vec())));
+    assert!(store.verify().unwrap().is_clean());
+}
+
+/// A batch that makes a value, or makes sure of it, and refers to it.
+fn refer(name: &str) -> Batch {
+    let batch = Batch::new().put_new(Table::Payload, "value", bytes(40_000));
+    batch.put(Table::Payload, format!("by/{name}"), "")
+}
+
+/// A batch that lets go of the value.
+fn let_go(name: &str) -> Batch {
+    let batch = Batch::new().delete(Table::Payload, format!("by/{name}"));
+    batch.delete_unreferenced(Table::Payload, "value", "by/")
+}
+
+fn is_kept(store: &dyn JournalStore) -> bool {
+    store.get(Table::Payload, b"value").unwrap().is_some()
+}
+
+fn delete_unreferenced(store: &dyn JournalStore) {
+    // Rows beside the prefix, and of another table, are no references.
+    let beside = Batch::new()
+        .put(Table::Payload, "by", "")
+        .put(Table::Payload, "by0", "")
+        .put(Table::Kv, "by/other", "");
+    ok(store, beside);
+    for name in ["a", "b", ""] {
+        ok(store, refer(name));
+    }
+    for name in ["a", "b", "nobody"] {
+        ok(store, let_go(name));
+        assert!(is_kept(store));
+    }
+    ok(store, let_go(""));
+    assert!(!is_kept(store));
+    // In the order of the writes of one batch.
+    let early = Batch::new().delete_unreferenced(Table::Payload, "value", "by/");
+    ok(store, refer("a"));
+    let mut batch = early;
+    batch.writes.extend(let_go("a").writes);
+    batch.writes.extend(refer("b").writes);
+    ok(store, batch);
+    assert!(is_kept(store));
+    ok(store, let_go("b"));
+    assert!(!is_kept(store));
+    assert!(store.verify().unwrap().is_clean());
+    for batch in [
+        Batch::new().delete_unreferenced(Table::Payload, "by/value", "by/"),
+        Batch::new().delete_unreferenced(Table::Payload, "value", ""),
+        Batch::new().delete_unreferenced(Table::Journal, "value", "by/"),
+        Batch::new().put_new(Table::Journal, "k", "v"),
+    ] {
+        assert!(matches!(refused(store, batch), Error::Invalid { .. }));
+    }
+}
+
+fn references_in_groups(store: &dyn JournalStore) {
+    begin(store, "r", 1);
+    // Handed over together, so that a store that writes in groups has them in one group.
+    let together = |batches: Vec<Batch>| {
+        let commits: Vec<_> = batches.into_iter().map(|b| store.commit(b)).collect();
+        commits
+            .into_iter()
+            .map(crate::Commit::wait)
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        together(vec![
+            refer("a"),
+            let_go("a"),
+            refer("b"),
+            refer("c"),
+            let_go("b"),
+        ]);
+        assert!(is_kept(store));
+        together(vec![refer("d"), let_go("c"), let_go("d")]);
+        assert!(!is_kept(store));
+        together(vec![refer("a"), let_go("a"), refer("a")]);
+        assert!(is_kept(store));
+        // What is refused keeps nothing and takes nothing away.
+        let stale = |batch: Batch| batch.guard("r", 7, 7);
+        let results = together(vec![stale(let_go("a")), stale(refer("b"))]);
+        assert!(results.iter().all(Result::is_err));
+        assert!(is_kept(store));
+        let results = together(vec![stale(refer("b")), let_go("a")]);
+        assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+        assert!(!is_kept(store));
+    }
+    assert!(store.verify().unwrap().is_clean());
+}
+
+fn racing_references(store: &dyn JournalStore) {
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for at in 0..25 {
+                    let name = format!("{thread}-{at}");
+                    ok(store, refer(&name));
+                    assert!(is_kept(store), "what {name} refers to is lost");
+                    ok(store, let_go(&name));
+                }
+            });
+        }
+    });
+    assert!(!is_kept(store));
 }
 
 fn keys(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<&[u8]> {

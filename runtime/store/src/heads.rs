@@ -66,7 +66,10 @@ pub(crate) fn resolve(
                 heads.insert(run, Head::default());
                 changes.insert(run.clone(), None);
             }
-            Write::Put { .. } | Write::Delete { .. } => {}
+            Write::Put { .. }
+            | Write::PutNew { .. }
+            | Write::Delete { .. }
+            | Write::DeleteUnreferenced { .. } => {}
         }
     }
     Ok(changes)

@@ -171,8 +171,22 @@ impl Data {
                 Write::Put { table, key, value } => {
                     self.rows.insert((*table, key.clone()), value.clone());
                 }
+                Write::PutNew { table, key, value } => {
+                    let key = (*table, key.clone());
+                    self.rows.entry(key).or_insert_with(|| value.clone());
+                }
                 Write::Delete { table, key } => {
                     self.rows.remove(&(*table, key.clone()));
+                }
+                Write::DeleteUnreferenced {
+                    table,
+                    key,
+                    references,
+                } => {
+                    let kept_by = KeyRange::prefix(references.as_slice());
+                    if self.scan(*table, &kept_by, 1).is_empty() {
+                        self.rows.remove(&(*table, key.clone()));
+                    }
                 }
                 Write::Claim { .. } | Write::Place { .. } | Write::Forget { .. } => {}
             }

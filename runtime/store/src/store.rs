@@ -190,7 +190,8 @@ impl Report {
         self.problems.is_empty()
     }
 
-    pub(crate) fn problem(&mut self, place: impl Into<String>, what: impl Into<String>) {
+    /// Adds a problem, or counts it if there are too many to be listed.
+    pub fn problem(&mut self, place: impl Into<String>, what: impl Into<String>) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem {
                 place: place.into(),

@@ -45,11 +45,15 @@ pub enum Table {
     Queue = 18,
     /// Calls that are kept for a connection until it works again.
     Outbox = 17,
+    /// Where runs were at some record, so that they need not be read from their first one.
+    Checkpoint = 20,
+    /// Large values, each once, and who refers to them.
+    Payload = 19,
 }
 
 impl Table {
     /// Every table, in the order of its byte.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Run,
         Self::Journal,
@@ -68,6 +72,8 @@ impl Table {
         Self::Cache,
         Self::Queue,
         Self::Outbox,
+        Self::Checkpoint,
+        Self::Payload,
     ];
 
     /// The byte that stands for this table on disk.
@@ -101,6 +107,8 @@ impl Table {
             Self::Cache => "cache",
             Self::Queue => "queue",
             Self::Outbox => "outbox",
+            Self::Checkpoint => "checkpoint",
+            Self::Payload => "payload",
         }
     }
 }

@@ -283,8 +283,12 @@ fn describe(batch: &Batch) -> String {
                 let kind = kind.split('"').next().unwrap_or_default();
                 format!("{run}+{kind}")
             }
-            Write::Put { table, key, .. } => format!("{table}={}", key.escape_ascii()),
-            Write::Delete { table, key } => format!("{table}-{}", key.escape_ascii()),
+            Write::Put { table, key, .. } | Write::PutNew { table, key, .. } => {
+                format!("{table}={}", key.escape_ascii())
+            }
+            Write::Delete { table, key } | Write::DeleteUnreferenced { table, key, .. } => {
+                format!("{table}-{}", key.escape_ascii())
+            }
             Write::Claim { run, epoch } => format!("{run}@{epoch}"),
             Write::Place { run, .. } => format!("{run}^"),
             Write::Forget { run } => format!("{run}!"),

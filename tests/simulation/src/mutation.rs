@@ -34,11 +34,13 @@ pub enum Mutation {
     FreshKeys,
     /// Outcomes that were held back are not written before the next effect.
     HoldBack,
+    /// A checkpoint lacks the last record that it says it has.
+    LateCheckpoint,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -51,6 +53,7 @@ impl Mutation {
         Self::SkipUndo,
         Self::FreshKeys,
         Self::HoldBack,
+        Self::LateCheckpoint,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -74,7 +77,8 @@ impl Mutation {
             | Self::RepeatUnknown
             | Self::ForgetParked
             | Self::SkipUndo
-            | Self::FreshKeys => None,
+            | Self::FreshKeys
+            | Self::LateCheckpoint => None,
         }
     }
 }
@@ -94,12 +98,18 @@ pub(crate) fn tamper(mutation: Option<Mutation>, mut batch: Batch) -> Batch {
 
 /// What the engine would have read with the defect.
 pub(crate) fn tamper_row(mutation: Option<Mutation>, table: Table, row: Vec<u8>) -> Vec<u8> {
-    if mutation != Some(Mutation::ForgetAttempts) || table != Table::Definition {
-        return row;
-    }
     let Ok(mut pinned) = serde_json::from_slice::<Value>(&row) else {
         return row;
     };
+    match (mutation, table) {
+        (Some(Mutation::ForgetAttempts), Table::Definition) => {}
+        (Some(Mutation::LateCheckpoint), Table::Checkpoint) => {
+            let seq = pinned["seq"].as_u64().unwrap_or_default();
+            pinned["seq"] = Value::from(seq + 1);
+            return serde_json::to_vec(&pinned).unwrap_or(row);
+        }
+        _ => return row,
+    }
     if let Some(connections) = pinned["bindings"]["connections"].as_object_mut() {
         for binding in connections.values_mut() {
             binding["attemptsMax"] = Value::from(1_000);

@@ -63,6 +63,8 @@ struct Plan {
     config: Config,
     flow: Flow,
     runs: Vec<String>,
+    /// After how many records a checkpoint is written, in some worlds.
+    checkpoint_every: Option<u64>,
 }
 
 /// Plays one seed to its end. The same seed gives the same history.
@@ -137,7 +139,19 @@ impl Plan {
         let runs = (1..=dice.range(1..=3))
             .map(|n| format!("run-{n}"))
             .collect();
-        Self { config, flow, runs }
+        let checkpoint_every = dice.percent(40).then(|| dice.range(1..=6));
+        let forgets = checkpoint_every.is_some() && dice.percent(40);
+        let config = if forgets {
+            config.with_records_max(dice.range(1..=12))
+        } else {
+            config
+        };
+        Self {
+            config,
+            flow,
+            runs,
+            checkpoint_every,
+        }
     }
 }
 
@@ -238,6 +252,9 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
         .store(store)
         .clock(Clock::tokio(now_ms))
         .rng(Rng::seeded(seed));
+    if let Some(records) = plan.checkpoint_every {
+        builder = builder.checkpoint_every(records);
+    }
     for name in CONNECTIONS {
         builder = builder.connector(name, Way::to(world, name));
     }

@@ -50,4 +50,5 @@ seen! {
     an_undoing_that_is_skipped_is_seen: SkipUndo;
     keys_that_change_with_the_attempt_are_seen: FreshKeys;
     outcomes_that_are_held_back_too_long_are_seen: HoldBack;
+    a_checkpoint_that_lacks_a_record_is_seen: LateCheckpoint;
 }

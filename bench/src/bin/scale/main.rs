@@ -1,11 +1,13 @@
-//! What many runs cost: a fan-out, a recovery, a million that wait, a long history, a full store; for
-//! each engine that this program has, beside bare commits to the same store in the same run.
+//! What many runs cost: a fan-out, a recovery, a million that wait, a long history, a full store, one
+//! large event that many hear; for each engine that this program has, beside bare commits to the same
+//! store in the same run.
 //!
 //! Calls go to code of this program, not to a chamber: what is measured is the journal and the
 //! engine. `durable` measures tasks with a chamber.
 
 mod grow;
 mod many;
+mod shared;
 mod stage;
 
 use anyhow::Result;
@@ -22,6 +24,8 @@ pub(crate) struct Size {
     pub waiting: &'static [usize],
     pub history: &'static [usize],
     pub stored: &'static [usize],
+    /// Runs that hear one large event.
+    pub listeners: usize,
     /// Commits to the bare store, for the floor.
     pub commits: usize,
 }
@@ -32,6 +36,7 @@ const WHOLE: Size = Size {
     waiting: &[100_000, 1_000_000],
     history: &[100, 1_000, 10_000],
     stored: &[0, 1_000, 10_000, 100_000],
+    listeners: 1_000,
     commits: 100_000,
 };
 const QUICK: Size = Size {
@@ -40,6 +45,7 @@ const QUICK: Size = Size {
     waiting: &[500],
     history: &[50, 200],
     stored: &[0, 200],
+    listeners: 50,
     commits: 500,
 };
 
@@ -82,7 +88,9 @@ async fn measure(engine: Engine, durability: Durability, size: &Size) -> Result<
         "recovery": many::recovery(&stage, size.in_flight, floor).await?,
         "waiting": waiting,
         "history": grow::history(&stage, size.history, floor).await?,
+        "takenUp": grow::resumed(&stage, size.history).await?,
         "stored": grow::stored(&stage, size.stored, floor).await?,
+        "listeners": shared::listeners(&stage, size.listeners).await?,
     }))
 }
 

@@ -92,6 +92,13 @@ impl Stage {
         Ok(builder.connector("echo", echo).open().await?)
     }
 
+    /// The same with no checkpoints of runs.
+    pub(crate) async fn open_without_checkpoints(&self, dir: &Path) -> Result<Runtime> {
+        let builder = Runtime::builder(self.config(dir)).checkpoint_every(u64::MAX);
+        let echo = Arc::new(Echo { hangs: false });
+        Ok(builder.connector("echo", echo).open().await?)
+    }
+
     fn config(&self, dir: &Path) -> Config {
         let echo = Connection::new("echo", "none").with_timeouts(NEVER, NEVER);
         Config::new()

@@ -2,6 +2,7 @@
 
 pub mod control;
 mod list;
+mod purge;
 mod resume;
 mod show;
 mod tree;
@@ -44,6 +45,9 @@ pub enum RunsVerb {
     /// Let a run that faulted go on from the task that failed
     #[command(after_long_help = control::EXAMPLES_REDRIVE)]
     Redrive(control::RedriveArgs),
+    /// Remove runs that have ended, with all that they left
+    #[command(after_long_help = purge::EXAMPLES)]
+    Purge(purge::PurgeArgs),
 }
 
 pub fn run(context: &Context, verb: RunsVerb) -> Result<ExitCode> {
@@ -56,6 +60,7 @@ pub fn run(context: &Context, verb: RunsVerb) -> Result<ExitCode> {
         RunsVerb::Cancel(args) => control::cancel(context, &args),
         RunsVerb::Restart(args) => control::restart(context, &args),
         RunsVerb::Fork(args) => control::fork(context, &args),
+        RunsVerb::Purge(args) => purge::run(context, &args),
         RunsVerb::Redrive(args) => {
             control::redrive(context, &args.run, args.input.as_deref(), &args.follow)
         }

@@ -43,6 +43,12 @@ pub fn draw(view: &RunView, now_ms: u64, resume: &str, style: Style) -> String {
         instant(view.begun_ms),
         span(view.begun_ms, until)
     );
+    if let Some(first) = view.records_from {
+        let _ = writeln!(
+            text,
+            "its records before number {first} were removed ([store] records-max): tasks that ended before may be missing"
+        );
+    }
     let children = children(&view.tasks);
     branch(&mut text, view, &children, None, "", (now_ms, style));
     text.push('\n');
@@ -299,6 +305,7 @@ mod tests {
                 "next": "asked again", "atMs": 5_000, "untilMs": 62_000, "then": "goes to review",
             }]))
             .unwrap(),
+            records_from: None,
         }
     }
 

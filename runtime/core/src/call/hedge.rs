@@ -4,6 +4,7 @@
 //! the next connection of the task if there is one; a call with an effect never does, since the
 //! first may have had its effect: it is sent to the same connection again, which repeats no effect.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LOST_MAX, Phase, Plan, State, lost};
@@ -11,7 +12,9 @@ use crate::descriptor;
 use crate::failure::{EffectState, Failure};
 
 /// The second attempt beside the one that is under way. There is at most one for each attempt.
-#[derive(Debug, Clone, PartialEq)]
+/// Persisted in checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Hedge {
     /// There is none, or no other.
     Off,

@@ -339,6 +339,7 @@ impl Run {
                 self.note_change(&key, true);
             }
         }
+        self.note_effect(&key);
         if role == Role::First {
             self.gather(&key, ticket);
         }

@@ -57,8 +57,9 @@ pub struct Origin {
     pub task: String,
 }
 
-/// The part of a run's state that belongs to this module.
-#[derive(Debug, Clone, Default)]
+/// The part of a run's state that belongs to this module. Persisted in checkpoints.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Control {
     suspension: Option<Suspension>,
     origin: Option<Origin>,
@@ -71,6 +72,7 @@ pub(super) struct Control {
     failing: Option<(Key, Arc<Value>)>,
     /// What is to come into a task instead.
     edited: Option<(Key, Arc<Value>)>,
+    #[serde(skip)]
     recorder: Option<Recorder>,
 }
 
@@ -194,6 +196,9 @@ impl Run {
         }
         if self.was_undone() {
             return Err(Illegal::Undone);
+        }
+        if self.is_slim() {
+            return Err(Illegal::Slim);
         }
         self.check_way_on(input.is_some(), &taken)?;
         if let (Some(input), Some((task, _))) = (input, self.control.failing.take()) {
@@ -536,7 +541,7 @@ fn shared(taken: TakenOver) -> BTreeMap<Key, Arc<Taken>> {
 }
 
 /// A key, and those of everything around it, the innermost first; not the workflow's own.
-fn within(key: &str) -> impl Iterator<Item = &str> {
+pub(super) fn within(key: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(key), |key| key.rfind('/').map(|at| &key[..at]))
         .filter(|key| !key.is_empty())
 }

@@ -54,6 +54,7 @@ impl Run {
         if let Some(id) = &effect {
             let answer = Arc::new(deferred(&call_key));
             self.ledger.deferred(id, &connection, &answer);
+            self.note_effect(key);
         }
         let around = Around::new(self, key);
         let output = match value.map(|template| self.evaluate(&template, &input, &around)) {

@@ -56,7 +56,11 @@ pub enum Event {
     /// Somebody lets a run that faulted go on from the task that failed; it waits in a queue.
     Redriven {
         /// What is to come into the task that failed, if not what came before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "crate::present::deserialize"
+        )]
         input: Option<Value>,
         /// What was finished, and is not repeated.
         taken: TakenOver,

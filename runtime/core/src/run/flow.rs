@@ -36,19 +36,22 @@ impl Run {
         };
         let visit = &mut work.visits[work.index];
         *visit += 1;
-        let again = if *visit > 1 {
-            format!("#{visit}")
-        } else {
-            String::new()
-        };
+        let visit = *visit;
+        let key = visit_key(block_key, &task.name, visit);
+        // A name that looks like a visit has the key of one.
+        let before = (visit > 1 && !task.name.contains('#'))
+            .then(|| visit_key(block_key, &task.name, visit - 1));
         step.ops.push(Op::Enter(Entry {
-            key: format!("{block_key}/{}{again}", escape(&task.name)),
+            key,
             task: Arc::clone(task),
             parent: block_key.to_owned(),
             slot: Slot::Task,
             input: value,
             scope: Arc::clone(scope),
         }));
+        if let Some(before) = before {
+            self.scope_over(&before, block_key, step);
+        }
     }
 
     /// Something inside a frame has completed.
@@ -84,6 +87,7 @@ impl Run {
                 if let Some(place) = work.outputs.get_mut(index) {
                     *place = (*output).clone();
                 }
+                self.scope_over(&format!("{parent}/[{index}]"), parent, step);
                 self.advance_for(parent, Some(output), step);
             }
             (Work::Fork(work), Slot::Branch(index)) => {
@@ -151,7 +155,7 @@ impl Run {
         }
         if let Some(report) = self.reports.get_mut(key) {
             report.end(TaskStatus::Failed, step.now_ms);
-            report.error = Some(error.clone());
+            report.error = Some(error.clone().told());
         }
         self.note_change(key, false);
         let Some(frame) = self.remove(key, step) else {
@@ -175,6 +179,7 @@ impl Run {
                 work.failed += 1;
                 if self.tolerates(&parent) {
                     self.report_tolerated(key, &reference, &error, step);
+                    self.scope_over(key, &parent, step);
                     self.advance_for(&parent, None, step);
                 } else {
                     step.ops.push(Op::Raise { key: parent, error });
@@ -346,7 +351,7 @@ impl Run {
         let mut report = TaskReport::new(key, reference, "iteration", step.now_ms);
         report.end(TaskStatus::Skipped, step.now_ms);
         report.provenance = Some(Provenance::Skipped);
-        report.error = Some(error.clone());
+        report.error = Some(error.clone().told());
         self.reports.insert(key.to_owned(), report);
         self.degraded = true;
         self.forget_failing();
@@ -624,6 +629,16 @@ impl Run {
             block: key,
             value: Arc::clone(input),
         });
+    }
+}
+
+/// A task that `then` leads back to is another task, with a key of its own.
+fn visit_key(block: &str, name: &str, visit: u32) -> Key {
+    let name = escape(name);
+    if visit > 1 {
+        format!("{block}/{name}#{visit}")
+    } else {
+        format!("{block}/{name}")
     }
 }
 

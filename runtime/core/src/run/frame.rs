@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::listen::ListenWork;
@@ -36,7 +37,8 @@ pub(super) struct Frame {
 }
 
 /// What a frame is to the frame around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Slot {
     /// A task of a block, or the workflow itself.
     Task,
@@ -112,7 +114,8 @@ pub(super) struct CallWork {
 }
 
 /// A question for an earlier answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Recall {
     /// Which fallback of the task it is.
     pub index: usize,
@@ -121,14 +124,16 @@ pub(super) struct Recall {
 }
 
 /// What is done with the end of a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct CallPolicy {
     pub critical: bool,
     /// What the workflow says; the effect decides if it says nothing.
     pub on_exhausted: Option<workflow::OnExhausted>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ForWork {
     pub items: Vec<Value>,
     pub next: usize,
@@ -138,13 +143,15 @@ pub(super) struct ForWork {
     pub outputs: Vec<Value>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ForkWork {
     pub running: usize,
     pub outputs: Vec<Value>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct TryWork {
     pub attempts: u32,
     pub first_started_ms: u64,

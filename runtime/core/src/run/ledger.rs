@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::call::{Decision, Event, HedgeEvent, Lookup};
@@ -14,11 +15,12 @@ use crate::failure::EffectState;
 use crate::provenance::Provenance;
 
 /// The effects that a run has asked for, by [`id`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ledger(BTreeMap<String, Entry>);
 
 /// What is known of one effect.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Entry {
     /// The attempt that is under way.
     pub ticket: Option<u64>,
@@ -112,6 +114,28 @@ impl Ledger {
                 Decision::Accept | Decision::Answer { .. } | Decision::Reject { .. },
             ) => {}
         }
+    }
+}
+
+impl Ledger {
+    /// How many effects it knows.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Drops an effect that nobody asks for again; false if an attempt of it is under way. One that
+    /// is to be undone stays.
+    pub fn forget(&mut self, id: &str) -> bool {
+        let Some(entry) = self.0.get(id) else {
+            return true;
+        };
+        if entry.ticket.is_some() || entry.beside.is_some() {
+            return false;
+        }
+        if !entry.in_saga {
+            self.0.remove(id);
+        }
+        true
     }
 }
 

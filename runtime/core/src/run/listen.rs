@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::environment::Around;
@@ -37,8 +38,9 @@ pub enum Hearing {
     Gone,
 }
 
-/// What a task that listens has taken so far.
-#[derive(Debug, Clone)]
+/// What a task that listens has taken so far. Persisted in checkpoints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ListenWork {
     pub collector: Collector,
     /// What each event gave: always a list.
@@ -215,6 +217,9 @@ impl Run {
         };
         work.is_busy = false;
         let item = std::mem::take(&mut work.current);
+        if let Some(seq) = work.heard_seq {
+            self.scope_over(&format!("{key}/[{seq}]"), key, step);
+        }
         self.item_done(key, index, &item, (**output).clone(), step);
     }
 

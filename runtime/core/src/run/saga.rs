@@ -23,14 +23,14 @@ use crate::workflow::{
 /// A task that can be undone. Whether its effect happened is in the ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Undo {
-    task_key: String,
-    task: Arc<Task>,
+    pub task_key: String,
+    pub task: Arc<Task>,
     /// Which fallback of the task made the effect; its own call if none.
-    fallback: Option<usize>,
-    input: Arc<Value>,
-    effect: String,
+    pub fallback: Option<usize>,
+    pub input: Arc<Value>,
+    pub effect: String,
     /// Whether its undoing was begun.
-    begun: bool,
+    pub begun: bool,
 }
 
 impl Undo {
@@ -144,6 +144,7 @@ impl Run {
         self.cancel_all(step);
         let wanted = on_exhausted.or(self.workflow.on_exhausted);
         let dead_letter = wanted != Some(OnExhausted::Fault);
+        let error = error.told();
         self.phase = Phase::Compensating { error, dead_letter };
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::checkpoint::check::read_back;
 use super::tests::{bindings, compile};
 use super::*;
 use crate::call::{Decision, Lookup};
@@ -93,6 +94,8 @@ struct World {
     late: Vec<Event>,
     /// The key of what each task calls.
     keys: BTreeMap<String, String>,
+    /// The same run, forgetting what it may, and read back from a checkpoint now and then.
+    twin: Run,
 }
 
 const BAD_LUCK_PERCENT: u64 = 30;
@@ -101,7 +104,14 @@ const STEPS_MAX: usize = 3_000;
 impl World {
     /// Tells the machine what happened; false if it did not fit.
     fn feed(&mut self, run: &mut Run, event: Event) -> bool {
-        let Ok(effects) = run.step(event.clone(), self.now_ms) else {
+        if self.dice.percent(5) {
+            self.twin = read_back(&self.twin);
+        }
+        let stepped = run.step(event.clone(), self.now_ms);
+        let same = self.twin.step(event.clone(), self.now_ms);
+        assert_eq!(same, stepped, "{event:?}");
+        assert_same(&self.twin, run);
+        let Ok(effects) = stepped else {
             return false;
         };
         self.journal.push((self.now_ms, event));
@@ -233,9 +243,13 @@ impl World {
         self.late.clear();
         self.journal.truncate(self.durable.max(1));
         let mut run = fresh.clone();
+        self.twin = fresh.clone().slim();
         for (at, event) in &self.journal {
             run.step(event.clone(), *at).expect("a journal folds");
+            let same = self.twin.step(event.clone(), *at);
+            same.expect("whether or not it forgets");
         }
+        assert_same(&self.twin, &run);
         self.todo = run.outstanding();
         for ticket in run.in_flight() {
             self.feed(&mut run, Event::Lost { ticket });
@@ -358,12 +372,56 @@ do:
           - crm2: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", onUnknown: review}}}
 "#;
 
-/// Plays one history to its end and returns the run and what the services saw.
-fn play(seed: u64) -> (Run, Services) {
-    play_of(WORKFLOW, seed)
+/// Everything that can be entered again, and much that cannot.
+const LOOPS: &str = r#"
+document: {dsl: "1.0.3", namespace: sim, name: loops, version: "1.0.0"}
+do:
+  - again:
+      try:
+        - each:
+            for: {each: n, in: "${ [1, 2, 3] }"}
+            do:
+              - pay: {call: pay.charge, with: {n: "${ $n }"}, timeout: {after: PT0.2S}, metadata: {cofferdam: {hedge: PT0.01S}}}
+              - tell: {call: chat.post, with: {}, metadata: {cofferdam: {critical: false, onExhausted: fault}}}
+      catch:
+        retry: {delay: PT0.05S, limit: {attempt: {count: 2}}}
+        do:
+          - noted: {set: {given: up}}
+  - rounds:
+      do:
+        - count: {set: {n: "${ (.n // 0) + 1 }"}}
+        - keep: {call: crm.upsert, with: {n: "${ .n }"}, output: {as: "${ $input }"}, metadata: {cofferdam: {fallback: [{call: crm-eu.upsert, with: {other: true}}, {value: {}}]}}}
+        - more: {switch: [{on: {when: "${ .n < 4 }", then: count}}, {enough: {then: exit}}]}
+  - many:
+      for: {each: m, in: "${ [range(6)] }"}
+      metadata: {cofferdam: {maxConcurrency: 3, toleratedFailurePercent: 50}}
+      do:
+        - inner:
+            try:
+              - named: {call: pay.charge, with: {}, metadata: {cofferdam: {idempotencyKey: '${ "key-" + ($m % 2 | tostring) }'}}}
+            catch: {errors: {with: {status: 400}}}
+        - booked: {call: pay.charge, with: {}, timeout: {after: PT0.1S}, metadata: {cofferdam: {compensate: {call: refund, with: {}}}}}
+        - later: {call: chat.post, with: {}, metadata: {cofferdam: {onOutage: queueAndForward}}}
+  - nap: {wait: {milliseconds: 20}}
+"#;
+
+/// What is seen from outside, whether or not it forgets.
+fn assert_same(twin: &Run, run: &Run) {
+    assert_eq!(twin.outstanding(), run.outstanding());
+    assert_eq!(twin.in_flight(), run.in_flight());
+    assert_eq!(twin.next_due_ms(), run.next_due_ms());
+    assert_eq!(twin.status(), run.status());
+    assert_eq!(twin.outcome(), run.outcome());
+    assert_eq!(twin.is_degraded(), run.is_degraded());
+    assert_eq!(twin.waits(), run.waits());
 }
 
-fn play_of(workflow: &str, seed: u64) -> (Run, Services) {
+/// Plays one history to its end and returns the run and what the services saw.
+fn play(seed: u64) -> (Run, Services) {
+    play_in(WORKFLOW, seed)
+}
+
+fn play_in(workflow: &str, seed: u64) -> (Run, Services) {
     let fresh = Run::new(
         format!("run-{seed}"),
         compile(workflow),
@@ -380,6 +438,7 @@ fn play_of(workflow: &str, seed: u64) -> (Run, Services) {
         is_patient: workflow == SHARED,
         late: Vec::new(),
         keys: BTreeMap::new(),
+        twin: fresh.clone().slim(),
     };
     let mut run = fresh.clone();
     world.feed(
@@ -427,7 +486,7 @@ fn whatever_fails_every_run_ends_and_no_effect_happens_twice() {
 #[test]
 fn whatever_fails_tasks_that_share_a_key_have_one_effect_in_one_place() {
     for seed in seeds() {
-        let (run, services) = play_of(SHARED, seed);
+        let (run, services) = play_in(SHARED, seed);
         for (key, count) in &services.effects {
             let places = services.places.get(key).map_or(0, BTreeSet::len);
             assert!(
@@ -482,6 +541,20 @@ fn nothing_arrives_after_its_own_undoing() {
     for seed in seeds() {
         let (_, services) = play(seed);
         assert_eq!(services.too_late, [""; 0], "COFFERDAM_SEED={seed}");
+    }
+}
+
+#[test]
+fn in_loops_whatever_fails_a_run_that_forgets_and_is_read_back_does_the_same() {
+    for seed in seeds().take(600) {
+        let (_, services) = play_in(LOOPS, seed);
+        // A task that is tried again with a key of the workflow's own is another effect.
+        for (key, count) in services.effects {
+            assert!(
+                count <= 1,
+                "COFFERDAM_SEED={seed}: `{key}` happened {count} times"
+            );
+        }
     }
 }
 

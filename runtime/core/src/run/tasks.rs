@@ -429,6 +429,12 @@ impl Run {
     /// What a frame that goes had asked for is not wanted any more.
     fn withdraw(&mut self, key: &str, frame: &Frame, step: &mut Step) {
         Self::unlisten(key, frame, step);
+        for due_ms in [frame.deadline_ms, frame.work_due_ms()]
+            .into_iter()
+            .flatten()
+        {
+            self.dues.remove(&(due_ms, key.to_owned()));
+        }
         let Work::Call(work) = &frame.work else {
             return;
         };

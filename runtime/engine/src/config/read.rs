@@ -19,6 +19,8 @@ use super::plugins::PluginRef;
 use super::resilience;
 use crate::Engine;
 
+/// Of each run at least so many records are kept: several checkpoints are written meanwhile.
+const RECORDS_MIN: u64 = 10_000;
 /// A century is for ever.
 const RETENTION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
@@ -124,6 +126,9 @@ pub(super) fn store(section: &Section<'_>, config: &mut Config) -> Result<(), Er
     }
     if let Some(item) = section.get("retention") {
         config.retention = Some(item.duration(RETENTION_MAX)?);
+    }
+    if let Some(item) = section.get("records-max") {
+        config.records_max = Some(item.integer(RECORDS_MIN, i64::MAX as u64)?);
     }
     Ok(())
 }
@@ -437,12 +442,12 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
     Ok(limited)
 }
 
-/// Reads `rate-limit`: so many calls in a time, and so many at once.
+/// Reads `rate-limit`: so many calls in a time, so many at once, and how long one waits.
 fn rated(section: &Section<'_>, mut limited: Limited) -> Result<Limited, Error> {
     let Some(section) = section.section("rate-limit")? else {
         return Ok(limited);
     };
-    section.only(&["calls", "per", "burst"])?;
+    section.only(&["calls", "per", "burst", "max-wait"])?;
     let count = |item: &Item<'_>| item.integer(1, RATE_CALLS_MAX).map(|count| count as u32);
     let calls = count(&section.require("calls", "write how many calls in each `per`")?)?;
     let burst = section
@@ -456,7 +461,10 @@ fn rated(section: &Section<'_>, mut limited: Limited) -> Result<Limited, Error> 
         problem: error.to_string(),
         remedy: "choose a value in that range".to_owned(),
     })?;
-    limited.limits.rate = Some(rate);
+    let max_wait = section
+        .get("max-wait")
+        .map_or(Ok(Duration::ZERO), |item| item.duration(HOUR))?;
+    limited.limits.rate = Some(rate.with_max_wait(max_wait));
     Ok(limited)
 }
 

@@ -627,6 +627,9 @@ fn a_rate_is_read_and_refused_with_its_place() {
     assert_eq!(minute.per(), Duration::from_mins(1));
     let second = rate("{ calls = 5 }");
     assert_eq!((second.burst(), second.per()), (5, Duration::from_secs(1)));
+    assert_eq!(second.max_wait(), Duration::ZERO);
+    let waits = rate("{ calls = 5, max-wait = '2s' }");
+    assert_eq!(waits.max_wait(), Duration::from_secs(2));
     for (line, words) in [
         ("{ calls = 0 }", "from 1"),
         ("{ calls = 2000000 }", "1000000"),
@@ -636,6 +639,8 @@ fn a_rate_is_read_and_refused_with_its_place() {
         ("{ calls = 1, per = '2h' }", "1h"),
         ("{ calls = 1, per = '1us' }", "from 1ms"),
         ("{ calls = 1, rate = 2 }", "rate"),
+        ("{ calls = 1, max-wait = '2h' }", "1h"),
+        ("{ calls = 1, max-wait = 2 }", "max-wait"),
         ("7", "table"),
     ] {
         let error = read(line).unwrap_err().to_string();

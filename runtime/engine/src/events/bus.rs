@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::keys::{self, Hash, Owner, WatchRow};
 use crate::Error;
+use crate::payloads;
 use crate::rows::{EventRow, decode, encode};
 use crate::runtime::{Inner, Runtime};
 
@@ -127,8 +128,8 @@ impl Bus {
                         continue;
                     }
                     row.seq = Some(next);
-                    batch = batch
-                        .put(Table::Event, keys::event_key(next), encode(&row)?)
+                    let packed = payloads::pack(&row, || vec!["/event".to_owned()])?;
+                    batch = payloads::put_row(batch, Table::Event, keys::event_key(next), packed)
                         .put(Table::Event, key, encode(&next)?);
                     handed.pending.push(identity);
                     handed.seqs.push(Some(next));

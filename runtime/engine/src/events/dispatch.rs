@@ -22,6 +22,7 @@ use serde_json::Value;
 use super::bus::EVENTS_PAGE;
 use super::keys::{self, EventLetter, Hash, Letter, Owner, WatchRow};
 use crate::Error;
+use crate::payloads::{self, delete_row, pack, put_row, unpack};
 use crate::rows::{EventRow, decode, encode};
 use crate::runtime::Inner;
 
@@ -57,6 +58,8 @@ struct Dispatcher {
     batch: Batch,
     letters: usize,
     bytes: usize,
+    /// Payloads in the batch.
+    carried: HashSet<payloads::Hash>,
     /// Who has letters in the batch.
     wake: BTreeSet<Owner>,
 }
@@ -79,6 +82,7 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         batch: Batch::new(),
         letters: 0,
         bytes: 0,
+        carried: HashSet::new(),
         wake: BTreeSet::new(),
     };
     loop {
@@ -124,7 +128,7 @@ impl Dispatcher {
             let Some(seq) = keys::parse_event_key(key) else {
                 continue;
             };
-            let row: EventRow = decode("event", "event", bytes)?;
+            let row: EventRow = unpack(&*store, "event", "event", bytes)?;
             if let Ok(event) = CloudEvent::new(row.event) {
                 self.deliver(seq, &event, &shapes).await?;
             }
@@ -193,9 +197,11 @@ impl Dispatcher {
                 Owner::Schedule { .. } => None,
             };
             let event = event.clone();
-            let letter = encode(&Letter { task, seq, event })?;
-            self.bytes += letter.len();
-            self.batch = batch.put(Table::Subscription, keys::letter_key(&owner, seq), letter);
+            let letter = pack(&Letter { task, seq, event }, || vec!["/event".to_owned()])?;
+            let letter = letter.once(&mut self.carried);
+            self.bytes += letter.len_bytes();
+            let key = keys::letter_key(&owner, seq);
+            self.batch = put_row(batch, Table::Subscription, key, letter);
         }
         self.letters += 1;
         self.wake.insert(owner);
@@ -207,6 +213,7 @@ impl Dispatcher {
         let batch = std::mem::take(&mut self.batch);
         let wake = std::mem::take(&mut self.wake);
         (self.letters, self.bytes) = (0, 0);
+        self.carried.clear();
         if let Err(error) = self.inner.store.commit(batch).await {
             // Gone through again from the last place that was written.
             self.done_seq = self.written_seq.min(read_place(&*self.inner.store)?);
@@ -247,13 +254,13 @@ impl Dispatcher {
             let mut batch = Batch::new();
             let mut is_old = true;
             for (key, bytes) in &rows {
-                let row: EventRow = decode("event", "event", bytes)?;
+                let row: EventRow = unpack(&*self.inner.store, "event", "event", bytes)?;
                 let seq = keys::parse_event_key(key).unwrap_or(u64::MAX);
                 is_old = seq < keep_from || row.at_ms < oldest_ms;
                 if !is_old {
                     break;
                 }
-                batch = batch.delete(Table::Event, key.clone());
+                batch = delete_row(batch, Table::Event, key.clone(), bytes);
                 if let Ok(event) = CloudEvent::new(row.event) {
                     let identity = keys::identity_key(&keys::identity(&event));
                     batch = batch.delete(Table::Event, identity);

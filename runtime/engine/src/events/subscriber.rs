@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::bus::EVENTS_PAGE;
 use super::keys::{self, CursorRow, EventLetter};
 use crate::Error;
+use crate::payloads::unpack_row;
 use crate::rows::{EventRow, decode, encode};
 use crate::runtime::{Inner, Runtime};
 
@@ -306,10 +307,16 @@ impl Subscriber {
     fn find(&mut self) -> Result<Option<EventRow>, Error> {
         let from = keys::event_key(self.row.done_seq + 1);
         let range = KeyRange::between(from, keys::EVENTS_END);
-        let rows = self.inner.store.scan(Table::Event, range, 1)?;
-        match rows.first() {
-            None => Ok(None),
-            Some((_, bytes)) => decode("event", &self.name, bytes).map(Some),
+        loop {
+            let rows = self.inner.store.scan(Table::Event, range.clone(), 1)?;
+            let Some((key, bytes)) = rows.first() else {
+                return Ok(None);
+            };
+            // One that is let go of just now is not the first any more.
+            let at = (Table::Event, key.as_slice());
+            if let Some(row) = unpack_row(&*self.inner.store, "event", at, bytes)? {
+                return Ok(Some(row));
+            }
         }
     }
 

@@ -12,7 +12,8 @@ use super::Runner;
 use crate::Error;
 use crate::events::bus::{Outgoing, delete_watches};
 use crate::events::keys::{self, EventLetter, Letter, Owner};
-use crate::rows::{EventRow, decode, encode};
+use crate::payloads::{delete_row, unpack};
+use crate::rows::{EventRow, encode};
 
 /// How many letters are read in one go; each may have a megabyte.
 const PAGE: usize = 16;
@@ -46,7 +47,7 @@ impl Runner {
                 if self.mailbox.done.contains(key) {
                     continue;
                 }
-                let letter: Letter = decode("letter", &self.row.run, bytes)?;
+                let letter: Letter = unpack(&*self.inner.store, "letter", &self.row.run, bytes)?;
                 let task = letter.task.unwrap_or_default();
                 match self.run.hearing(&task) {
                     Hearing::Busy => continue,
@@ -62,7 +63,7 @@ impl Runner {
                     task,
                 };
                 self.inner.letters.take(&owner);
-                self.discard(key);
+                self.discard(key, bytes);
             }
             if told >= PAGE {
                 // What was taken is made durable before more is read.
@@ -74,9 +75,9 @@ impl Runner {
         Ok(())
     }
 
-    fn discard(&mut self, key: &[u8]) {
+    fn discard(&mut self, key: &[u8], bytes: &[u8]) {
         self.mailbox.done.insert(key.to_vec());
-        self.edit(|batch, _| batch.delete(Table::Subscription, key));
+        self.edit(|batch, _| delete_row(batch, Table::Subscription, key.to_vec(), bytes));
         self.must_commit = true;
     }
 

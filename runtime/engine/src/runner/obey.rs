@@ -1,5 +1,7 @@
 //! What a run wants done, turned into writes, calls and rows.
 
+use std::sync::Arc;
+
 use cofferdam_core::descriptor;
 use cofferdam_core::failure::{Class, Failure};
 use cofferdam_core::ramp::Ended;
@@ -9,7 +11,9 @@ use cofferdam_store::Table;
 use super::{Done, Launch, Runner};
 use crate::admission::{self, Admission, Admitted};
 use crate::mutation::Mutation;
-use crate::rows::{DeadLetter, Review, encode, parked_key, review_key};
+use crate::pace::Pass;
+use crate::ramp::Leave;
+use crate::rows::{DeadLetter, Review, parked_key, review_key};
 use crate::{Error, answers, detached, queue};
 
 impl Runner {
@@ -122,7 +126,12 @@ impl Runner {
             reviewer: question.reviewer,
             escalations: question.escalations,
         };
-        self.put(Table::Review, key, encode(&review)?);
+        self.put_large(
+            Table::Review,
+            key,
+            &review,
+            &["/output", "/failure/details"],
+        )?;
         Ok(())
     }
 
@@ -148,8 +157,21 @@ impl Runner {
             }
             return;
         }
+        let token = match slot.line.come() {
+            Pass::Free | Pass::Full => None,
+            Pass::Token(token) => Some(token),
+            Pass::Wait(waiter) => {
+                let slot = Arc::clone(slot);
+                self.under_way.spawn(async move {
+                    let admitted = admission::admit_in_turn(&slot, waiter, &attempt.key).await;
+                    carried(attempt, admitted, leave)
+                });
+                return;
+            }
+        };
         match admission::try_admit(slot, &attempt.key) {
             Admission::Admitted(mut admitted) => {
+                admitted.pay_with(token);
                 admitted.carry(leave);
                 self.admitted(attempt, admitted);
             }
@@ -165,12 +187,10 @@ impl Runner {
             Admission::Full(queued) => {
                 self.under_way.spawn(async move {
                     let mut admitted = admission::admit(queued, &attempt.key).await;
-                    match (&mut admitted, leave) {
-                        (Ok(admitted), leave) => admitted.carry(leave),
-                        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
-                        (Err(_), None) => {}
+                    if let Ok(admitted) = &mut admitted {
+                        admitted.pay_with(token);
                     }
-                    Done::Admitted { attempt, admitted }
+                    carried(attempt, admitted, leave)
                 });
             }
         }
@@ -220,7 +240,7 @@ impl Runner {
                 at_ms,
             };
             let key = self.row.run.clone().into_bytes();
-            self.put(Table::DeadLetter, key, encode(&letter)?);
+            self.put_large(Table::DeadLetter, key, &letter, &["/input", "/taskInput"])?;
         }
         self.edit(queue::ended);
         self.row.queued_ms = None;
@@ -229,4 +249,18 @@ impl Runner {
         self.must_commit = true;
         Ok(())
     }
+}
+
+/// What came of waiting for admission; the leave of a drain goes with it.
+fn carried(
+    attempt: Attempt,
+    mut admitted: Result<Admitted, Failure>,
+    leave: Option<Leave>,
+) -> Done {
+    match (&mut admitted, leave) {
+        (Ok(admitted), leave) => admitted.carry(leave),
+        (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
+        (Err(_), None) => {}
+    }
+    Done::Admitted { attempt, admitted }
 }

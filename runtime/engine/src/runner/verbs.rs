@@ -1,13 +1,14 @@
 //! What people and the queue do with a run, as events of its journal.
 
-use cofferdam_core::run::{Event, Illegal, Status, TakenOver};
+use cofferdam_core::run::{Event, Illegal, Run, Status, TakenOver};
 use cofferdam_store::Table;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Runner;
-use crate::rows::timer_key;
-use crate::{Error, queue, verbs};
+use crate::checkpoints::Tail;
+use crate::rows::{Record, decode, timer_key};
+use crate::{Error, query, queue, verbs};
 
 /// What is to be done with a run.
 #[derive(Debug)]
@@ -53,6 +54,13 @@ impl Runner {
             return;
         }
         let redrives = matches!(verb, Verb::Redrive { .. });
+        if redrives
+            && self.run.status() == Status::Faulted
+            && let Err(error) = self.read_whole()
+        {
+            let _ = told.send(Err(error));
+            return;
+        }
         let event = match verb {
             Verb::Cancel { reason, compensate } => Event::Cancelled { reason, compensate },
             Verb::Suspend { reason } => Event::Suspended { reason },
@@ -63,6 +71,11 @@ impl Runner {
             Ok(()) => {
                 if redrives {
                     self.queue_again();
+                    // What a run that forgets was then is not where this one goes on.
+                    self.edit(|batch, row| batch.delete(Table::Checkpoint, row.run.as_bytes()));
+                    self.checkpoint.void(self.head.next_seq);
+                    self.tail = Tail::default();
+                    self.run.be_slim();
                 }
                 self.must_commit = true;
                 self.told.push(told);
@@ -78,6 +91,26 @@ impl Runner {
                 let _ = told.send(Err(error));
             }
         }
+    }
+
+    /// A run that is redriven enters its tasks again, and may ask for all that it ever asked for.
+    fn read_whole(&mut self) -> Result<(), Error> {
+        let run = &self.row.run;
+        let definition = self.inner.definition(&self.row.definition)?;
+        let fresh = Run::new(run, definition.workflow(), definition.bindings());
+        let mut whole = query::fold_into(&*self.inner.store, fresh)?;
+        for (at, bytes) in self.records.iter().enumerate() {
+            let record: Record = decode("journal record", run, bytes)?;
+            let stepped = whole.step(record.event, record.at);
+            stepped.map_err(|illegal| Error::Journal {
+                run: run.clone(),
+                seq: self.head.next_seq + at as u64,
+                reason: illegal.to_string(),
+            })?;
+        }
+        self.run = whole;
+        self.begin_to_announce();
+        Ok(())
     }
 
     /// The run's turn has come.

@@ -4,6 +4,7 @@
 //! so far, applies them as one atomic batch, flushes, syncs, and only then answers them all.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use super::pace::Pace;
 use super::queue::Job;
 use super::room::Room;
 use super::row::{self, COUNT, HEADS};
-use crate::{Batch, Error, Head, Table, Write, heads};
+use crate::{Batch, Error, Head, KeyRange, Table, Write, heads};
 
 /// Makes what was applied to a tree durable. Apart from tests there is [`TreeSync`] only.
 pub(crate) trait Syncer<T>: Send + 'static {
@@ -168,7 +169,22 @@ impl<'a, T: Tree> Staged<'a, T> {
                     self.put_new(Table::Journal.byte(), &key, record);
                 }
                 Write::Put { table, key, value } => self.put(table.byte(), key, value)?,
+                Write::PutNew { table, key, value } => {
+                    let tree_key = row::tree_key(table.byte(), key);
+                    if self.get(&tree_key)?.is_none() {
+                        self.put(table.byte(), key, value)?;
+                    }
+                }
                 Write::Delete { table, key } => self.delete(table.byte(), key)?,
+                Write::DeleteUnreferenced {
+                    table,
+                    key,
+                    references,
+                } => {
+                    if !self.has_any(table.byte(), references)? {
+                        self.delete(table.byte(), key)?;
+                    }
+                }
                 Write::Claim { .. } | Write::Place { .. } | Write::Forget { .. } => {}
             }
         }
@@ -227,12 +243,38 @@ impl<'a, T: Tree> Staged<'a, T> {
         row::decode_head(&tree_key, &payload)
     }
 
-    fn get(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let staged = self
-            .batch
+    /// Whether there is a row whose key begins with a prefix.
+    fn has_any(&self, space: u8, prefix: &[u8]) -> Result<bool, Error> {
+        let start = row::tree_key(space, prefix);
+        for changes in [&self.batch, &self.group] {
+            let rows = changes.range::<[u8], _>((Included(start.as_slice()), Unbounded));
+            let mut keys = rows
+                .map(|(key, _)| key)
+                .take_while(|key| key.starts_with(&start));
+            if keys.any(|key| self.staged(key).is_some_and(Option::is_some)) {
+                return Ok(true);
+            }
+        }
+        // Only this thread writes: what is in the tree stays there meanwhile.
+        let still = self.inner.still();
+        for row in still.iter(space, &KeyRange::prefix(prefix)) {
+            let (key, _) = row?;
+            if self.staged(&row::tree_key(space, &key)).is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What becomes of a key of the tree, if the group so far changes it.
+    fn staged(&self, tree_key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        self.batch
             .get(tree_key)
-            .or_else(|| self.group.get(tree_key));
-        match staged {
+            .or_else(|| self.group.get(tree_key))
+    }
+
+    fn get(&self, tree_key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.staged(tree_key) {
             Some(value) => Ok(value.clone()),
             None => self.inner.raw(tree_key),
         }

@@ -35,9 +35,20 @@ enum Part {
         key: usize,
         len: usize,
     },
+    PutNew {
+        table: usize,
+        key: usize,
+        len: usize,
+    },
     Delete {
         table: usize,
         key: usize,
+    },
+    /// The prefix is another key, which may be the beginning of others.
+    DeleteUnreferenced {
+        table: usize,
+        key: usize,
+        prefix: usize,
     },
     Claim {
         run: usize,
@@ -72,7 +83,9 @@ fn part() -> impl Strategy<Value = Part> {
         6 => (run.clone(), (off_by(), off_by())).prop_map(|(run, off_by)| Part::Guard { run, off_by }),
         6 => (run.clone(), off_by(), len()).prop_map(|(run, off_by, len)| Part::Append { run, off_by, len }),
         6 => (table.clone(), key.clone(), len()).prop_map(|(table, key, len)| Part::Put { table, key, len }),
-        3 => (table, key).prop_map(|(table, key)| Part::Delete { table, key }),
+        3 => (table.clone(), key.clone(), len()).prop_map(|(table, key, len)| Part::PutNew { table, key, len }),
+        3 => (table.clone(), key.clone()).prop_map(|(table, key)| Part::Delete { table, key }),
+        3 => (table, key.clone(), key).prop_map(|(table, key, prefix)| Part::DeleteUnreferenced { table, key, prefix }),
         3 => (run.clone(), 0..3_u64).prop_map(|(run, up_by)| Part::Claim { run, up_by }),
         1 => run.clone().prop_map(|run| Part::Forget { run }),
         1 => (run.clone(), 0..3_u64).prop_map(|(run, len)| Part::Prune { run, len }),
@@ -106,7 +119,13 @@ fn batch(model: &MemoryStore, parts: &[Part]) -> Batch {
             Part::Put { table, key, len } => {
                 batch.put(TABLES[table], KEYS[key], vec![len as u8; len])
             }
+            Part::PutNew { table, key, len } => {
+                batch.put_new(TABLES[table], KEYS[key], vec![len as u8; len])
+            }
             Part::Delete { table, key } => batch.delete(TABLES[table], KEYS[key]),
+            Part::DeleteUnreferenced { table, key, prefix } => {
+                batch.delete_unreferenced(TABLES[table], KEYS[key], KEYS[prefix])
+            }
             Part::Claim { run, up_by } => batch.claim(RUNS[run], head(run).epoch + up_by),
             Part::Forget { run } => batch.forget(RUNS[run]),
             Part::Place { run, at } => {
