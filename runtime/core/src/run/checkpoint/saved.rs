@@ -72,9 +72,19 @@ pub(super) struct SavedCall<'r> {
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked_after: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'r, str>>,
     pub policy: Cow<'r, CallPolicy>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it like that"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A task that can be undone.
@@ -160,6 +170,7 @@ impl<'r> SavedCall<'r> {
             asked_after,
             recall,
             keep_ms,
+            asked_after,
             effect,
             policy,
             secrets: _,
@@ -176,6 +187,7 @@ impl<'r> SavedCall<'r> {
             asked_after: *asked_after,
             recall: *recall,
             keep_ms: *keep_ms,
+            asked_after: *asked_after,
             effect: effect.as_ref().map(Into::into),
             policy: Cow::Borrowed(policy),
         }
