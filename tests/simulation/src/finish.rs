@@ -155,15 +155,19 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
 }
 
 /// What has ended is removed as a whole, and what somebody has to see to is kept.
-async fn remove(world: &World, runtime: &Runtime) {
-    if !world.lock().swarm.verbs || world.lock().is_violated() {
+pub(crate) async fn remove(world: &World, runtime: &Runtime) {
+    let is_wrong = world.lock().is_violated();
+    if is_wrong || !world.lock().swarm.verbs {
         return;
     }
+    world.lock().oracle.removes = true;
     tokio::time::sleep(Duration::from_millis(1)).await;
     let removed = runtime.remove_ended(Duration::ZERO).await;
     let mut state = world.lock();
     let wrong = match removed {
+        Ok(_) if state.dead => None,
         Ok(_) => state.judge_removed().err(),
+        Err(_) if state.dead => None,
         Err(error) => Some(format!("runs cannot be removed: {error}")),
     };
     if let Some(wrong) = wrong {

@@ -48,7 +48,8 @@ impl State {
         let own_most = admission.tenant(tenant).runs_max;
         let wrong = if runs.len() > most {
             format!("{runs:?} are under way, and {most} may be")
-        } else if own.clone().count() > own_most {
+        } else if own.clone().count() > own_most && self.processes == 1 {
+            // One that was stopped gave its place away, and is taken up with the others.
             let own: Vec<_> = own.collect();
             format!("{own:?} of `{tenant}` are under way, and {own_most} may be")
         } else {
