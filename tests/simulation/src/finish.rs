@@ -123,9 +123,23 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
         .filter(|connection| connection.in_flight > 0)
         .map(|connection| connection.name)
         .collect();
+    if !judge(world, plan, probed, &in_flight) {
+        return End::Again;
+    }
+    remove(world, runtime).await;
+    End::Done
+}
+
+/// Judges what is left; false if the process is dead.
+fn judge(
+    world: &World,
+    plan: &Plan,
+    probed: Result<Result<(), String>, tokio::time::error::Elapsed>,
+    in_flight: &[String],
+) -> bool {
     let mut state = world.lock();
     if state.dead {
-        return End::Again;
+        return false;
     }
     let wrong = match probed {
         Err(_) => Some("in good weather a connection cannot be called".to_owned()),
@@ -149,9 +163,7 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
     if !plan.starts.iter().all(ended) {
         state.violated("a run has left no trace".to_owned());
     }
-    drop(state);
-    remove(world, runtime).await;
-    End::Done
+    true
 }
 
 /// What has ended is removed as a whole, and what somebody has to see to is kept.
@@ -165,9 +177,8 @@ pub(crate) async fn remove(world: &World, runtime: &Runtime) {
     let removed = runtime.remove_ended(Duration::ZERO).await;
     let mut state = world.lock();
     let wrong = match removed {
-        Ok(_) if state.dead => None,
+        _ if state.dead => None,
         Ok(_) => state.judge_removed().err(),
-        Err(_) if state.dead => None,
         Err(error) => Some(format!("runs cannot be removed: {error}")),
     };
     if let Some(wrong) = wrong {

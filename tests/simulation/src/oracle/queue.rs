@@ -60,10 +60,11 @@ impl State {
 
     /// A run of a key begins: there is no other, or the one before has failed.
     pub(super) fn judge_key(&self, run: &str, key: &str) -> Result<(), String> {
-        let others =
-            self.oracle.runs.iter().filter(|(other, shadow)| {
-                shadow.key.as_deref() == Some(key) && other.as_str() != run
-            });
+        let others = self.oracle.runs.iter().filter(|(other, shadow)| {
+            // Who redrives a run that has failed does not ask what was begun instead of it.
+            let is_another = other.as_str() != run && shadow.redriven == 0;
+            shadow.key.as_deref() == Some(key) && is_another
+        });
         for (other, shadow) in others {
             let has_failed = matches!(shadow.status(), Status::Faulted | Status::Cancelled);
             if !self.oracle.restarts || !has_failed {
