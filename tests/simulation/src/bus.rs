@@ -83,7 +83,6 @@ pub(crate) async fn subscribe(world: &World, runtime: &Runtime) {
     }
     let [first, second] = SUBSCRIBERS.map(|name| read(world, runtime, name));
     join(first, second).await;
-    World::never().await
 }
 
 /// One subscriber: opens itself, however often it takes, and reads.

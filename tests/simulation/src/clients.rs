@@ -72,15 +72,12 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
             None => starting.await,
             Some(ms) => {
                 let patience = Duration::from_millis(ms);
-                match tokio::time::timeout(patience, starting).await {
-                    Ok(started) => started,
-                    Err(_) => {
-                        world
-                            .lock()
-                            .note("", &format!("client: {} gives up", start.name));
-                        continue;
-                    }
-                }
+                let Ok(started) = tokio::time::timeout(patience, starting).await else {
+                    let told = format!("client: {} gives up", start.name);
+                    world.lock().note("", &told);
+                    continue;
+                };
+                started
             }
         };
         match started {

@@ -123,9 +123,23 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
         .filter(|connection| connection.in_flight > 0)
         .map(|connection| connection.name)
         .collect();
+    if !judge(world, plan, probed, &in_flight) {
+        return End::Again;
+    }
+    remove(world, runtime).await;
+    End::Done
+}
+
+/// Judges what is left; false if the process is dead.
+fn judge(
+    world: &World,
+    plan: &Plan,
+    probed: Result<Result<(), String>, tokio::time::error::Elapsed>,
+    in_flight: &[String],
+) -> bool {
     let mut state = world.lock();
     if state.dead {
-        return End::Again;
+        return false;
     }
     let wrong = match probed {
         Err(_) => Some("in good weather a connection cannot be called".to_owned()),
@@ -149,20 +163,21 @@ pub(crate) async fn finish(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -
     if !plan.starts.iter().all(ended) {
         state.violated("a run has left no trace".to_owned());
     }
-    drop(state);
-    remove(world, runtime).await;
-    End::Done
+    true
 }
 
 /// What has ended is removed as a whole, and what somebody has to see to is kept.
-async fn remove(world: &World, runtime: &Runtime) {
-    if !world.lock().swarm.verbs || world.lock().is_violated() {
+pub(crate) async fn remove(world: &World, runtime: &Runtime) {
+    let is_wrong = world.lock().is_violated();
+    if is_wrong || !world.lock().swarm.verbs {
         return;
     }
+    world.lock().oracle.removes = true;
     tokio::time::sleep(Duration::from_millis(1)).await;
     let removed = runtime.remove_ended(Duration::ZERO).await;
     let mut state = world.lock();
     let wrong = match removed {
+        _ if state.dead => None,
         Ok(_) => state.judge_removed().err(),
         Err(error) => Some(format!("runs cannot be removed: {error}")),
     };

@@ -297,6 +297,7 @@ impl Author<'_> {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of dice, one for each policy")]
     fn call(&mut self, name: &str, place: &Place) -> Value {
         let connection = *self.dice.pick(&["crm", "crm", "pay", "mail"]);
         if self.swarm.tame {

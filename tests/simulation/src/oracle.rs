@@ -46,6 +46,8 @@ pub(crate) struct Oracle {
     pub by_key: Option<String>,
     /// Runs that somebody was told are stopped.
     pub cancelled: BTreeSet<String>,
+    /// Runs are being removed.
+    pub removes: bool,
     /// Nothing new is asked for any more.
     pub ends: bool,
     /// How many runs schedules had begun when they were paused.

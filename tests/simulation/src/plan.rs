@@ -13,7 +13,7 @@ use cofferdam_host::Limits;
 use serde_json::json;
 
 use crate::dice::Dice;
-use crate::flow::{self, CONNECTIONS, Flow};
+use crate::flow::{self, CONNECTIONS, Flow, Promise};
 use crate::oracle::Oracle;
 use crate::swarm::Swarm;
 use crate::world::World;
@@ -97,6 +97,13 @@ impl Plan {
     /// Tells the oracle what it holds the engine to.
     pub fn tell(&self, oracle: &mut Oracle) {
         oracle.promises.clone_from(&self.flow.promises);
+        for (task, connection) in [("look", "crm"), ("note", "mail")] {
+            let promise = Promise {
+                connection: connection.to_owned(),
+                ..Promise::default()
+            };
+            oracle.promises.insert(task.to_owned(), promise);
+        }
         oracle.admission.clone_from(self.config.admission());
         for start in &self.starts {
             if let Some(id) = &start.options.id {

@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use crate::clients::{self, client};
 use crate::disk::FaultyStore;
-use crate::finish::{finish, quiet};
+use crate::finish::{finish, quiet, remove};
 use crate::flow::CONNECTIONS;
 use crate::mutation::Mutation;
 use crate::plan::Plan;
@@ -162,6 +162,10 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
             return End::Again;
         }
     };
+    if world.lock().oracle.removes {
+        remove(world, &runtime).await;
+        return End::Done;
+    }
     let restart = runtime.clone();
     tokio::select! {
         biased;

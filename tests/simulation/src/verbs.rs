@@ -31,7 +31,7 @@ pub(crate) async fn act(world: &World, runtime: &Runtime) {
             let suspended = world.lock().oracle.suspended();
             for run in suspended {
                 let resumed = runtime.resume(&run).await;
-                tell(world, &run, "resume", resumed.map(drop));
+                tell(world, &run, "resume", &resumed);
             }
             continue;
         }
@@ -54,7 +54,7 @@ pub(crate) async fn act(world: &World, runtime: &Runtime) {
             0..=2 => suspend(world, runtime, &run).await,
             3..=4 => {
                 let resumed = runtime.resume(&run).await;
-                if tell(world, &run, "resume", resumed) && world.lock().oracle.is_suspended(&run) {
+                if tell(world, &run, "resume", &resumed) && world.lock().oracle.is_suspended(&run) {
                     world.violated(format!("{run} was resumed, and is suspended"));
                 }
             }
@@ -66,7 +66,7 @@ pub(crate) async fn act(world: &World, runtime: &Runtime) {
 }
 
 /// Whether it was done, and the process lives.
-fn tell(world: &World, run: &str, verb: &str, done: Result<(), Error>) -> bool {
+fn tell(world: &World, run: &str, verb: &str, done: &Result<(), Error>) -> bool {
     let mut state = world.lock();
     let told = done
         .as_ref()
@@ -77,7 +77,7 @@ fn tell(world: &World, run: &str, verb: &str, done: Result<(), Error>) -> bool {
 
 async fn suspend(world: &World, runtime: &Runtime, run: &str) {
     let done = runtime.suspend(run, Some("simulated".to_owned())).await;
-    if tell(world, run, "suspend", done) && !world.lock().oracle.is_suspended(run) {
+    if tell(world, run, "suspend", &done) && !world.lock().oracle.is_suspended(run) {
         world.violated(format!(
             "{run} was suspended, and is not on the disk as such"
         ));
@@ -87,7 +87,7 @@ async fn suspend(world: &World, runtime: &Runtime, run: &str) {
 async fn cancel(world: &World, runtime: &Runtime, run: &str) {
     let compensate = world.lock().dice.percent(60);
     let done = runtime.cancel(run, None, compensate).await;
-    if tell(world, run, "cancel", done) {
+    if tell(world, run, "cancel", &done) {
         let mut state = world.lock();
         let (is_cancelled, _) = state.oracle.acted_on(run);
         state.oracle.cancelled.insert(run.to_owned());
@@ -103,7 +103,7 @@ async fn cancel(world: &World, runtime: &Runtime, run: &str) {
 async fn redrive(world: &World, runtime: &Runtime, run: &str) {
     let (_, before) = world.lock().oracle.acted_on(run);
     let done = runtime.redrive(run, None).await;
-    if tell(world, run, "redrive", done) && world.lock().oracle.acted_on(run).1 <= before {
+    if tell(world, run, "redrive", &done) && world.lock().oracle.acted_on(run).1 <= before {
         world.violated(format!(
             "{run} was redriven, and is not on the disk as such"
         ));
@@ -133,7 +133,7 @@ async fn again(world: &World, runtime: &Runtime, run: &str, is_whole: bool) {
     };
     let verb = if is_whole { "restart" } else { "fork" };
     let new = begun.as_ref().ok().cloned();
-    if tell(world, run, verb, begun.map(drop))
+    if tell(world, run, verb, &begun.map(drop))
         && let Some(new) = new
         && world.lock().oracle.status(&new).is_none()
     {
@@ -200,7 +200,7 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
                 continue;
             }
             let resumed = runtime.resume_schedule(name).await;
-            tell(world, name, "resume", resumed);
+            tell(world, name, "resume", &resumed);
         }
         if world.lock().oracle.ends {
             return World::never().await;
@@ -211,7 +211,7 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
         }
         for name in &plan.schedules {
             let paused = runtime.pause_schedule(name).await;
-            tell(world, name, "pause", paused);
+            tell(world, name, "pause", &paused);
         }
         nap(world, 1_000..=20_000).await;
     }

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub dies_at: Option<u64>,
     /// What is wrong; the first of these decides.
     pub violations: Vec<String>,
+    /// Processes that were begun.
+    pub processes: u64,
     steps: u64,
     from_ms: u64,
     since: Option<Instant>,
@@ -70,6 +72,7 @@ impl World {
             badness,
             dies_at: None,
             violations: Vec::new(),
+            processes: 0,
             steps: 0,
             from_ms: EPOCH_MS,
             since: None,
@@ -137,6 +140,7 @@ impl State {
         self.since = Some(Instant::now());
         self.dead = false;
         self.services.begin_process();
+        self.processes += 1;
         self.dies_at = (!self.is_fair() && self.dice.percent(70))
             .then(|| self.steps + self.dice.range(1..=60));
     }

@@ -38,6 +38,8 @@ impl Runner {
         };
         let range = KeyRange::prefix(keys::letter_prefix(&owner("")));
         let mut range = Some(range);
+        // What such a task is told next is an earlier letter, left to the next look.
+        let mut busy = BTreeSet::new();
         while let Some(page) = range.take() {
             let rows = self
                 .inner
@@ -50,8 +52,14 @@ impl Runner {
                 }
                 let letter: Letter = unpack(&*self.inner.store, "letter", &self.row.run, bytes)?;
                 let task = letter.task.unwrap_or_default();
+                if busy.contains(&task) {
+                    continue;
+                }
                 match self.run.hearing(&task) {
-                    Hearing::Busy => continue,
+                    Hearing::Busy => {
+                        busy.insert(task);
+                        continue;
+                    }
                     Hearing::Gone => {}
                     // It was written for the same task, before that was tried again.
                     Hearing::Ready if letter.seq < self.listens_from(&task)? => {}

@@ -48,7 +48,8 @@ impl State {
         let own_most = admission.tenant(tenant).runs_max;
         let wrong = if runs.len() > most {
             format!("{runs:?} are under way, and {most} may be")
-        } else if own.clone().count() > own_most {
+        } else if own.clone().count() > own_most && self.processes == 1 {
+            // One that was stopped gave its place away, and is taken up with the others.
             let own: Vec<_> = own.collect();
             format!("{own:?} of `{tenant}` are under way, and {own_most} may be")
         } else {
@@ -59,10 +60,11 @@ impl State {
 
     /// A run of a key begins: there is no other, or the one before has failed.
     pub(super) fn judge_key(&self, run: &str, key: &str) -> Result<(), String> {
-        let others =
-            self.oracle.runs.iter().filter(|(other, shadow)| {
-                shadow.key.as_deref() == Some(key) && other.as_str() != run
-            });
+        let others = self.oracle.runs.iter().filter(|(other, shadow)| {
+            // Who redrives a run that has failed does not ask what was begun instead of it.
+            let is_another = other.as_str() != run && shadow.redriven == 0;
+            shadow.key.as_deref() == Some(key) && is_another
+        });
         for (other, shadow) in others {
             let has_failed = matches!(shadow.status(), Status::Faulted | Status::Cancelled);
             if !self.oracle.restarts || !has_failed {

@@ -82,7 +82,7 @@ impl State {
         stamp: &dyn Fn(u64) -> String,
     ) -> Result<(), String> {
         let last = next.saturating_sub(every_ms);
-        if last < due || (last - due) % every_ms != 0 {
+        if last < due || !(last - due).is_multiple_of(every_ms) {
             return Err(format!("it was due at {due}"));
         }
         if run != stamp(last) {

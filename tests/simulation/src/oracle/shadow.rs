@@ -76,8 +76,9 @@ impl Shadow {
             }
             Event::Lost { ticket } => {
                 // Nobody saw the end of it: it is no failed attempt.
+                // Nor is the other one then, if there were two of which one failed.
                 if let Some(attempt) = self.under_way.remove(ticket)
-                    && !attempt.is_hedge
+                    && !(attempt.is_hedge && self.is_under_way(&attempt.task))
                     && let Some((_, count)) = self.spent.get_mut(&attempt.task)
                 {
                     *count = count.saturating_sub(1);
@@ -175,6 +176,10 @@ impl Shadow {
         self.calls.insert(task, call);
         self.under_way.insert(ticket, attempt);
         Ok(())
+    }
+
+    fn is_under_way(&self, task: &str) -> bool {
+        self.under_way.values().any(|attempt| attempt.task == task)
     }
 
     /// A second attempt stands beside exactly one other, of a call that may be repeated.
