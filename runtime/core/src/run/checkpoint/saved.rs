@@ -66,25 +66,16 @@ pub(super) struct SavedCall<'r> {
     pub timeout_ms: u64,
     pub ticket: u64,
     pub hedge_ticket: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub asked_after: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub asked_after: u32,
+    /// None in what was written before this was known: nothing had happened since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_after: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'r, str>>,
     pub policy: Cow<'r, CallPolicy>,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it like that"
-)]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// A task that can be undone.
@@ -167,7 +158,6 @@ impl<'r> SavedCall<'r> {
             timeout_ms,
             ticket,
             hedge_ticket,
-            asked_after,
             recall,
             keep_ms,
             asked_after,
@@ -184,10 +174,9 @@ impl<'r> SavedCall<'r> {
             timeout_ms: *timeout_ms,
             ticket: *ticket,
             hedge_ticket: *hedge_ticket,
-            asked_after: *asked_after,
             recall: *recall,
             keep_ms: *keep_ms,
-            asked_after: *asked_after,
+            asked_after: effect.as_ref().map(|_| *asked_after),
             effect: effect.as_ref().map(Into::into),
             policy: Cow::Borrowed(policy),
         }
@@ -213,9 +202,4 @@ impl<'r> SavedUndo<'r> {
             begun: *begun,
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
