@@ -64,11 +64,15 @@ struct Dispatcher {
 
 /// Runs until the runtime shuts down.
 pub(crate) async fn dispatch(inner: Arc<Inner>) {
-    let done_seq = match read_place(&*inner.store) {
-        Ok(seq) => seq,
-        Err(error) => {
-            tracing::error!(%error, "events are not dispatched");
-            return;
+    let done_seq = loop {
+        match read_place(&*inner.store).and_then(|seq| wake_all(&inner).map(|()| seq)) {
+            Ok(seq) => break seq,
+            Err(error) => tracing::error!(%error, "events wait to be dispatched"),
+        }
+        tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = tokio::time::sleep(AGAIN_AFTER) => {}
         }
     };
     let mut dispatcher = Dispatcher {
@@ -82,7 +86,6 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         bytes: 0,
         wake: BTreeSet::new(),
     };
-    wake_all(&inner);
     loop {
         let nap = match dispatcher.go_on().await {
             Ok(true) => continue,
@@ -110,20 +113,17 @@ fn read_place(store: &dyn JournalStore) -> Result<u64, Error> {
 }
 
 /// Lets runs look into their boxes in which letters were when the store was last closed.
-fn wake_all(inner: &Arc<Inner>) {
+fn wake_all(inner: &Arc<Inner>) -> Result<(), Error> {
     let prefix = keys::run_letters_prefix();
     let mut range = KeyRange::prefix(prefix.clone());
     loop {
         // One letter for each run: the next look begins behind all others of the same run.
-        let rows = match inner.store.scan(Table::Subscription, range, 1) {
-            Ok(rows) => rows,
-            Err(error) => return crate::runtime::storage_failed(&error),
-        };
+        let rows = inner.store.scan(Table::Subscription, range, 1)?;
         let Some(run) = rows
             .first()
             .and_then(|(key, _)| keys::parse_run_letter(key))
         else {
-            return;
+            return Ok(());
         };
         inner.wake(run, Message::Letters);
         let run = run.to_owned();

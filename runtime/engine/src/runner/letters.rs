@@ -103,11 +103,12 @@ impl Runner {
     }
 
     fn discard(&mut self, key: &[u8]) {
+        self.mailbox.done.insert(key.to_vec());
         if self.inner.armed.has(Mutation::TakeLetterFirst) {
             let gone = Batch::new().delete(Table::Subscription, key);
             drop(self.inner.store.commit(gone));
+            return;
         }
-        self.mailbox.done.insert(key.to_vec());
         self.edit(|batch, _| batch.delete(Table::Subscription, key));
         self.must_commit = true;
     }
