@@ -115,6 +115,10 @@ impl Runner {
 
     /// A task listens: its rows go with the commit that makes it true.
     pub(super) fn listen(&mut self, task: String, watches: Vec<Watch>) {
+        // What followed from an effect beside it may have stopped the task before it came to this.
+        if self.run.watches(&task).is_empty() {
+            return;
+        }
         let run = self.row.run.clone();
         let owner = Owner::Task { run, task };
         self.outgoing.push(Outgoing::Watch { owner, watches });
