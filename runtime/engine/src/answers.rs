@@ -152,6 +152,7 @@ impl Answers {
         for (connection, shelf) in &mut *self.shelves.lock() {
             gone.extend(shelf.evict(self.limits(connection)));
         }
+        gone.sort_unstable();
         Ok(clear_away(store, &gone).await?)
     }
 
@@ -205,6 +206,8 @@ impl Answers {
             }
             gone.extend(over);
         }
+        // A map gives them in any order, and one seed has to give one history.
+        gone.sort_unstable();
         gone
     }
 

@@ -13,17 +13,21 @@ use cofferdam::{
     Definition, Descriptor, Effect, Failure, Health, HealthConfig, HealthStatus, Runtime, Source,
     Sources, StartOptions, Status, WaitFor,
 };
-use cofferdam_store::MemoryStore;
+use cofferdam_store::{Fault, MemoryStore};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
 async fn open(runs_active_max: usize) -> Runtime {
+    open_on(MemoryStore::new(), runs_active_max).await
+}
+
+async fn open_on(store: MemoryStore, runs_active_max: usize) -> Runtime {
     let admission = Admission {
         runs_active_max,
         ..Admission::default()
     };
     Runtime::builder(Config::new().with_admission(admission))
-        .store(Arc::new(MemoryStore::new()))
+        .store(Arc::new(store))
         .clock(Clock::tokio(1_000_000))
         .open()
         .await
@@ -53,12 +57,16 @@ fn id(run: &str) -> StartOptions {
     }
 }
 
-async fn publish(runtime: &Runtime, n: u64, kind: &str) {
+fn event(n: u64, kind: &str) -> CloudEvent {
     let event = json!({
         "specversion": "1.0", "id": n.to_string(), "source": "/found", "type": kind, "data": {"n": n},
     });
-    let event = CloudEvent::new(event).expect("it is an event");
-    runtime.publish(event).await.expect("it is published");
+    CloudEvent::new(event).expect("it is an event")
+}
+
+async fn publish(runtime: &Runtime, n: u64, kind: &str) {
+    let published = runtime.publish(event(n, kind)).await;
+    published.expect("it is published");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,6 +127,26 @@ async fn an_event_that_had_to_wait_is_not_overtaken() {
         let taken = two_listen_at_once(name).await;
         assert_eq!(taken, json!([{"got": 1}, {"got": 2}]), "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_an_event_that_was_refused_is_not_given_again() {
+    let store = MemoryStore::new();
+    let runtime = open_on(store.clone(), 10).await;
+    store.inject(Fault::Busy);
+    let refused = runtime.publish(event(1, "x")).await;
+    refused.expect_err("the store takes nothing");
+    let listen = json!({"listen": {"to": {"one": {"with": {"type": "x"}}}}});
+    let definition = define(&runtime, &json!([{"l": listen}]));
+    let started = runtime.start_with(&definition, json!({}), id("r")).await;
+    let run = started.expect("it begins");
+    runtime.settle(&run).await.expect("it waits");
+    runtime.shutdown().await;
+    let runtime = open_on(store, 10).await;
+    publish(&runtime, 1, "x").await;
+    let heard = tokio::time::timeout(Duration::from_mins(1), runtime.wait(&run)).await;
+    let view = heard.expect("it is heard").expect("it ends");
+    assert_eq!(view.output.as_deref(), Some(&json!([{"n": 1}])));
 }
 
 #[tokio::test(start_paused = true)]

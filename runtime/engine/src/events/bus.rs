@@ -78,8 +78,14 @@ impl Bus {
                 None => break,
             }
         }
+        // A batch that was refused takes its numbers with it; those who have begun to listen since
+        // do not wait for them, and must not miss what would get them.
+        let promised = match store.get(Table::Cursor, &keys::PROMISED)? {
+            None => 0,
+            Some(bytes) => keys::seq_of("cursor", &bytes)?,
+        };
         let sequence = Sequence {
-            next: last + 1,
+            next: promised.max(last + 1),
             pending: HashSet::new(),
         };
         Ok(Self {
@@ -136,7 +142,11 @@ impl Bus {
                     next += 1;
                 }
                 Outgoing::Watch { owner, watches } => {
-                    batch = put_watches(batch, &owner, &watches, next)?;
+                    batch = put_watches(batch, &owner, &watches, next)?.put(
+                        Table::Cursor,
+                        keys::PROMISED,
+                        encode(&next)?,
+                    );
                 }
             }
         }

@@ -66,11 +66,15 @@ struct Dispatcher {
 
 /// Runs until the runtime shuts down.
 pub(crate) async fn dispatch(inner: Arc<Inner>) {
-    let done_seq = match read_place(&*inner.store) {
-        Ok(seq) => seq,
-        Err(error) => {
-            tracing::error!(%error, "events are not dispatched");
-            return;
+    let done_seq = loop {
+        match read_place(&*inner.store).and_then(|seq| wake_all(&inner).map(|()| seq)) {
+            Ok(seq) => break seq,
+            Err(error) => tracing::error!(%error, "events wait to be dispatched"),
+        }
+        tokio::select! {
+            biased;
+            () = inner.closing.cancelled() => return,
+            () = tokio::time::sleep(AGAIN_AFTER) => {}
         }
     };
     let mut dispatcher = Dispatcher {

@@ -10,6 +10,7 @@
 //!               5 ‖ subscriber ‖ 0 ‖ number (8)                  → EventRow, to be told again
 //! Cursor        0                                                → the dispatcher's number
 //!               1 ‖ subscriber                                   → CursorRow
+//!               2                                                → a number that was promised
 //! DeadLetter    0 ‖ who ‖ 0 ‖ number (8)                         → EventLetter
 //! ```
 
@@ -33,6 +34,9 @@ const DEAD: u8 = 0;
 pub(crate) const EVENTS_END: [u8; 1] = [1];
 /// The dispatcher's row.
 pub(crate) const DISPATCH: [u8; 1] = [0];
+
+/// The first number that whoever began to listen last waits for: no lower one is given again.
+pub(crate) const PROMISED: [u8; 1] = [2];
 
 /// A number that names something in a key whose length is bounded.
 pub(crate) type Hash = [u8; 16];

@@ -104,17 +104,22 @@ impl Runner {
     }
 
     fn discard(&mut self, key: &[u8], bytes: &[u8]) {
+        self.mailbox.done.insert(key.to_vec());
         if self.inner.armed.has(Mutation::TakeLetterFirst) {
             let gone = Batch::new().delete(Table::Subscription, key);
             drop(self.inner.store.commit(gone));
+            return;
         }
-        self.mailbox.done.insert(key.to_vec());
         self.edit(|batch, _| delete_row(batch, Table::Subscription, key.to_vec(), bytes));
         self.must_commit = true;
     }
 
     /// A task listens: its rows go with the commit that makes it true.
     pub(super) fn listen(&mut self, task: String, watches: Vec<Watch>) {
+        // What followed from an effect beside it may have stopped the task before it came to this.
+        if self.run.watches(&task).is_empty() {
+            return;
+        }
         let run = self.row.run.clone();
         let owner = Owner::Task { run, task };
         self.outgoing.push(Outgoing::Watch { owner, watches });

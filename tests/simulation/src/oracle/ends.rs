@@ -11,9 +11,7 @@ use super::shadow::Shadow;
 use super::{name_of, rows, text};
 use crate::world::State;
 
-/// Rows of [`Table::Subscription`]: a letter to a run; somebody who waits, and where in the key it says
-/// who.
-const LETTER: u8 = 3;
+/// Rows of [`Table::Subscription`]: somebody who waits, and where in the key it says who.
 const WATCH: u8 = 2;
 const WATCHER: usize = 1 + 16 + 16;
 
@@ -148,10 +146,9 @@ impl State {
             }
         }
         for (key, _) in rows(&self.disk.durable, Table::Subscription) {
-            // Those of schedules stay.
-            let is_of_run = key.first() == Some(&LETTER)
-                || (key.first() == Some(&WATCH) && key.get(WATCHER) == Some(&b'r'));
-            if is_of_run {
+            // Those of schedules stay; a letter to a run that has ended and could not be read is taken
+            // out when the store is next opened.
+            if key.first() == Some(&WATCH) && key.get(WATCHER) == Some(&b'r') {
                 return Err(format!("a listener is left: {}", key.escape_ascii()));
             }
         }
