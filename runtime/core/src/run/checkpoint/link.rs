@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Error;
 use super::pool::Pooled;
 use super::saved::{SavedCall, SavedFrame, SavedUndo, SavedWork};
+use crate::call::Phase;
 use crate::run::Run;
 use crate::run::frame::{BlockWork, CallWork, FlowWork, Frame, Slot, Work};
 use crate::run::saga::Undo;
@@ -163,6 +164,15 @@ fn work(
 }
 
 fn call(run: &Run, saved: SavedCall<'_>, pool: &Pooled) -> Result<CallWork, Error> {
+    let known = saved.effect.as_ref().and_then(|id| run.ledger.get(id));
+    let asks = matches!(
+        saved.state.phase,
+        Phase::LookingUp { .. } | Phase::Review { .. }
+    );
+    let asked_after = saved
+        .asked_after
+        .or_else(|| known.filter(|_| asks).map(|known| known.attempts))
+        .unwrap_or(0);
     Ok(CallWork {
         plan: saved.plan.into_owned(),
         state: saved.state.into_owned(),
@@ -174,7 +184,7 @@ fn call(run: &Run, saved: SavedCall<'_>, pool: &Pooled) -> Result<CallWork, Erro
         hedge_ticket: saved.hedge_ticket,
         recall: saved.recall,
         keep_ms: saved.keep_ms,
-        asked_after: saved.asked_after,
+        asked_after,
         effect: saved.effect.map(Into::into),
         policy: saved.policy.into_owned(),
         secrets: Arc::clone(&run.secrets),

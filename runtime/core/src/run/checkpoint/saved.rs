@@ -70,19 +70,12 @@ pub(super) struct SavedCall<'r> {
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub asked_after: u32,
+    /// None in what was written before this was known: nothing had happened since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_after: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'r, str>>,
     pub policy: Cow<'r, CallPolicy>,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it like that"
-)]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// A task that can be undone.
@@ -183,7 +176,7 @@ impl<'r> SavedCall<'r> {
             hedge_ticket: *hedge_ticket,
             recall: *recall,
             keep_ms: *keep_ms,
-            asked_after: *asked_after,
+            asked_after: effect.as_ref().map(|_| *asked_after),
             effect: effect.as_ref().map(Into::into),
             policy: Cow::Borrowed(policy),
         }
