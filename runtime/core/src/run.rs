@@ -442,10 +442,9 @@ impl Run {
             Phase::Ended(Outcome::Faulted { .. }) => Status::Faulted,
             Phase::Ended(Outcome::Cancelled { .. }) => Status::Cancelled,
             _ if self.is_suspended() => Status::Suspended,
-            Phase::Queued => Status::Queued,
-            Phase::New | Phase::Running if self.is_idle() => Status::Waiting,
-            Phase::New
-            | Phase::Running
+            Phase::New | Phase::Queued => Status::Queued,
+            Phase::Running if self.is_idle() => Status::Waiting,
+            Phase::Running
             | Phase::Cancelling {
                 compensate: false, ..
             } => Status::Running,

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::connections::Slot;
 use crate::connector::Backend;
 use crate::generations::{Judgement, Served};
+use crate::mutation::{Armed, Mutation};
 use crate::pace::{Pass, Token, Waiter};
 use crate::ramp::Leave;
 
@@ -79,7 +80,7 @@ pub(crate) fn try_admit(slot: &Arc<Slot>, key: &str) -> Admission {
 
 /// Asks for leave to make a second attempt beside one that takes long. It gets none when it would
 /// have to wait, when the connection is not well, and when too many are made already.
-pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str) -> Result<Admitted, Failure> {
+pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str, armed: Armed) -> Result<Admitted, Failure> {
     let refused = |why: &str| Err(Failure::new(Class::Unavailable, "hedge.refused", why));
     if slot.breaker_state() != "Closed" {
         return refused("the breaker is not closed");
@@ -92,7 +93,7 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str) -> Result<Admitted, Failure
         Pass::Token(token) => Some(token),
         Pass::Wait(_) | Pass::Full => return refused("the rate limit has no room for it"),
     };
-    if !slot.hedges.spend() {
+    if !slot.hedges.spend() && !armed.has(Mutation::HedgeFreely) {
         return refused("a tenth of the calls were second attempts already");
     }
     let mut admitted = admitted(slot, place, key)?;

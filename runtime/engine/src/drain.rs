@@ -79,8 +79,10 @@ async fn drain_once(inner: &Arc<Inner>, slot: &Arc<Slot>) {
         stuck = None;
         wait_for_probe(slot).await;
         if !probe(slot).await {
-            // Without a breaker that opened there is no probe time; wait as if there were.
-            if slot.probe_due_ms().is_none() {
+            // Without a breaker that opened there is no probe time, and one that has come does not
+            // help while something else keeps calls away; wait as if there were another.
+            let now_ms = slot.clock.now_ms();
+            if slot.probe_due_ms().is_none_or(|due_ms| due_ms <= now_ms) {
                 nap(slot).await;
             }
             continue;

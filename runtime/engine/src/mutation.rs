@@ -20,6 +20,24 @@ pub enum Mutation {
     TellFirst,
     /// A place in a bulkhead is given back twice.
     ReleaseTwice,
+    /// Second attempts are made however many there were.
+    HedgeFreely,
+    /// A run takes an event out of its letter box before it is on the disk that it has.
+    TakeLetterFirst,
+    /// A schedule moves on before its run is begun.
+    MoveScheduleFirst,
+    /// One run more is let into memory than there is room for.
+    Crowd,
+    /// A concurrency key counts only while its run is in memory.
+    LoseKey,
+    /// A call leaves the outbox before its delivery is begun.
+    EmptyOutboxFirst,
+    /// A subscriber's place moves on when an event is handed out.
+    MoveCursorFirst,
+    /// A run that is redriven does again what it had finished.
+    RedriveAll,
+    /// Who suspends a run is told so, and it goes on.
+    SuspendNobody,
 }
 
 /// What is armed.

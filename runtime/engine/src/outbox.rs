@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::Error;
 use crate::connections::Slot;
 use crate::definition::Definition;
+use crate::mutation::Mutation;
 use crate::rows::{RunRow, decode, outbox_prefix};
 use crate::runtime::{Inner, Runtime};
 use crate::start::{self, StartOptions};
@@ -233,6 +234,10 @@ impl Worker {
             tenant: row.tenant.clone(),
             ..StartOptions::default()
         };
+        if inner.armed.has(Mutation::EmptyOutboxFirst) {
+            let gone = Batch::new().delete(Table::Outbox, key.clone());
+            inner.store.commit(gone).await?;
+        }
         self.runtime.start_with(&definition, input, options).await?;
         self.settled(&run).await?;
         inner

@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 
 use crate::Error;
 use crate::config::Admission;
+use crate::mutation::Mutation;
 use crate::query;
 use crate::rows::RunRow;
 use crate::runner::Message;
@@ -350,7 +351,12 @@ async fn promote(inner: &Arc<Inner>) -> Result<(), Error> {
 async fn promote_one(inner: &Arc<Inner>, key: &str) -> Result<bool, Error> {
     let most = inner.gate.limits.key(key);
     let holders = KeyRange::prefix(prefix(b'h', key));
-    if inner.store.scan(Table::Queue, holders, most)?.len() >= most {
+    let mut holders = inner.store.scan(Table::Queue, holders, most)?;
+    if inner.armed.has(Mutation::LoseKey) {
+        let run = |row: &[u8]| String::from_utf8_lossy(&row[key.len() + 2..]).into_owned();
+        holders.retain(|(row, _)| inner.is_held(&run(row)));
+    }
+    if holders.len() >= most {
         return Ok(false);
     }
     let waiting = KeyRange::prefix(prefix(b'k', key));
@@ -388,7 +394,8 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
     while !inner.closing.is_cancelled() {
         let tenant = {
             let mut state = gate.state.lock();
-            if state.woken > 0 || state.active >= gate.limits.runs_active_max {
+            let beyond = usize::from(inner.armed.has(Mutation::Crowd));
+            if state.woken > 0 || state.active >= gate.limits.runs_active_max + beyond {
                 return Ok(());
             }
             let waiting: Vec<String> = state

@@ -184,6 +184,8 @@ impl Runner {
         Self {
             begin: Some(begin),
             batch: rows,
+            // Told with its first commit, whether or not who asked for it still waits.
+            note_queue: row.status == Status::Queued,
             ..Self::new(inner, run, row, Head::default())
         }
     }

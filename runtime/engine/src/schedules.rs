@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::definition::Definition;
 use crate::events::bus::{Outgoing, delete_watches};
 use crate::events::keys::{self, Letter, Owner};
+use crate::mutation::Mutation;
 use crate::payloads::{delete_row, unpack};
 use crate::rows::{decode, encode};
 use crate::runtime::{Inner, Runtime};
@@ -288,11 +289,14 @@ fn last_and_next(schedule: &Schedule, due_ms: u64, now_ms: u64) -> (u64, Option<
         }
         Schedule::Cron(cron) => {
             let next_ms = cron.next_ms(now_ms);
-            // Back from now in growing steps, until an instant lies between.
+            // Back from now in growing steps, the last one to where it was due, until an instant
+            // lies between.
+            let span_ms = now_ms.saturating_sub(due_ms);
             let mut last_ms = due_ms;
-            let mut step_ms = 60_000;
-            while step_ms < now_ms.saturating_sub(due_ms) {
-                let found = cron.next_ms(now_ms - step_ms).filter(|ms| *ms <= now_ms);
+            let mut back_ms = 0;
+            while back_ms < span_ms {
+                back_ms = (back_ms * 2).max(60_000).min(span_ms);
+                let found = cron.next_ms(now_ms - back_ms).filter(|ms| *ms <= now_ms);
                 if let Some(mut found) = found {
                     while let Some(later) = cron.next_ms(found).filter(|ms| *ms <= now_ms) {
                         found = later;
@@ -300,7 +304,6 @@ fn last_and_next(schedule: &Schedule, due_ms: u64, now_ms: u64) -> (u64, Option<
                     last_ms = found;
                     break;
                 }
-                step_ms *= 2;
             }
             (last_ms, next_ms)
         }
@@ -380,6 +383,14 @@ async fn act(
     }
     let (last_ms, next_ms) = last_and_next(schedule, due_ms, now_ms);
     let stamp = instant(last_ms).replace(['-', ':'], "");
+    if inner.armed.has(Mutation::MoveScheduleFirst) {
+        let moved = ScheduleRow {
+            run: Some(format!("{}.{stamp}", plan.name)),
+            next_ms,
+            ..row.clone()
+        };
+        write(inner, &moved, Batch::new()).await?;
+    }
     let run = begin(runtime, plan, &stamp, plan.input.clone()).await?;
     row.run = Some(run);
     row.next_ms = next_ms;
@@ -506,5 +517,32 @@ fn is_enough(to: &Strategy, verdict: Verdict, taken: &[Value]) -> bool {
             }
             Strategy::One(_) | Strategy::All(_) | Strategy::Any { .. } => is_full(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cofferdam_core::cron::Cron;
+
+    use super::*;
+
+    const MINUTE: u64 = 60_000;
+
+    /// The last instant, and the next, in minutes, of a schedule that was due at 0.
+    fn at(cron: &str, now: u64) -> (u64, u64) {
+        let schedule = Schedule::Cron(Cron::parse(cron).expect("a cron expression"));
+        let (last_ms, next_ms) = last_and_next(&schedule, 0, now * MINUTE);
+        (last_ms / MINUTE, next_ms.expect("it goes on") / MINUTE)
+    }
+
+    #[test]
+    fn what_was_missed_is_made_up_for_by_the_last_instant_that_has_come() {
+        assert_eq!(at("* * * * *", 0), (0, 1));
+        assert_eq!(at("* * * * *", 1), (1, 2));
+        assert_eq!(at("* * * * *", 1_000), (1_000, 1_001));
+        assert_eq!(at("0,10 * * * *", 50), (10, 60));
+        assert_eq!(at("0,10 * * * *", 59), (10, 60));
+        assert_eq!(at("0 0 * * *", 1_439), (0, 1_440));
+        assert_eq!(at("0 0 1 * *", 60 * 24 * 40), (60 * 24 * 31, 60 * 24 * 59));
     }
 }

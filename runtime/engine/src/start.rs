@@ -315,19 +315,14 @@ impl Inner {
         };
         let (told, answer) = oneshot::channel();
         let begin = Begin { event, told };
-        let noted = place.is_none().then(|| row.clone());
         let runner = Runner::begin(Arc::clone(self), machine, row, rows, begin);
         self.spawn(run.clone(), Some(runner), place, Message::Resume);
-        let answer = match answer.await {
+        match answer.await {
             Ok(answer) => answer,
             Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),
             // Another start of the same run was first; its answer is ours.
             Err(_) => self.begun_elsewhere(&run).await.map(|()| false),
-        };
-        if let Some(row) = noted {
-            self.gate.note(&row);
         }
-        answer
     }
 
     async fn begun_elsewhere(&self, run: &str) -> Result<(), Error> {

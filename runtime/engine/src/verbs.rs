@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::definition::Definition;
+use crate::mutation::Mutation;
 use crate::rows::{DeadLetter, RunRow, encode};
 use crate::runner::{Message, Verb};
 use crate::runtime::Runtime;
@@ -204,7 +205,10 @@ impl Runtime {
         let definition = self.inner.definition(&row.definition)?;
         let machine = Run::new(run, definition.workflow(), definition.bindings()).recording(None);
         let machine = query::fold_into(&*self.inner.store, machine)?;
-        let taken = machine.finished().unwrap_or_default();
+        let mut taken = machine.finished().unwrap_or_default();
+        if self.inner.armed.has(Mutation::RedriveAll) {
+            taken.clear();
+        }
         check_carried(run, &taken)?;
         self.act(run, Verb::Redrive { input, taken }).await
     }

@@ -1,6 +1,8 @@
 //! Workflows made by dice: every kind of task that the language has for flow, and every policy that
 //! a call can have.
 
+mod listen;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -8,6 +10,9 @@ use cofferdam::{Source, Sources};
 use serde_json::{Map, Value, json};
 
 use crate::dice::Dice;
+use crate::swarm::Swarm;
+
+pub use listen::KINDS;
 
 /// The connections that workflows call; `crm2` stands in for `crm`.
 pub const CONNECTIONS: [&str; 4] = ["crm", "crm2", "pay", "mail"];
@@ -26,6 +31,8 @@ pub struct Promise {
     pub compensated: bool,
     /// Inside of a `try` that tries again: attempts are counted anew each time.
     pub tried_again: bool,
+    /// Whether a slow attempt may get a second one beside it.
+    pub hedged: bool,
 }
 
 /// A workflow and what the oracle holds it to.
@@ -43,6 +50,7 @@ const CHILD: &str = "child";
 
 struct Author<'d> {
     dice: &'d mut Dice,
+    swarm: Swarm,
     /// Tasks that may still be written.
     left: u32,
     names: u32,
@@ -54,7 +62,7 @@ struct Author<'d> {
 #[derive(Clone, Default)]
 struct Place {
     depth: u32,
-    /// Variables that count the iterations around it.
+    /// What tells the iterations around it apart: variables, without their `$`.
     loops: Vec<String>,
     tried_again: bool,
 }
@@ -69,10 +77,11 @@ impl Place {
 }
 
 /// A workflow of a few tasks.
-pub fn write(dice: &mut Dice) -> Flow {
+pub fn write(dice: &mut Dice, swarm: Swarm) -> Flow {
     let left = dice.range(2..=7) as u32;
     let mut author = Author {
         dice,
+        swarm,
         left,
         names: 0,
         promises: BTreeMap::new(),
@@ -153,6 +162,9 @@ impl Author<'_> {
         self.left = self.left.saturating_sub(1);
         let name = self.name();
         let nests = place.depth < DEPTH_MAX && self.left > 0;
+        if let Some(task) = self.task_of_swarm(&name, place, nests) {
+            return json!({name: task});
+        }
         let task = match self.dice.range(0..=99) {
             0..=9 if nests => self.fork(place),
             10..=19 if nests => self.each(&name, place),
@@ -160,7 +172,7 @@ impl Author<'_> {
             33..=36 if nests => json!({"do": self.block(&place.deeper(), false)}),
             37..=41 if nests && self.child.is_none() && place.loops.is_empty() => self.runs(place),
             42..=49 => json!({"wait": {"milliseconds": self.duration_ms()}}),
-            50..=53 => Self::emit(&name, place),
+            50..=53 => self.emit(&name, place),
             54..=55 => json!({"set": {"by": identity(&name, place)}}),
             56 => json!({"raise": {"error": {
                 "type": "https://sim.example/errors/raised", "status": 400, "title": "Raised",
@@ -230,16 +242,67 @@ impl Author<'_> {
         json!({"run": {"workflow": {"namespace": "sim", "name": CHILD, "version": "1.0.0"}}})
     }
 
-    fn emit(name: &str, place: &Place) -> Value {
-        let with = json!({
+    fn emit(&mut self, name: &str, place: &Place) -> Value {
+        let mut with = json!({
             "source": "https://sim.example/", "type": "com.example.sim",
             "data": {"id": identity(name, place)},
         });
+        if self.swarm.events {
+            with["type"] = json!(self.dice.pick(&KINDS));
+            with["data"]["order"] = json!(self.dice.pick(&listen::ORDERS));
+        }
         json!({"emit": {"event": {"with": with}}})
     }
 
+    /// A task that worlds without the pattern do not have.
+    fn task_of_swarm(&mut self, name: &str, place: &Place, nests: bool) -> Option<Value> {
+        if self.swarm.tame {
+            return Some(self.call(name, place));
+        }
+        if self.swarm.events && self.dice.percent(40) {
+            return Some(self.listen(name, place, nests));
+        }
+        if self.swarm.detached && nests && self.child.is_none() && self.dice.percent(40) {
+            let mut task = self.runs(&Place::default());
+            task["run"]["await"] = json!(false);
+            return Some(task);
+        }
+        if self.swarm.hedging && self.dice.percent(5) {
+            return Some(self.reads_often(name, place));
+        }
+        None
+    }
+
+    /// More second attempts than a connection may have at once.
+    fn reads_often(&mut self, name: &str, place: &Place) -> Value {
+        let mut inner = place.deeper();
+        let at = format!("at_{name}");
+        inner.loops.push(at.clone());
+        let read = self.name();
+        let promise = Promise {
+            connection: "pay".to_owned(),
+            tried_again: place.tried_again,
+            hedged: true,
+            ..Promise::default()
+        };
+        self.promises.insert(read.clone(), promise);
+        let items: Vec<u64> = (0..30).collect();
+        let call = json!({
+            "call": "pay.read", "with": {"id": identity(&read, &inner)},
+            "metadata": {"cofferdam": {"hedge": {"milliseconds": 1}}},
+        });
+        json!({
+            "for": {"each": format!("item_{name}"), "at": at, "in": items},
+            "do": [{read: call}],
+        })
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a list of dice, one for each policy")]
     fn call(&mut self, name: &str, place: &Place) -> Value {
         let connection = *self.dice.pick(&["crm", "crm", "pay", "mail"]);
+        if self.swarm.tame {
+            return self.tame_call(name, place, connection);
+        }
         let (action, is_read, is_once, looks_up) = *self.dice.pick(&[
             ("read", true, false, false),
             ("read", true, false, false),
@@ -326,15 +389,53 @@ impl Author<'_> {
                 }),
             );
         }
+        let mut with = json!({"id": identity(name, place)});
+        if self.swarm.hedging && !is_once && self.dice.percent(60) {
+            promise.hedged = true;
+            let ms = self.dice.range(1..=100);
+            policy.insert("hedge".to_owned(), json!({"milliseconds": ms}));
+        }
+        let is_undone = policy.contains_key("compensate");
+        if self.swarm.outbox && !is_read && !is_undone && self.dice.percent(85) {
+            let seconds = *self.dice.pick(&[5, 30, 600, 3_600]);
+            let within = json!({"queueAndForward": {"deliverWithin": {"seconds": seconds}}});
+            policy.insert("onOutage".to_owned(), within);
+        }
+        if self.swarm.answers && is_read && self.dice.percent(60) {
+            // Every run asks the same, so that one can have what another was answered.
+            with = json!({"id": format!("any|{name}")});
+            let max_age = json!({"maxAge": {"seconds": self.dice.range(1..=120)}});
+            policy.insert(
+                "fallback".to_owned(),
+                json!([{"cache": max_age}, {"value": {"made": "up"}}]),
+            );
+        }
         self.promises.insert(name.to_owned(), promise);
         let mut task = json!({
             "call": format!("{connection}.{action}"),
-            "with": {"id": identity(name, place)},
+            "with": with,
             "metadata": {"cofferdam": policy},
         });
         if self.dice.percent(8) {
             task["timeout"] = json!({"after": {"milliseconds": self.dice.range(10..=10_000)}});
         }
         task
+    }
+
+    /// One that neither waits nor asks anybody when it fails.
+    fn tame_call(&mut self, name: &str, place: &Place, connection: &str) -> Value {
+        let promise = Promise {
+            connection: connection.to_owned(),
+            ..Promise::default()
+        };
+        self.promises.insert(name.to_owned(), promise);
+        let action = *self.dice.pick(&["read", "keep"]);
+        let policy =
+            json!({"onOutage": "fail", "onExhausted": "deadLetter", "onUnknown": "repeat"});
+        json!({
+            "call": format!("{connection}.{action}"),
+            "with": {"id": identity(name, place)},
+            "metadata": {"cofferdam": policy},
+        })
     }
 }

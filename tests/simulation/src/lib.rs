@@ -14,14 +14,20 @@
 //! The oracle stands outside and sees the disk and the services alone. See `oracle.rs` for what it
 //! holds the engine to, and `mutation.rs` for how it is itself checked.
 
+mod bus;
+mod clients;
 mod dice;
 mod disk;
+mod finish;
 mod flow;
 mod mutation;
 mod operator;
 mod oracle;
+mod plan;
 mod play;
 mod services;
+mod swarm;
+mod verbs;
 mod world;
 
 pub use mutation::Mutation;

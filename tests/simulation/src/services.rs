@@ -23,6 +23,9 @@ use crate::flow::CONNECTIONS;
 use crate::mutation::Mutation;
 use crate::world::{State, World};
 
+/// How many second attempts a connection may save up.
+const HEDGES_SAVED: u64 = 10;
+
 /// What the services know, and what is known of each effect.
 pub(crate) struct Services {
     /// Requests that have not arrived; they outlive who sent them.
@@ -39,6 +42,8 @@ pub(crate) struct Services {
     pub concurrency_max: BTreeMap<String, usize>,
     /// Numbers in outputs that were given.
     pub given: BTreeSet<u64>,
+    /// By connection: first and second attempts of this process, where both may be.
+    hedges: BTreeMap<String, (u64, u64)>,
     /// Requests with this key that were sent before this one are refused.
     sealed: BTreeMap<String, u64>,
     /// When each connection is out.
@@ -105,6 +110,7 @@ impl Services {
             undo_sent: BTreeSet::new(),
             concurrency_max: BTreeMap::new(),
             given: BTreeSet::new(),
+            hedges: BTreeMap::new(),
             sealed: BTreeMap::new(),
             outages,
             requests: 0,
@@ -114,6 +120,11 @@ impl Services {
     /// From here on nothing that was sent before has this effect.
     pub fn seal(&mut self, key: &str) {
         self.sealed.insert(key.to_owned(), self.requests);
+    }
+
+    /// What a process has saved up of second attempts is gone with it.
+    pub fn begin_process(&mut self) {
+        self.hedges.clear();
     }
 
     /// Whether an effect happened.
@@ -129,6 +140,17 @@ impl Services {
 }
 
 impl State {
+    /// Of the calls of a connection a tenth get a second attempt, and ten that were saved up.
+    pub fn count_hedges(&mut self, connection: String, is_second: bool) {
+        let text = format!("`{connection}` gets more second attempts than a tenth of its calls");
+        let (first, second) = self.services.hedges.entry(connection).or_default();
+        *first += u64::from(!is_second);
+        *second += u64::from(is_second);
+        if *second > HEDGES_SAVED + *first / 10 {
+            self.violated(text);
+        }
+    }
+
     fn is_out(&self, connection: &str, begun_ms: u64) -> bool {
         let at = self.now_ms().saturating_sub(begun_ms);
         let windows = self.services.outages.get(connection);

@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::mutation::Mutation;
 use crate::oracle::Oracle;
 use crate::services::Services;
+use crate::swarm::Swarm;
 
 /// 2026-01-01: a number that looks like an instant in a trace.
 const EPOCH_MS: u64 = 1_767_225_600_000;
@@ -32,6 +33,7 @@ pub(crate) struct World {
 pub(crate) struct State {
     pub dice: Dice,
     pub mutation: Option<Mutation>,
+    pub swarm: Swarm,
     pub disk: Disk,
     pub services: Services,
     pub oracle: Oracle,
@@ -45,6 +47,8 @@ pub(crate) struct State {
     pub dies_at: Option<u64>,
     /// What is wrong; the first of these decides.
     pub violations: Vec<String>,
+    /// Processes that were begun.
+    pub processes: u64,
     steps: u64,
     from_ms: u64,
     since: Option<Instant>,
@@ -59,6 +63,7 @@ impl World {
         let fair_from_ms = EPOCH_MS + dice.range(1_000..=60_000);
         let state = State {
             mutation,
+            swarm: Swarm::of(seed),
             disk: Disk::new(),
             services: Services::new(&mut dice),
             oracle: Oracle::default(),
@@ -67,6 +72,7 @@ impl World {
             badness,
             dies_at: None,
             violations: Vec::new(),
+            processes: 0,
             steps: 0,
             from_ms: EPOCH_MS,
             since: None,
@@ -133,6 +139,8 @@ impl State {
     pub fn begin_process(&mut self) {
         self.since = Some(Instant::now());
         self.dead = false;
+        self.services.begin_process();
+        self.processes += 1;
         self.dies_at = (!self.is_fair() && self.dice.percent(70))
             .then(|| self.steps + self.dice.range(1..=60));
     }

@@ -50,5 +50,15 @@ seen! {
     an_undoing_that_is_skipped_is_seen: SkipUndo;
     keys_that_change_with_the_attempt_are_seen: FreshKeys;
     outcomes_that_are_held_back_too_long_are_seen: HoldBack;
+    second_attempts_beyond_the_budget_are_seen: HedgeFreely;
+    an_event_that_is_taken_before_it_is_heard_is_seen: TakeLetterFirst;
+    a_lost_row_of_a_listener_is_seen: ForgetListener;
+    a_schedule_that_moves_on_before_its_run_is_begun_is_seen: MoveScheduleFirst;
+    a_run_too_many_in_memory_is_seen: Crowd;
+    a_concurrency_key_that_is_lost_is_seen: LoseKey;
+    a_call_that_leaves_the_outbox_too_early_is_seen: EmptyOutboxFirst;
+    a_subscriber_that_moves_on_too_early_is_seen: MoveCursorFirst;
+    a_redrive_that_does_everything_again_is_seen: RedriveAll;
+    a_suspension_that_does_not_hold_is_seen: SuspendNobody;
     a_checkpoint_that_lacks_a_record_is_seen: LateCheckpoint;
 }

@@ -339,10 +339,10 @@ impl Run {
                 self.note_change(&key, true);
             }
         }
-        self.note_effect(&key);
         if role == Role::First {
             self.gather(&key, ticket);
         }
+        self.note_effect(&key);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use super::report::{TaskStatus, WaitsFor};
 use super::tasks::{check, scope_with};
 use super::{Effect, Illegal, Run, Step};
 use crate::cloud_event::{self, CloudEvent};
-use crate::consume::{Collector, Verdict, read};
+use crate::consume::{Collector, Verdict, Watch, read};
 use crate::error::WorkflowError;
 use crate::workflow::{Kind, Listen, ListenEach, Strategy, Task, Until};
 
@@ -66,6 +66,14 @@ impl ListenWork {
 }
 
 impl Run {
+    /// By what events are looked up for a task that listens; none if it does not.
+    pub fn watches(&self, task: &str) -> Vec<Watch> {
+        match self.listening(task).map(|(task, work)| (&task.kind, work)) {
+            Some((Kind::Listen(listen), work)) => work.collector.watches(&listen.to),
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn start_listen(
         &mut self,
         key: &str,

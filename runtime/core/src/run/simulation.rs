@@ -88,14 +88,14 @@ struct World {
     services: Services,
     todo: Vec<Effect>,
     under_way: Vec<Attempt>,
+    /// The same run, forgetting what it may, and read back from a checkpoint now and then.
+    twin: Run,
     /// Whether people look into what came of a call.
     is_patient: bool,
     /// Answers that are on their way.
     late: Vec<Event>,
     /// The key of what each task calls.
     keys: BTreeMap<String, String>,
-    /// The same run, forgetting what it may, and read back from a checkpoint now and then.
-    twin: Run,
 }
 
 const BAD_LUCK_PERCENT: u64 = 30;
@@ -356,22 +356,6 @@ do:
   - charge: {call: pay.charge, with: {}}
 "#;
 
-/// Tasks that name one key, side by side.
-const SHARED: &str = r#"
-document: {dsl: "1.0.3", namespace: sim, name: shared, version: "1.0.0"}
-do:
-  - side:
-      fork:
-        branches:
-          - mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 3}}}
-          - late: {do: [{w: {wait: {milliseconds: 40}}}, {mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 2}}}}]}
-          - chat: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
-          - chat2: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false}}}
-          - chat3: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", attempts: 2, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
-          - crm: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", failover: [crm-eu]}}}
-          - crm2: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", onUnknown: review}}}
-"#;
-
 /// Everything that can be entered again, and much that cannot.
 const LOOPS: &str = r#"
 document: {dsl: "1.0.3", namespace: sim, name: loops, version: "1.0.0"}
@@ -405,6 +389,22 @@ do:
   - nap: {wait: {milliseconds: 20}}
 "#;
 
+/// Tasks that name one key, side by side.
+const SHARED: &str = r#"
+document: {dsl: "1.0.3", namespace: sim, name: shared, version: "1.0.0"}
+do:
+  - side:
+      fork:
+        branches:
+          - mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 3}}}
+          - late: {do: [{w: {wait: {milliseconds: 40}}}, {mail: {call: mail.send, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"mail\" }", attempts: 2}}}}]}
+          - chat: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
+          - chat2: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", critical: false}}}
+          - chat3: {call: chat.post, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"chat\" }", attempts: 2, onOutage: {queueAndForward: {deliverWithin: PT2H}}}}}
+          - crm: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", failover: [crm-eu]}}}
+          - crm2: {call: crm.upsert, with: {}, metadata: {cofferdam: {idempotencyKey: "${ \"crm\" }", onUnknown: review}}}
+"#;
+
 /// What is seen from outside, whether or not it forgets.
 fn assert_same(twin: &Run, run: &Run) {
     assert_eq!(twin.outstanding(), run.outstanding());
@@ -435,10 +435,10 @@ fn play_in(workflow: &str, seed: u64) -> (Run, Services) {
         services: Services::default(),
         todo: Vec::new(),
         under_way: Vec::new(),
+        twin: fresh.clone().slim(),
         is_patient: workflow == SHARED,
         late: Vec::new(),
         keys: BTreeMap::new(),
-        twin: fresh.clone().slim(),
     };
     let mut run = fresh.clone();
     world.feed(

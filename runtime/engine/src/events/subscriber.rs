@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::bus::EVENTS_PAGE;
 use super::keys::{self, CursorRow, EventLetter};
 use crate::Error;
+use crate::mutation::Mutation;
 use crate::payloads::unpack_row;
 use crate::rows::{EventRow, decode, encode};
 use crate::runtime::{Inner, Runtime};
@@ -341,6 +342,9 @@ impl Subscriber {
         // Counted once it is written: who stops waiting for this has been handed nothing.
         let mut row = self.row.clone();
         row.attempts += 1;
+        if self.inner.armed.has(Mutation::MoveCursorFirst) {
+            row.done_seq = seq;
+        }
         row.at_ms = self.inner.clock.now_ms();
         write(&self.inner, &self.name, &row, Batch::new()).await?;
         self.row = row;

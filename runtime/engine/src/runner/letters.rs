@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use cofferdam_core::cloud_event::CloudEvent;
 use cofferdam_core::consume::Watch;
 use cofferdam_core::run::{Event, Hearing};
-use cofferdam_store::{KeyRange, Table};
+use cofferdam_store::{Batch, KeyRange, Table};
 use serde_json::Value;
 
 use super::Runner;
 use crate::Error;
 use crate::events::bus::{Outgoing, delete_watches};
-use crate::events::keys::{self, EventLetter, Letter, Owner};
+use crate::events::keys::{self, EventLetter, Letter, Owner, WatchRow};
+use crate::mutation::Mutation;
 use crate::payloads::{delete_row, unpack};
-use crate::rows::{EventRow, encode};
+use crate::rows::{EventRow, decode, encode};
 
 /// How many letters are read in one go; each may have a megabyte.
 const PAGE: usize = 16;
@@ -37,6 +38,8 @@ impl Runner {
         };
         let range = KeyRange::prefix(keys::letter_prefix(&owner("")));
         let mut range = Some(range);
+        // What such a task is told next is an earlier letter, left to the next look.
+        let mut busy = BTreeSet::new();
         while let Some(page) = range.take() {
             let rows = self
                 .inner
@@ -49,9 +52,17 @@ impl Runner {
                 }
                 let letter: Letter = unpack(&*self.inner.store, "letter", &self.row.run, bytes)?;
                 let task = letter.task.unwrap_or_default();
+                if busy.contains(&task) {
+                    continue;
+                }
                 match self.run.hearing(&task) {
-                    Hearing::Busy => continue,
+                    Hearing::Busy => {
+                        busy.insert(task);
+                        continue;
+                    }
                     Hearing::Gone => {}
+                    // It was written for the same task, before that was tried again.
+                    Hearing::Ready if letter.seq < self.listens_from(&task)? => {}
                     Hearing::Ready => {
                         let (task, seq, event) = (task.clone(), letter.seq, letter.event);
                         self.feed(Event::Heard { task, seq, event });
@@ -75,7 +86,28 @@ impl Runner {
         Ok(())
     }
 
+    /// What was published before this number is not for the task, which listens.
+    fn listens_from(&self, task: &str) -> Result<u64, Error> {
+        let owner = Owner::Task {
+            run: self.row.run.clone(),
+            task: task.to_owned(),
+        };
+        for watch in self.run.watches(task) {
+            let shape = keys::shape_id(&watch.shape)?;
+            let key = keys::watch_key(&shape, &watch.values, &owner);
+            if let Some(bytes) = self.inner.store.get(Table::Subscription, &key)? {
+                let row: WatchRow = decode("subscription", "watch", &bytes)?;
+                return Ok(row.from_seq);
+            }
+        }
+        Ok(0)
+    }
+
     fn discard(&mut self, key: &[u8], bytes: &[u8]) {
+        if self.inner.armed.has(Mutation::TakeLetterFirst) {
+            let gone = Batch::new().delete(Table::Subscription, key);
+            drop(self.inner.store.commit(gone));
+        }
         self.mailbox.done.insert(key.to_vec());
         self.edit(|batch, _| delete_row(batch, Table::Subscription, key.to_vec(), bytes));
         self.must_commit = true;

@@ -151,7 +151,7 @@ impl Runner {
         };
         if attempt.is_hedge {
             let ticket = attempt.ticket;
-            match admission::try_hedge(slot, &attempt.key) {
+            match admission::try_hedge(slot, &attempt.key, self.inner.armed) {
                 Ok(admitted) => self.admitted(attempt, admitted),
                 Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
             }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Runner;
 use crate::checkpoints::Tail;
+use crate::mutation::Mutation;
 use crate::rows::{Record, decode, timer_key};
 use crate::{Error, query, queue, verbs};
 
@@ -45,6 +46,7 @@ impl Runner {
         let participle = verb.participle();
         let is_so = match &verb {
             Verb::Cancel { compensate, .. } => verbs::is_cancelled(&self.run, *compensate),
+            Verb::Suspend { .. } if self.inner.armed.has(Mutation::SuspendNobody) => true,
             Verb::Suspend { .. } => self.run.suspension().is_some(),
             Verb::Resume => self.run.suspension().is_none() && !self.row.status.is_final(),
             Verb::Redrive { .. } => false,

@@ -40,7 +40,7 @@ pub(super) struct SavedFrame<'r> {
 pub(super) enum SavedWork<'r> {
     Block {
         index: usize,
-        visits: Cow<'r, Vec<u32>>,
+        visits: Cow<'r, [u32]>,
         /// The context, if the block is a whole workflow.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         context: Option<usize>,
@@ -66,6 +66,8 @@ pub(super) struct SavedCall<'r> {
     pub timeout_ms: u64,
     pub ticket: u64,
     pub hedge_ticket: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked_after: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +160,7 @@ impl<'r> SavedCall<'r> {
             timeout_ms,
             ticket,
             hedge_ticket,
+            asked_after,
             recall,
             keep_ms,
             asked_after,
@@ -174,6 +177,7 @@ impl<'r> SavedCall<'r> {
             timeout_ms: *timeout_ms,
             ticket: *ticket,
             hedge_ticket: *hedge_ticket,
+            asked_after: *asked_after,
             recall: *recall,
             keep_ms: *keep_ms,
             asked_after: effect.as_ref().map(|_| *asked_after),
@@ -202,4 +206,9 @@ impl<'r> SavedUndo<'r> {
             begun: *begun,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

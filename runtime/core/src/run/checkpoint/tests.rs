@@ -116,8 +116,9 @@ fn rich() -> Run {
         };
         match attempt.task.as_str() {
             "/side/each/[0]/get" => teller.succeed(json!({"n": 0})),
-            "/side/tried/~try/go" => teller.fail(Class::Refused, EffectState::None),
-            "/side/stands" => teller.fail(Class::Refused, EffectState::None),
+            "/side/tried/~try/go" | "/side/stands" => {
+                teller.fail(Class::Refused, EffectState::None);
+            }
             "/side/asked" => teller.fail(Class::Timeout, EffectState::Unknown),
             _ => drop(teller.start()),
         }
@@ -264,7 +265,7 @@ const ROUNDS: u64 = 400;
 /// What is kept after so many events, whose tasks are these.
 fn after_events(each: &str, rounds: u64) -> [usize; 4] {
     let tasks = format!(
-        "  - l: {{listen: {{to: {{any: [{{with: {{type: t}}}}], until: false}}}}, foreach: {{do: [{each}]}}}}\n"
+        "  - l: {{listen: {{to: {{any: [{{with: {{type: t}}}}], until: false}}}}, foreach: {{do: [{each}]}}, timeout: {{after: {{hours: 8}}}}}}\n"
     );
     let mut teller = Teller::begin(run_of(&tasks).slim(), json!({}));
     for seq in 1..=rounds {

@@ -1,0 +1,94 @@
+//! Which patterns a world has besides calls and flow.
+//!
+//! Swarm testing (Groce et al., 2012): each world leaves most of them out, so that those it has meet
+//! each other more often than they would if every world had all of them.
+
+use crate::dice::Dice;
+
+/// Dice of their own: what a world has moves nothing in worlds that do not have it.
+const SALT: u64 = 0x5741_524d_5357_4152;
+/// Of a hundred worlds so many have none of them, and each other has each with this share.
+const PLAIN: u64 = 40;
+const SHARE: u64 = 28;
+
+/// What a world has.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a pattern")]
+pub(crate) struct Swarm {
+    /// Second attempts beside slow ones.
+    pub hedging: bool,
+    /// Calls that are left to an outbox.
+    pub outbox: bool,
+    /// Answers that are kept for an outage.
+    pub answers: bool,
+    /// Health checks beside the calls.
+    pub health: bool,
+    /// Workflows that begin others and do not wait for them.
+    pub detached: bool,
+    /// Tasks that listen, publishers and subscribers.
+    pub events: bool,
+    /// Workflows that run without being asked.
+    pub schedules: bool,
+    /// More runs than may be in memory, tenants, and concurrency keys.
+    pub queue: bool,
+    /// Nothing wakes a run but its turn, so that who is in memory can be counted from outside.
+    pub tame: bool,
+    /// Starts by key, from several callers at once.
+    pub keys: bool,
+    /// An operator who suspends, cancels, redrives, restarts and forks.
+    pub verbs: bool,
+}
+
+impl Swarm {
+    /// What the world of this seed has.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ SALT);
+        if dice.percent(PLAIN) {
+            return Self::default();
+        }
+        let mut has = || dice.percent(SHARE);
+        let mut swarm = Self {
+            hedging: has(),
+            outbox: has(),
+            answers: has(),
+            health: has(),
+            detached: has(),
+            events: has(),
+            schedules: has(),
+            queue: has(),
+            tame: false,
+            keys: has(),
+            verbs: has(),
+        };
+        if swarm.queue && dice.percent(40) {
+            swarm = Self {
+                queue: true,
+                tame: true,
+                keys: swarm.keys,
+                ..Self::default()
+            };
+        }
+        swarm
+    }
+
+    /// Whether it has any of them.
+    pub fn is_plain(&self) -> bool {
+        let Self {
+            hedging,
+            outbox,
+            answers,
+            health,
+            detached,
+            events,
+            schedules,
+            queue,
+            tame: _,
+            keys,
+            verbs,
+        } = *self;
+        ![
+            hedging, outbox, answers, health, detached, events, schedules, queue, keys, verbs,
+        ]
+        .contains(&true)
+    }
+}
