@@ -179,7 +179,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
                 continue;
             }
             // The place first: who is let go counts as in flight.
-            let place = if inner.is_held(&parked.run) {
+            let woken = if inner.is_held(&parked.run) {
                 None
             } else {
                 Some(inner.gate.place_for_woken(&parked.run).await)
@@ -192,7 +192,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
                 connection: slot.name.clone(),
                 leave: Some(leave),
             };
-            inner.spawn(parked.run, None, place, message);
+            inner.spawn(parked.run, None, woken, message);
         }
     }
 }

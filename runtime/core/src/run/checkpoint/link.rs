@@ -182,7 +182,6 @@ fn call(run: &Run, saved: SavedCall<'_>, pool: &Pooled) -> Result<CallWork, Erro
         timeout_ms: saved.timeout_ms,
         ticket: saved.ticket,
         hedge_ticket: saved.hedge_ticket,
-        asked_after: saved.asked_after,
         recall: saved.recall,
         keep_ms: saved.keep_ms,
         asked_after,

@@ -66,8 +66,6 @@ pub(super) struct SavedCall<'r> {
     pub timeout_ms: u64,
     pub ticket: u64,
     pub hedge_ticket: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub asked_after: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +158,6 @@ impl<'r> SavedCall<'r> {
             timeout_ms,
             ticket,
             hedge_ticket,
-            asked_after,
             recall,
             keep_ms,
             asked_after,
@@ -177,7 +174,6 @@ impl<'r> SavedCall<'r> {
             timeout_ms: *timeout_ms,
             ticket: *ticket,
             hedge_ticket: *hedge_ticket,
-            asked_after: *asked_after,
             recall: *recall,
             keep_ms: *keep_ms,
             asked_after: effect.as_ref().map(|_| *asked_after),
@@ -206,9 +202,4 @@ impl<'r> SavedUndo<'r> {
             begun: *begun,
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
