@@ -175,7 +175,6 @@ fn call(run: &Run, saved: SavedCall<'_>, pool: &Pooled) -> Result<CallWork, Erro
         asked_after: saved.asked_after,
         recall: saved.recall,
         keep_ms: saved.keep_ms,
-        asked_after: saved.asked_after,
         effect: saved.effect.map(Into::into),
         policy: saved.policy.into_owned(),
         secrets: Arc::clone(&run.secrets),

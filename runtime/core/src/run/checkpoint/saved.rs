@@ -72,8 +72,6 @@ pub(super) struct SavedCall<'r> {
     pub recall: Option<Recall>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub asked_after: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'r, str>>,
     pub policy: Cow<'r, CallPolicy>,
@@ -170,7 +168,6 @@ impl<'r> SavedCall<'r> {
             asked_after,
             recall,
             keep_ms,
-            asked_after,
             effect,
             policy,
             secrets: _,
@@ -187,7 +184,6 @@ impl<'r> SavedCall<'r> {
             asked_after: *asked_after,
             recall: *recall,
             keep_ms: *keep_ms,
-            asked_after: *asked_after,
             effect: effect.as_ref().map(Into::into),
             policy: Cow::Borrowed(policy),
         }
@@ -213,9 +209,4 @@ impl<'r> SavedUndo<'r> {
             begun: *begun,
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
