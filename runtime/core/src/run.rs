@@ -519,6 +519,11 @@ impl Run {
         self.in_flight.keys().copied().collect()
     }
 
+    /// Whether an attempt that was asked for is still wanted, or a question.
+    pub fn is_open(&self, ticket: u64) -> bool {
+        self.open.contains_key(&ticket)
+    }
+
     /// What has to be done for the run to go on: all effects that were not answered yet, except
     /// attempts that are under way (see [`Run::in_flight`]) and events already published.
     pub fn outstanding(&self) -> Vec<Effect> {

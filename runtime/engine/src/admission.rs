@@ -112,15 +112,30 @@ pub(crate) async fn admit_in_turn(
     let mut admitted = match try_admit(slot, key) {
         Admission::Admitted(admitted) => admitted,
         Admission::Refused(failure) => return Err(failure),
-        Admission::Full(queued) => admit(queued, key).await?,
+        Admission::Full(queued) => {
+            // Another's as long as this one waits: tokens that are hoarded would be a burst.
+            drop(token);
+            return admit_at_last(queued, key).await;
+        }
     };
     admitted.token = token;
     Ok(admitted)
 }
 
+/// Waits for a place, and with it for a token of the rate limit. Cancel-safe.
+pub(crate) async fn admit_at_last(queued: Queued, key: &str) -> Result<Admitted, Failure> {
+    let mut admitted = admit(queued, key).await?;
+    admitted.token = match admitted.slot.line.come() {
+        Pass::Free | Pass::Full => None,
+        Pass::Token(token) => Some(token),
+        Pass::Wait(waiter) => waiter.token().await,
+    };
+    Ok(admitted)
+}
+
 /// Waits for a place, no longer than the bulkhead lets anybody wait; refused as `busy` then.
 /// Cancel-safe: places are given in the order in which they were asked for.
-pub(crate) async fn admit(queued: Queued, key: &str) -> Result<Admitted, Failure> {
+async fn admit(queued: Queued, key: &str) -> Result<Admitted, Failure> {
     let slot = Arc::clone(&queued.slot);
     let waiting = Arc::clone(&slot.bulkhead).acquire_owned();
     match tokio::time::timeout(slot.bulkhead_wait(), waiting).await {

@@ -226,6 +226,15 @@ pub(crate) fn write(
     Ok((batch.put(Table::Checkpoint, run.id(), bytes), true))
 }
 
+/// A run that goes on.
+pub(crate) struct Resumed {
+    pub run: Run,
+    /// What was written since its checkpoint.
+    pub since: Since,
+    /// The number of the first record that its checkpoint does not have, if it was read from one.
+    pub stands: Option<u64>,
+}
+
 /// Reads a run that is to go on: from its checkpoint if there is one, else from its first record.
 ///
 /// # Errors
@@ -235,7 +244,7 @@ pub(crate) fn resume(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<(Run, Since), Error> {
+) -> Result<Resumed, Error> {
     let why = match from_checkpoint(store, run, definition) {
         Ok(Some(resumed)) => return Ok(resumed),
         Ok(None) => "it has none".to_owned(),
@@ -276,7 +285,7 @@ fn from_checkpoint(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<Option<(Run, Since)>, Unfit> {
+) -> Result<Option<Resumed>, Unfit> {
     let Some(bytes) = store.get(Table::Checkpoint, run.as_bytes())? else {
         return Ok(None);
     };
@@ -295,7 +304,11 @@ fn from_checkpoint(
         ..Since::default()
     };
     match query::fold_from(store, machine, row.seq, |record| since.wrote(record)) {
-        Ok(machine) => Ok(Some((machine, since))),
+        Ok(machine) => Ok(Some(Resumed {
+            run: machine,
+            since,
+            stands: Some(row.seq),
+        })),
         Err(Broken::Read(error)) => Err(Unfit::Store(error)),
         Err(Broken::Pruned { first }) => Err(passed(&format!(
             "the records between it and record {first} are gone"
@@ -311,11 +324,15 @@ fn whole(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,
-) -> Result<(Run, Since), Error> {
+) -> Result<Resumed, Error> {
     let fresh = || Run::new(run, definition.workflow(), definition.bindings());
     let mut since = Since::default();
     match query::fold_from(store, fresh().slim(), 0, |record| since.wrote(record)) {
-        Ok(machine) => Ok((machine, since)),
+        Ok(run) => Ok(Resumed {
+            run,
+            since,
+            stands: None,
+        }),
         // It was redriven: what was known until then was asked for again.
         Err(Broken::Illegal {
             illegal: Illegal::Slim,
@@ -323,7 +340,11 @@ fn whole(
         }) => {
             let mut since = Since::default();
             let folded = query::fold_from(store, fresh(), 0, |record| since.wrote(record));
-            Ok((folded.map_err(|b| b.of(run))?.slim(), since))
+            Ok(Resumed {
+                run: folded.map_err(|b| b.of(run))?.slim(),
+                since,
+                stands: None,
+            })
         }
         Err(broken) => Err(broken.of(run)),
     }

@@ -1,7 +1,8 @@
 //! Calls that wait for their turn under a rate limit with `max-wait`, before they ask for a place.
 //!
-//! One bucket and one line for each connection, whatever its generation. Who waits holds nothing but its
-//! turn in the line: no place in the bulkhead, no permit of the breaker, no thread.
+//! One bucket and one line for each connection, whatever its generation. Who waits holds its turn in the
+//! line and no thread; and no place in the bulkhead, nor a permit of the breaker, unless it had to wait
+//! for that place first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -257,8 +257,8 @@ pub(crate) fn fold(
     match fold_from(store, machine, 0, |_| {}) {
         Ok(machine) => Ok((machine, None)),
         Err(Broken::Pruned { first }) => {
-            let (machine, _) = checkpoints::resume(store, run, definition)?;
-            Ok((machine, Some(first)))
+            let resumed = checkpoints::resume(store, run, definition)?;
+            Ok((resumed.run, Some(first)))
         }
         Err(broken) => Err(broken.of(run)),
     }
@@ -317,14 +317,22 @@ pub(crate) fn fold_from(
     mut told: impl FnMut(&[u8]),
 ) -> Result<Run, Broken> {
     let run = &machine.id().to_owned();
+    let begin = next;
     loop {
         let records = store.journal(run, next, PAGE);
         let records = records.map_err(|source| Broken::Read(source.into()))?;
         let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
             return Ok(machine);
         };
-        if *first != next {
+        if *first != next && next == begin {
             return Err(Broken::Pruned { first: *first });
+        }
+        if *first != next {
+            return Err(Broken::Read(Error::Journal {
+                run: run.clone(),
+                seq: next,
+                reason: format!("it is missing: record {first} follows"),
+            }));
         }
         next = last + 1;
         for (seq, bytes) in &records {

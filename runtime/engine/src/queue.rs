@@ -16,6 +16,7 @@
 //! tenants got so far is forgotten by a restart: fairness begins anew.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ struct State {
     active: usize,
     /// How many wait for a place for a run that is woken. They come before the queue.
     woken: usize,
+    /// Whether the next free place is the queue's, while runs that are woken wait for one too.
+    is_queues_turn: bool,
     by_tenant: HashMap<String, usize>,
     /// Tenants that may have rows.
     tenants: BTreeSet<String>,
@@ -156,11 +159,15 @@ impl Gate {
     pub async fn place_for_woken(self: &Arc<Self>, run: &str) -> Place {
         let waits = Waits::new(self);
         loop {
-            let freed = self.freed.notified();
+            let mut freed = pin!(self.freed.notified());
+            // Before it looks: two places can become free while two look.
+            freed.as_mut().enable();
             {
                 let mut state = self.state.lock();
-                if state.active < self.limits.runs_active_max {
+                let is_ours = !state.is_queues_turn || state.tenants.is_empty();
+                if is_ours && state.active < self.limits.runs_active_max {
                     state.active += 1;
+                    state.is_queues_turn = true;
                     drop(state);
                     drop(waits);
                     return Place {
@@ -384,8 +391,19 @@ async fn promote_one(inner: &Arc<Inner>, key: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Gives places to tenants in turn.
+/// Gives places to tenants in turn, and every other one to runs that are woken.
 fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
+    let served = let_in_some(inner);
+    // While memory is full, it stays the queue's turn.
+    if !matches!(served, Ok(false)) {
+        inner.gate.state.lock().is_queues_turn = false;
+        inner.gate.freed.notify_waiters();
+    }
+    served.map(|_| ())
+}
+
+/// Whether it stopped for another reason than that memory is full.
+fn let_in_some(inner: &Arc<Inner>) -> Result<bool, Error> {
     let gate = &inner.gate;
     // Tenants whose runs were all given a place a moment ago.
     let mut passed_over = BTreeSet::new();
@@ -395,8 +413,11 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
         let tenant = {
             let mut state = gate.state.lock();
             let beyond = usize::from(inner.armed.has(Mutation::Crowd));
-            if state.woken > 0 || state.active >= gate.limits.runs_active_max + beyond {
-                return Ok(());
+            if state.active >= gate.limits.runs_active_max + beyond {
+                return Ok(false);
+            }
+            if state.woken > 0 && !state.is_queues_turn {
+                return Ok(true);
             }
             let waiting: Vec<String> = state
                 .tenants
@@ -408,7 +429,7 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
             let next = state
                 .fair
                 .next(waiting.iter().map(String::as_str).map(weigh));
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else { return Ok(true) };
             next
         };
         match first_in_line(inner, &tenant, &given)? {
@@ -422,6 +443,7 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
                 let place = {
                     let mut state = gate.state.lock();
                     state.picked.insert(run.clone());
+                    state.is_queues_turn = false;
                     gate.place(&mut state, &tenant, &run)
                 };
                 inner.let_in(&run, place, Message::Admitted);
@@ -429,7 +451,7 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 enum Line {

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admission::Admitted;
-use crate::checkpoints::{self, Since, Tail};
+use crate::checkpoints::{self, Resumed, Since, Tail};
 use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::payloads::{self, By, Packed, Payload};
@@ -156,11 +156,15 @@ pub(crate) struct Runner {
     /// What the records and rows of the next commit refer to.
     payloads: Vec<Payload>,
     must_commit: bool,
+    /// Whether anything of it was made durable.
+    has_committed: bool,
     effects: VecDeque<Effect>,
     launches: Vec<Launch>,
     under_way: JoinSet<Done>,
     /// Attempts under way, by ticket.
     calls: HashMap<u64, AbortHandle>,
+    /// Attempts that wait for admission, by ticket.
+    waits: HashMap<u64, AbortHandle>,
     parked: Vec<String>,
     /// Connections that calls were left to.
     deferred: Vec<String>,
@@ -208,10 +212,12 @@ impl Runner {
             records: Vec::new(),
             payloads: Vec::new(),
             must_commit: false,
+            has_committed: false,
             effects: VecDeque::new(),
             launches: Vec::new(),
             under_way: JoinSet::new(),
             calls: HashMap::new(),
+            waits: HashMap::new(),
             parked: Vec::new(),
             deferred: Vec::new(),
             leaves: HashMap::new(),
@@ -221,10 +227,14 @@ impl Runner {
         }
     }
 
-    /// The same, of which so much was written since its last checkpoint.
-    pub fn with_checkpoint(mut self, since: Since) -> Self {
-        self.checkpoint = since;
-        self
+    /// A run that was read to go on.
+    pub fn resumed(inner: Arc<Inner>, resumed: Resumed, row: RunRow, head: Head) -> Self {
+        let mut runner = Self::new(inner, resumed.run, row, head);
+        runner.checkpoint = resumed.since;
+        if let Some(seq) = resumed.stands {
+            runner.tail.stand(seq);
+        }
+        runner
     }
 
     /// Whom the run belongs to.
@@ -234,7 +244,9 @@ impl Runner {
 
     /// How the run is, once it has ended and that is on the disk; none if the journal tells more.
     pub fn ended(&self) -> Option<RunView> {
-        let ended = self.row.status.is_final() && !self.run.has_forgotten();
+        // What it was read as may have been applied and lost with a sync that failed.
+        let ended =
+            self.has_committed && self.row.status.is_final() && !self.run.has_forgotten();
         ended.then(|| RunView::new(&self.run, &self.row))
     }
 
@@ -416,7 +428,20 @@ impl Runner {
         Ok(())
     }
 
+    /// Nobody waits in a line for a task that is gone.
+    fn leave_lines(&mut self) {
+        let run = &self.run;
+        self.waits.retain(|ticket, wait| {
+            let is_open = run.is_open(*ticket);
+            if !is_open {
+                wait.abort();
+            }
+            is_open
+        });
+    }
+
     async fn work_once(&mut self) -> Result<(), Error> {
+        self.leave_lines();
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
             if self.records.len() + self.batch.writes.len() + 2 * self.outgoing.len() > PART_MAX
@@ -546,6 +571,7 @@ impl Runner {
         let bus = &self.inner.bus;
         let handed = bus.hand_over(&*self.inner.store, batch, outgoing)?;
         handed.settle(bus).await?;
+        self.has_committed = true;
         if let Some(seq) = stands {
             self.tail.stand(seq);
         }
@@ -658,18 +684,13 @@ impl Runner {
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Admitted {
-                attempt,
-                admitted: Ok(admitted),
-            }) => self.admitted(attempt, admitted),
-            Ok(Done::Admitted {
-                attempt,
-                admitted: Err(failure),
-            }) => {
-                self.feed(Event::Refused {
-                    ticket: attempt.ticket,
-                    failure,
-                });
+            Ok(Done::Admitted { attempt, admitted }) => {
+                let ticket = attempt.ticket;
+                self.waits.remove(&ticket);
+                match admitted {
+                    Ok(admitted) => self.admitted(attempt, admitted),
+                    Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
+                }
             }
             Ok(Done::Called {
                 ticket,

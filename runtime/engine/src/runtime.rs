@@ -464,9 +464,9 @@ impl Inner {
             let (run, connection) = (run.to_owned(), name.clone());
             return Err(Error::NoConnection { run, connection });
         }
-        let (machine, since) = checkpoints::resume(&*self.store, run, &definition)?;
+        let resumed = checkpoints::resume(&*self.store, run, &definition)?;
         let head = self.store.head(run)?;
-        Ok(Runner::new(Arc::clone(self), machine, row, head).with_checkpoint(since))
+        Ok(Runner::resumed(Arc::clone(self), resumed, row, head))
     }
 
     pub(crate) fn definition(&self, hash: &str) -> Result<Definition, Error> {
@@ -479,11 +479,13 @@ impl Inner {
     }
 
     /// Keeps a compiled definition at hand.
-    fn remember(&self, definition: &Definition) {
+    pub(crate) fn remember(&self, definition: &Definition) {
         let mut definitions = self.definitions.lock();
-        // Runs that are under way hold theirs; what is asked for again is compiled again.
-        if definitions.len() >= DEFINITIONS_MAX {
-            definitions.clear();
+        // What is asked for again is compiled again.
+        if definitions.len() >= DEFINITIONS_MAX
+            && let Some(one) = definitions.keys().next().cloned()
+        {
+            definitions.remove(&one);
         }
         definitions.insert(definition.hash().to_owned(), definition.clone());
     }

@@ -251,8 +251,8 @@ fn forget(inner: &Inner, row: &ScheduleRow, mut batch: Batch) -> Result<Batch, E
         name: row.name.clone(),
     };
     let letters = KeyRange::prefix(keys::letter_prefix(&owner));
-    for (key, _) in inner.store.scan(Table::Subscription, letters, PAGE)? {
-        batch = batch.delete(Table::Subscription, key);
+    for (key, bytes) in inner.store.scan(Table::Subscription, letters, PAGE)? {
+        batch = delete_row(batch, Table::Subscription, key, &bytes);
     }
     delete_watches(batch, &owner, &row.watches)
 }

@@ -58,13 +58,19 @@ impl TakeUp {
     /// The rest, as room comes.
     pub async fn finish(mut self, inner: Arc<Inner>) {
         loop {
+            let mut nap = Duration::ZERO;
             match self.go_on(&inner) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(%error, "runs cannot be taken up; it is tried again");
-                    tokio::time::sleep(AGAIN_AFTER).await;
+                    nap = AGAIN_AFTER;
                 }
+            }
+            tokio::select! {
+                biased;
+                () = inner.closing.cancelled() => return,
+                () = tokio::time::sleep(nap) => {}
             }
             tokio::select! {
                 biased;

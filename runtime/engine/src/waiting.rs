@@ -82,9 +82,12 @@ impl Runtime {
     ) -> Result<RunView, Error> {
         loop {
             let changed = self.inner.waiters.changed(run);
-            let row = self.inner.row(run)?.ok_or_else(|| Error::NoRun {
-                run: run.to_owned(),
-            })?;
+            let Some(row) = self.inner.row(run)? else {
+                drop(changed);
+                self.inner.waiters.forget_closed(run);
+                let run = run.to_owned();
+                return Err(Error::NoRun { run });
+            };
             // While it is held, what its row says may not be on the disk yet.
             let held = self.inner.is_held(run);
             let stopped = self.inner.is_stopped(run);

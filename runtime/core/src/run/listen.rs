@@ -225,8 +225,14 @@ impl Run {
         };
         work.is_busy = false;
         let item = std::mem::take(&mut work.current);
-        if let Some(seq) = work.heard_seq {
-            self.scope_over(&format!("{key}/[{seq}]"), key, step);
+        let heard_seq = work.heard_seq;
+        // As it was named when it was entered.
+        let name = match self.bindings.semantics {
+            1 => u64::try_from(index).ok(),
+            _ => heard_seq,
+        };
+        if let Some(name) = name {
+            self.scope_over(&format!("{key}/[{name}]"), key, step);
         }
         self.item_done(key, index, &item, (**output).clone(), step);
     }

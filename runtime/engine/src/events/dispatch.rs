@@ -67,7 +67,7 @@ struct Dispatcher {
 /// Runs until the runtime shuts down.
 pub(crate) async fn dispatch(inner: Arc<Inner>) {
     let done_seq = loop {
-        match read_place(&*inner.store).and_then(|seq| wake_all(&inner).map(|()| seq)) {
+        match read_place(&*inner.store) {
             Ok(seq) => break seq,
             Err(error) => tracing::error!(%error, "events wait to be dispatched"),
         }

@@ -161,11 +161,12 @@ impl Runner {
             Pass::Free | Pass::Full => None,
             Pass::Token(token) => Some(token),
             Pass::Wait(waiter) => {
-                let slot = Arc::clone(slot);
-                self.under_way.spawn(async move {
+                let (slot, ticket) = (Arc::clone(slot), attempt.ticket);
+                let waiting = self.under_way.spawn(async move {
                     let admitted = admission::admit_in_turn(&slot, waiter, &attempt.key).await;
                     carried(attempt, admitted, leave)
                 });
+                self.waits.insert(ticket, waiting);
                 return;
             }
         };
@@ -185,13 +186,14 @@ impl Runner {
                 });
             }
             Admission::Full(queued) => {
-                self.under_way.spawn(async move {
-                    let mut admitted = admission::admit(queued, &attempt.key).await;
-                    if let Ok(admitted) = &mut admitted {
-                        admitted.pay_with(token);
-                    }
+                // It is another's as long as the call waits for a place.
+                drop(token);
+                let ticket = attempt.ticket;
+                let waiting = self.under_way.spawn(async move {
+                    let admitted = admission::admit_at_last(queued, &attempt.key).await;
                     carried(attempt, admitted, leave)
                 });
+                self.waits.insert(ticket, waiting);
             }
         }
     }
