@@ -320,11 +320,7 @@ fn from_checkpoint(
 }
 
 /// Reads a run that is to go on from its first record.
-fn whole(
-    store: &dyn JournalStore,
-    run: &str,
-    definition: &Definition,
-) -> Result<Resumed, Error> {
+fn whole(store: &dyn JournalStore, run: &str, definition: &Definition) -> Result<Resumed, Error> {
     let fresh = || Run::new(run, definition.workflow(), definition.bindings());
     let mut since = Since::default();
     match query::fold_from(store, fresh().slim(), 0, |record| since.wrote(record)) {

@@ -245,8 +245,7 @@ impl Runner {
     /// How the run is, once it has ended and that is on the disk; none if the journal tells more.
     pub fn ended(&self) -> Option<RunView> {
         // What it was read as may have been applied and lost with a sync that failed.
-        let ended =
-            self.has_committed && self.row.status.is_final() && !self.run.has_forgotten();
+        let ended = self.has_committed && self.row.status.is_final() && !self.run.has_forgotten();
         ended.then(|| RunView::new(&self.run, &self.row))
     }
 

@@ -9,6 +9,7 @@
 use super::calls::provenance;
 use super::frame::{CallWork, Frame, Key, Work};
 use super::ledger::Entry;
+use super::saga::Undo;
 use super::{Illegal, InFlight, Run, Step};
 use crate::call::{Decision, Event, Lookup, Phase, Plan};
 
@@ -39,6 +40,14 @@ impl Run {
         if !self.heeds_the_ledger() {
             return false;
         }
+        let Some(known) = self.known_before_asking(key) else {
+            return false;
+        };
+        self.adopt(key);
+        if let Some((output, provenance)) = known.outcome.clone() {
+            self.took_known(key, output, provenance, step);
+            return true;
+        }
         let Some(Frame {
             work: Work::Call(work),
             ..
@@ -46,18 +55,10 @@ impl Run {
         else {
             return false;
         };
-        let known = work.effect.as_ref().and_then(|id| self.ledger.get(id));
-        let Some(known) = known.filter(|_| is_asking(work)) else {
-            return false;
-        };
-        if let Some((output, provenance)) = known.outcome.clone() {
-            self.took_known(key, output, provenance, step);
-            return true;
-        }
         if let Some(ticket) = known.ticket
             && let Some(attempt) = self.in_flight.get_mut(&ticket)
         {
-            wait_for(work, ticket, known);
+            wait_for(work, ticket, &known);
             if attempt.task != key {
                 attempt.beside.push(key.to_owned());
             }
@@ -67,6 +68,30 @@ impl Run {
             state.find_out(&known.connection, step.now_ms, plan);
         }
         false
+    }
+
+    /// What is known of the effect that a call is about to ask for.
+    fn known_before_asking(&self, key: &str) -> Option<Entry> {
+        match self.frames.get(key).map(|f| &f.work) {
+            Some(Work::Call(work)) if is_asking(work) => {
+                self.ledger.get(work.effect.as_ref()?).cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// Who shares an effect and says how it is undone sees to that, unless another task does.
+    pub(super) fn adopt(&mut self, key: &str) {
+        let (owner, fallback) = self.undone_with(key);
+        let (Some(owner), Some(Work::Call(work))) = (owner, self.frames.get(key).map(|f| &f.work))
+        else {
+            return;
+        };
+        let Some(id) = &work.effect else { return };
+        if self.ledger.adopt(id) {
+            let undo = Undo::new(key, &owner, fallback, &work.input, id);
+            self.undos.push(undo);
+        }
     }
 
     /// Tasks that are about to ask for the effect of this attempt wait for it instead.
@@ -84,6 +109,7 @@ impl Run {
             let open = work.ticket;
             wait_for(work, ticket, &known);
             self.open.remove(&open);
+            self.adopt(&other);
             if let Some(attempt) = self.in_flight.get_mut(&ticket) {
                 attempt.beside.push(other);
             }

@@ -137,6 +137,9 @@ impl Run {
             self.hand_over(work.ticket, key);
         }
         self.set_work(key, Work::Call(Box::new(work)));
+        if self.heeds_the_ledger() {
+            self.adopt(key);
+        }
         match outcome {
             Some((output, provenance)) => self.took_known(key, output, provenance, step),
             None => self.follow_call(key, step),

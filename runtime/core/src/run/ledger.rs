@@ -48,6 +48,13 @@ impl Ledger {
         self.0.get(id)
     }
 
+    /// Notes that the saga has an entry for an effect; false if it had one, or nothing is known of
+    /// it.
+    pub fn adopt(&mut self, id: &str) -> bool {
+        let entry = self.0.get_mut(id);
+        entry.is_some_and(|entry| !std::mem::replace(&mut entry.in_saga, true))
+    }
+
     /// An attempt begins.
     pub fn begun(&mut self, id: &str, ticket: u64, connection: &str) -> &mut Entry {
         let entry = self.0.entry(id.to_owned()).or_default();

@@ -610,3 +610,26 @@ fn a_call_that_a_person_lets_be_made_again_waits_for_what_stood_in_for_it() {
         Provenance::Backup("crm".into())
     );
 }
+
+#[test]
+fn who_shares_an_effect_and_says_how_it_is_undone_sees_to_that() {
+    let call = |more: &str| {
+        format!(
+            "{{call: pay.charge, with: {{}}, metadata: {{cofferdam: {{idempotencyKey: '${{ \"one\" }}'{more}}}}}}}"
+        )
+    };
+    let (plain, undone) = (call(""), call(", compensate: {call: pay.refund, with: {}}"));
+    let raise = "  - fail: {raise: {error: {type: \"https://t/e\", status: 400, title: no}}}\n";
+    for branches in [
+        // At once, while it is under way, and after it has ended.
+        format!("  - f: {{fork: {{branches: [{{a: {plain}}}, {{b: {undone}}}]}}}}\n"),
+        format!(
+            "  - f: {{fork: {{branches: [{{a: {plain}}}, {{b: {{do: [{{s: {{set: {{x: 1}}}}}}, {{c: {undone}}}]}}}}]}}}}\n"
+        ),
+        format!("  - a: {plain}\n  - b: {undone}\n"),
+    ] {
+        let play = Play::of(&format!("{branches}{raise}"), json!({})).answer(|_| Ok(json!("done")));
+        let undoings = play.calls.iter().filter(|call| call.action == "refund");
+        assert_eq!(undoings.count(), 1, "{branches}");
+    }
+}
