@@ -170,6 +170,8 @@ impl Run {
             scopes: checkpoint.scopes,
         };
         let mut run = Self::new(id, workflow, bindings);
+        // Frames ask it.
+        run.ledger = checkpoint.ledger.into_owned();
         // The frame around another one has the shorter key, and so comes first.
         for (key, saved) in checkpoint.frames {
             let frame = link::frame(&run, &key, saved, checkpoint.undos.len(), &pool)?;
@@ -186,7 +188,6 @@ impl Run {
         run.open = checkpoint.open.into_owned();
         run.in_flight = checkpoint.in_flight.into_owned();
         run.tickets = checkpoint.tickets;
-        run.ledger = checkpoint.ledger.into_owned();
         run.reports = by_task(checkpoint.reports);
         run.degraded = checkpoint.degraded;
         run.emitted = checkpoint.emitted;

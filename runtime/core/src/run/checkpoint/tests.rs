@@ -186,6 +186,17 @@ fn a_checkpoint_of_another_version_run_or_workflow_is_refused() {
 }
 
 #[test]
+fn what_a_call_has_asked_about_is_what_the_ledger_knows_unless_it_is_written() {
+    let run = rich();
+    let asked = restored(&run, |c| {
+        let call = &mut c["frames"]["/side/asked"]["work"]["call"];
+        let written = call.as_object_mut().unwrap().remove("askedAfter");
+        assert_eq!(written, Some(json!(1)));
+    });
+    assert_eq!(format!("{:?}", asked.unwrap()), format!("{run:?}"));
+}
+
+#[test]
 fn an_undoing_is_found_whatever_its_task_is_called_and_wherever_it_is() {
     let undo = "metadata: {cofferdam: {compensate: {call: archive, with: {}}}}";
     let call = format!("{{call: crm.upsert, with: {{}}, {undo}}}");
