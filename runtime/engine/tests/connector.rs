@@ -1,8 +1,8 @@
 //! Connections that code of the embedding program serves, for its own tests and simulations.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 #[derive(Default)]
 struct Doubler {
     calls: AtomicU32,
+    begun: Mutex<Vec<tokio::time::Instant>>,
 }
 
 #[async_trait]
@@ -41,6 +42,9 @@ impl Connector for Doubler {
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.begun.lock().unwrap().push(tokio::time::Instant::now());
+        let takes_s = call.input["takesS"].as_u64().unwrap_or_default();
+        tokio::time::sleep(Duration::from_secs(takes_s)).await;
         if call.input["hang"] == json!(true) {
             std::future::pending::<()>().await;
         }
@@ -223,4 +227,35 @@ async fn a_call_whose_turn_does_not_come_is_turned_away_and_held_nothing_meanwhi
     );
     assert!(begun.elapsed() >= Duration::from_hours(1));
     assert_eq!(doubler.calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_waited_for_a_place_do_not_leave_all_at_once() {
+    let rate = "{ calls = 1, per = '1s', burst = 1, max-wait = '1m' }\nlimits.concurrency = 2";
+    let (runtime, doubler) = limited(rate).await;
+    let task = "  - all:\n      for: {in: \"${ [10, 10, 0, 0, 0, 0, 0, 0] }\"}\n      \
+        metadata: {cofferdam: {maxConcurrency: 8}}\n      \
+        do:\n        - a: {call: sum.double, with: {takesS: \"${ $item }\"}}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    assert_eq!(runtime.wait(&run).await.unwrap().status, Status::Completed);
+    let begun = doubler.begun.lock().unwrap().clone();
+    assert_eq!(begun.len(), 8);
+    for two in begun.windows(2) {
+        assert!(two[1] - two[0] >= Duration::from_millis(999), "{begun:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_gone_leaves_the_line() {
+    let (runtime, doubler) = limited("{ calls = 1, per = '1h', max-wait = '1h' }").await;
+    let task = "  - a: {call: sum.double, with: {n: 1}}\n  - b:\n      try:\n        \
+        - c: {call: sum.double, with: {n: 2}, timeout: {after: PT5S}}\n      \
+        catch: {do: [{w: {wait: {minutes: 10}}}]}\n";
+    let definition = runtime.define(&sources(task)).unwrap();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    // A run that still had a call in the line could not be set aside.
+    assert_eq!(runtime.settle(&run).await.unwrap().status, Status::Waiting);
+    assert_eq!(runtime.active_runs(), 0);
+    assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
 }

@@ -133,3 +133,21 @@ async fn a_run_that_is_woken_does_not_wait_for_the_end_of_the_queue() {
         wait(&runtime, &run).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_has_its_turn_while_many_runs_are_woken() {
+    let service = Service::new();
+    let runtime = open_few(&service).await;
+    let sleep = then_a_call(&runtime, "{wait: {seconds: 30}}");
+    let runs = begin_all(&runtime, &sleep).await;
+    while service.seen().ended_well == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let act = one_call(&runtime, "crm.keep", "");
+    let queued = start(&runtime, &act, "queued").await;
+    wait(&runtime, &queued).await;
+    assert!(service.seen().ended_well < RUNS / 2);
+    for run in runs {
+        wait(&runtime, &run).await;
+    }
+}
