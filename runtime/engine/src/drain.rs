@@ -141,7 +141,7 @@ async fn probe(slot: &Arc<Slot>) -> bool {
 
 /// Wakes parked tasks along the ramp; false if it has to back off.
 async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
-    let mut pace = Pace::default();
+    let mut tempo = Pace::default();
     let mut after: Option<Vec<u8>> = None;
     slot.ramp.resume();
     loop {
@@ -149,7 +149,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
         if room == 0 {
             return false;
         }
-        pace.wait(slot).await;
+        tempo.wait(slot).await;
         // With a rate limit one at a time: each has to wait for its token.
         let portion = if slot.rate().is_some() { 1 } else { room };
         let mut range = KeyRange::prefix(parked_prefix(&slot.name));

@@ -524,7 +524,7 @@ fn step() -> impl Strategy<Value = Step> {
 async fn play(steps: Vec<Step>) {
     let mut store = MemoryStore::new();
     let mut runtime = open(&store).await;
-    let mut stops = None;
+    let mut cut_at = None;
     for step in steps {
         let name = |run: usize| format!("run-{run}");
         match step {
@@ -550,9 +550,9 @@ async fn play(steps: Vec<Step>) {
             Step::Redrive { run } => {
                 let _ = runtime.redrive(&name(run), None).await;
             }
-            Step::Crash { after } => stops = Some(after),
+            Step::Crash { after } => cut_at = Some(after),
         }
-        if let Some(after) = stops.take() {
+        if let Some(after) = cut_at.take() {
             store.stop_after(after);
         }
         if store.is_stopped() {
