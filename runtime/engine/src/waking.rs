@@ -2,8 +2,8 @@
 //!
 //! A thousand runs can wait for one event, fall due at one instant, or be parked on one connection.
 //! What wakes them is a row of theirs (a letter, a timer, a parked task), so whoever finds no place
-//! yet is woken as others end; nothing is lost with what is remembered here. A run that is woken was
-//! begun, and has waited enough: while one waits for a place, nobody is let in from the queue.
+//! yet is woken as others end; nothing is lost with what is remembered here. Those who are woken
+//! and those who stand in the queue have places in turn, so that neither keeps the other out.
 //!
 //! Only what people do with a run (a verb, a decision) does not wait for a place.
 

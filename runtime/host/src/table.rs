@@ -131,7 +131,7 @@ fn of_a_connection() -> Vec<LimitRow> {
             "`rate-limit`",
             "none",
             "1 to 1,000,000 calls in 1 ms to 1 h",
-            "a token bucket of the connection",
+            "a token bucket of the connection; with `max-wait` a line of at most 1,000 in front of it",
             "`limit.rate`, class `rate-limited`, with the time to wait",
         ),
     ]

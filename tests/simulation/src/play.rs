@@ -43,6 +43,8 @@ pub struct Played {
 
 /// Some people wait for a long time; nobody waits for ever.
 const PATIENCE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The same where schedules begin runs all the while, each of which makes the world slower.
+const SCHEDULED_PATIENCE_MS: u64 = 4 * 60 * 60 * 1_000;
 /// More processes than these, and none gets anywhere.
 const PROCESSES_MAX: u64 = 200;
 
@@ -213,7 +215,11 @@ async fn serve(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
     };
     let limit_ms = {
         let state = world.lock();
-        state.fair_from_ms.saturating_sub(state.now_ms()) + PATIENCE_MS
+        let patience_ms = match state.swarm.schedules {
+            false => PATIENCE_MS,
+            true => SCHEDULED_PATIENCE_MS,
+        };
+        state.fair_from_ms.saturating_sub(state.now_ms()) + patience_ms
     };
     let done = tokio::select! {
         biased;

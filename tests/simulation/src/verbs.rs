@@ -10,6 +10,8 @@ use crate::world::World;
 
 /// No more runs are made of others.
 const RUNS_MAX: usize = 14;
+/// How often somebody looks at all runs, in one life of the process.
+const LOOKS_MAX: usize = 1_000;
 
 async fn nap(world: &World, ms: std::ops::RangeInclusive<u64>) {
     let ms = world.lock().dice.range(ms);
@@ -147,7 +149,7 @@ pub(crate) async fn look(world: &World, runtime: &Runtime) {
     if world.lock().swarm.is_plain() {
         return World::never().await;
     }
-    loop {
+    for _ in 0..LOOKS_MAX {
         nap(world, 500..=8_000).await;
         let runs = world.lock().oracle.all_runs();
         for run in runs {
@@ -182,6 +184,7 @@ pub(crate) async fn look(world: &World, runtime: &Runtime) {
             }
         }
     }
+    World::never().await
 }
 
 /// Lets schedules run, and stops them for a while now and then.

@@ -3,7 +3,7 @@
 use cofferdam_simulation::{Mutation, Options, host, play};
 
 /// Within these a defect is seen, or the oracle is blind to it.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 1_000;
 
 fn is_seen(mutation: Mutation) {
     let host = host().expect("wasmtime can be set up");

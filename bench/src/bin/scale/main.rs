@@ -4,6 +4,8 @@
 //!
 //! Calls go to code of this program, not to a chamber: what is measured is the journal and the
 //! engine. `durable` measures tasks with a chamber.
+//!
+//! `--only sled output-commit` measures one engine, one durability, or one of both.
 
 mod grow;
 mod many;
@@ -58,7 +60,10 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for engine in Engine::ALL.into_iter().filter(|e| e.is_built_in()) {
         for durability in [Durability::OutputCommit, Durability::EveryTask] {
-            rows.push(block_on(measure(engine, durability, size))?);
+            let stage = Stage { engine, durability };
+            if is_asked(engine.as_str()) && is_asked(stage.durability_name()) {
+                rows.push(block_on(measure(&stage, size))?);
+            }
         }
     }
     let report = json!({
@@ -69,29 +74,45 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-async fn measure(engine: Engine, durability: Durability, size: &Size) -> Result<Value> {
-    let stage = Stage { engine, durability };
-    let floor = many::bare_commits_per_s(&stage, size.commits).await?;
-    let durability = match durability {
-        Durability::OutputCommit => "output-commit",
-        Durability::EveryTask => "every-task",
+/// Whether `--only NAME…` names it, or says nothing.
+fn is_asked(name: &str) -> bool {
+    let mut only = std::env::args().skip_while(|argument| argument != "--only");
+    let names: Vec<String> = only.by_ref().skip(1).collect();
+    let of_its_kind = |name: &str| Engine::from_name(name).is_some();
+    let kind: Vec<&String> = names
+        .iter()
+        .filter(|other| of_its_kind(other) == of_its_kind(name))
+        .collect();
+    kind.is_empty() || kind.iter().any(|other| *other == name)
+}
+
+/// Each part is told as soon as it is known: the whole takes long.
+async fn measure(stage: &Stage, size: &Size) -> Result<Value> {
+    let floor = many::bare_commits_per_s(stage, size.commits).await?;
+    let mut row = json!({
+        "engine": stage.engine.as_str(),
+        "durability": stage.durability_name(),
+        "bareCommitsPerS": floor.round(),
+    });
+    let mut tell = |part: &str, value: Value| {
+        eprintln!("{} {part}: {value}", stage.engine.as_str());
+        row[part] = value;
     };
+    tell("fanOut", many::fan_out(stage, size.fan_out, floor).await?);
+    tell(
+        "recovery",
+        many::recovery(stage, size.in_flight, floor).await?,
+    );
+    tell("history", grow::history(stage, size.history, floor).await?);
+    tell("takenUp", grow::resumed(stage, size.history).await?);
+    tell("listeners", shared::listeners(stage, size.listeners).await?);
+    tell("stored", grow::stored(stage, size.stored, floor).await?);
     let mut waiting = Vec::new();
     for runs in size.waiting {
-        waiting.push(many::waiting(&stage, *runs, floor).await?);
+        waiting.push(many::waiting(stage, *runs, floor).await?);
+        tell("waiting", json!(waiting));
     }
-    Ok(json!({
-        "engine": engine.as_str(),
-        "durability": durability,
-        "bareCommitsPerS": floor.round(),
-        "fanOut": many::fan_out(&stage, size.fan_out, floor).await?,
-        "recovery": many::recovery(&stage, size.in_flight, floor).await?,
-        "waiting": waiting,
-        "history": grow::history(&stage, size.history, floor).await?,
-        "takenUp": grow::resumed(&stage, size.history).await?,
-        "stored": grow::stored(&stage, size.stored, floor).await?,
-        "listeners": shared::listeners(&stage, size.listeners).await?,
-    }))
+    Ok(row)
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

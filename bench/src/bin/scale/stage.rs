@@ -82,6 +82,13 @@ impl Connector for Echo {
 }
 
 impl Stage {
+    pub(crate) fn durability_name(&self) -> &'static str {
+        match self.durability {
+            Durability::OutputCommit => "output-commit",
+            Durability::EveryTask => "every-task",
+        }
+    }
+
     pub(crate) async fn open(&self, dir: &Path) -> Result<Runtime> {
         self.open_with(dir, false, Clock::default()).await
     }
@@ -204,12 +211,8 @@ pub(crate) const IN_FLIGHT: &str = "  - call: {call: echo.keep, with: {n: \"${ .
 
 /// Lets a child begin so many runs, and kills it when all are under way.
 pub(crate) fn begin_and_kill(stage: &Stage, dir: &Path, runs: usize) -> Result<()> {
-    let durability = match stage.durability {
-        Durability::OutputCommit => "output-commit",
-        Durability::EveryTask => "every-task",
-    };
     let mut child = Command::new(std::env::current_exe()?)
-        .args([CHILD, stage.engine.as_str(), durability])
+        .args([CHILD, stage.engine.as_str(), stage.durability_name()])
         .arg(dir)
         .arg(runs.to_string())
         .stdout(Stdio::piped())

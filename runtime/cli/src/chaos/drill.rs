@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_load_ten_times_the_usual_meets_a_bounded_queue() {
-        let config = Config::parse(&narrow(), "the configuration", Path::new("")).unwrap();
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/lead-intake");
+        let config = Config::parse(&narrow(), "the configuration", Path::new(example)).unwrap();
         let crm = config.connection("crm").unwrap();
         assert_eq!(crm.bulkhead().queue_max, NARROW_QUEUE);
         assert_eq!(crm.spec().limits.concurrency_max, 2);
