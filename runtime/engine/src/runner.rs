@@ -165,6 +165,8 @@ pub(crate) struct Runner {
     calls: HashMap<u64, AbortHandle>,
     /// Attempts that wait for admission, by ticket.
     waits: HashMap<u64, AbortHandle>,
+    /// Steps since it was looked who of these waits for nothing.
+    steps_in_line: usize,
     parked: Vec<String>,
     /// Connections that calls were left to.
     deferred: Vec<String>,
@@ -218,6 +220,7 @@ impl Runner {
             under_way: JoinSet::new(),
             calls: HashMap::new(),
             waits: HashMap::new(),
+            steps_in_line: 0,
             parked: Vec::new(),
             deferred: Vec::new(),
             leaves: HashMap::new(),
@@ -429,6 +432,13 @@ impl Runner {
 
     /// Nobody waits in a line for a task that is gone.
     fn leave_lines(&mut self) {
+        // Thousands may wait: as many steps as they are, and it costs a step nothing that grows with
+        // them. A run that has nothing else to do looks at once.
+        self.steps_in_line += 1;
+        if self.steps_in_line < self.waits.len() && !self.run.is_idle() {
+            return;
+        }
+        self.steps_in_line = 0;
         let run = &self.run;
         self.waits.retain(|ticket, wait| {
             let is_open = run.is_open(*ticket);
