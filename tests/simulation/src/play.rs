@@ -215,9 +215,10 @@ async fn serve(world: &Arc<World>, plan: &Plan, runtime: &Runtime) -> End {
     };
     let limit_ms = {
         let state = world.lock();
-        let patience_ms = match state.swarm.schedules {
-            false => PATIENCE_MS,
-            true => SCHEDULED_PATIENCE_MS,
+        let patience_ms = if state.swarm.schedules {
+            SCHEDULED_PATIENCE_MS
+        } else {
+            PATIENCE_MS
         };
         state.fair_from_ms.saturating_sub(state.now_ms()) + patience_ms
     };

@@ -184,7 +184,7 @@ pub(crate) async fn look(world: &World, runtime: &Runtime) {
             }
         }
     }
-    World::never().await
+    World::never::<()>().await;
 }
 
 /// Lets schedules run, and stops them for a while now and then.
