@@ -75,7 +75,7 @@ impl TakeUp {
             tokio::select! {
                 biased;
                 () = inner.closing.cancelled() => return,
-                // Given back at once, and there to be taken: nothing else goes on in between.
+                // Given back at once: it says that there is room, and whoever is first takes it.
                 place = inner.gate.place_for_woken("") => drop(place),
             }
         }
