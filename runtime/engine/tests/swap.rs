@@ -169,6 +169,7 @@ async fn calls_end_on_the_generation_that_they_began_on() {
     let plugins = Plugins::new();
     let limits = Limits {
         cpu_time: LONG,
+        timeout: LONG,
         fuel: None,
         ..Limits::default()
     };

@@ -41,7 +41,7 @@ impl Plugins {
     pub fn slow(&self, tag: u32) -> PathBuf {
         let spin = "(local $n i32) (loop $again
             (local.set $n (i32.add (local.get $n) (i32.const 1)))
-            (br_if $again (i32.lt_u (local.get $n) (i32.const 2000000000))))";
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 1000000000))))";
         self.plugin(tag, "", spin, &go(&json!({"type": "object"}), "idempotent"))
     }
 
