@@ -98,10 +98,13 @@ impl<T: Tree> Machine<T> {
     /// whether what was written to it since the last sync happened to reach the disk.
     fn cut(&self, mut survives: impl FnMut() -> bool) -> tempfile::TempDir {
         let after = tempfile::tempdir().unwrap();
+        // While it is locked no second sync begins: no disk has pages of after a sync without those
+        // of before it.
+        let synced = self.disk.lock().unwrap();
         // First, since what these say may be behind the file and never ahead of it.
         let skip = file_of::<T>().rsplit('/').next().unwrap();
         copy_all_but(self.dir.path(), after.path(), skip);
-        let mut db = self.disk.lock().unwrap().clone();
+        let mut db = synced.clone();
         let cached = read::<T>(&self.dir.path().join(file_of::<T>()));
         for (at, page) in cached.chunks(PAGE_LEN).enumerate() {
             if survives() {
@@ -111,6 +114,7 @@ impl<T: Tree> Machine<T> {
                 db[start..end].copy_from_slice(page);
             }
         }
+        drop(synced);
         fs::write(after.path().join(file_of::<T>()), db).unwrap();
         after
     }
