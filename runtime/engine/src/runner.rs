@@ -652,6 +652,11 @@ impl Runner {
             } => {
                 let key = review_key(&self.row.run, &task);
                 let what = decision.name();
+                if self.run.takes_back(&task, &decision) {
+                    let run = self.row.run.clone();
+                    let _ = told.send(Err(Error::TakenBack { run, task, what }));
+                    return;
+                }
                 match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,
