@@ -555,10 +555,10 @@ impl Runner {
             self.claim = false;
         }
         if let Some(most) = self.inner.config.records_max() {
-            let definition = self.inner.definition(&self.row.definition)?;
+            let definition = || self.inner.definition(&self.row.definition);
             let length = (self.head.next_seq, most);
             let store = &*self.inner.store;
-            batch = self.tail.prune(store, batch, run, &definition, length)?;
+            batch = self.tail.prune(store, batch, run, definition, length)?;
         }
         for record in std::mem::take(&mut self.records) {
             self.checkpoint.wrote(&record);
