@@ -555,10 +555,10 @@ impl Runner {
             self.claim = false;
         }
         if let Some(most) = self.inner.config.records_max() {
-            let definition = self.inner.definition(&self.row.definition)?;
+            let definition = || self.inner.definition(&self.row.definition);
             let length = (self.head.next_seq, most);
             let store = &*self.inner.store;
-            batch = self.tail.prune(store, batch, run, &definition, length)?;
+            batch = self.tail.prune(store, batch, run, definition, length)?;
         }
         for record in std::mem::take(&mut self.records) {
             self.checkpoint.wrote(&record);
@@ -662,6 +662,11 @@ impl Runner {
             } => {
                 let key = review_key(&self.row.run, &task);
                 let what = decision.name();
+                if self.run.takes_back(&task, &decision) {
+                    let run = self.row.run.clone();
+                    let _ = told.send(Err(Error::TakenBack { run, task, what }));
+                    return;
+                }
                 match self.try_feed(Event::Decided {
                     task: task.clone(),
                     decision,

@@ -262,3 +262,35 @@ async fn a_task_that_is_gone_leaves_the_line() {
     assert_eq!(runtime.active_runs(), 0);
     assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_turn_or_a_place_ends_with_the_time_of_all_attempts() {
+    for limits in [
+        "{ calls = 1, per = '1h', max-wait = '1h' }",
+        "{ calls = 100, per = '1s' }\nlimits.concurrency = 1\nbulkhead = { queue = 9, max-wait = '1h' }",
+    ] {
+        let (runtime, doubler) = limited(limits).await;
+        let first = runtime.define(&sources(
+            "  - a: {call: sum.double, with: {n: 1, takesS: 20}}\n",
+        ));
+        let first = runtime.start(&first.unwrap(), json!({})).await.unwrap();
+        while doubler.calls.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let task = "  - a:\n      call: sum.double\n      with: {n: 2}\n      \
+            metadata: {cofferdam: {onOutage: fail, timeout: {scheduleToClose: PT5S}}}\n";
+        let definition = runtime.define(&sources(task)).unwrap();
+        let begun = tokio::time::Instant::now();
+        let run = runtime.start(&definition, json!({})).await.unwrap();
+        let view = runtime.wait(&run).await.unwrap();
+        let took = begun.elapsed();
+        assert!((5..6).contains(&took.as_secs()), "{limits}: {took:?}");
+        let details = view.error.unwrap().cofferdam.unwrap();
+        assert_eq!(details.code, "timeout.schedule-to-close");
+        assert_eq!(view.tasks[0].attempts.len(), 0);
+        // Whose turn it was is not kept from it.
+        let first = runtime.wait(&first).await.unwrap();
+        assert_eq!(first.status, Status::Completed);
+        assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
+    }
+}

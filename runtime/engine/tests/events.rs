@@ -120,6 +120,28 @@ async fn an_event_that_the_store_refused_can_be_published_again() {
     runtime.shutdown().await;
 }
 
+/// The numbers of refused events are not given again to those who do not wait for them.
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_after_a_refused_event_gets_the_next_also_after_a_restart() {
+    let memory = MemoryStore::new();
+    let store: Arc<dyn JournalStore> = Arc::new(memory.clone());
+    let runtime = open(&store).await;
+    runtime.publish(event(1)).await.unwrap();
+    for _ in 0..3 {
+        memory.inject(Fault::Busy);
+        assert!(runtime.publish(event(2)).await.is_err());
+    }
+    let options = SubscribeOptions::default();
+    runtime.subscribe("s", options.clone()).await.unwrap();
+    runtime.shutdown().await;
+    let runtime = open(&store).await;
+    runtime.publish(event(3)).await.unwrap();
+    let mut subscriber = runtime.subscribe("s", options).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_mins(1), read(&mut subscriber, 1)).await;
+    assert_eq!(next.expect("it is not missed"), ["3"]);
+    runtime.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_is_no_event_is_refused_and_says_why() {
     let runtime = open(&memory()).await;
