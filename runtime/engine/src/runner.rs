@@ -465,10 +465,7 @@ impl Runner {
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
-        let payloads = self.payloads.iter().map(Payload::len_bytes);
-        let buffered: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
-        let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
-        if self.must_commit || full {
+        if self.must_commit || self.is_full() {
             self.commit().await?;
         }
         self.launch_all();
@@ -490,6 +487,13 @@ impl Runner {
         }
         self.tell_all();
         Ok(())
+    }
+
+    /// Whether no more is to be held back from the journal.
+    fn is_full(&self) -> bool {
+        let payloads = self.payloads.iter().map(Payload::len_bytes);
+        let bytes: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
+        bytes > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX
     }
 
     /// What was asked for is on the disk.
@@ -622,7 +626,7 @@ impl Runner {
 
     /// What has ended besides, so that one commit makes all of it durable.
     fn done_too(&mut self) {
-        while self.records.len() < BUFFERED_RECORDS_MAX
+        while !self.is_full()
             && let Some(done) = self.under_way.try_join_next()
         {
             self.done(done);
