@@ -616,7 +616,17 @@ impl Runner {
             Some(message) = mailbox.recv() => self.take(message),
             Some(done) = self.under_way.join_next() => self.done(done),
         }
+        self.done_too();
         Ok(true)
+    }
+
+    /// What has ended besides, so that one commit makes all of it durable.
+    fn done_too(&mut self) {
+        while self.records.len() < BUFFERED_RECORDS_MAX
+            && let Some(done) = self.under_way.try_join_next()
+        {
+            self.done(done);
+        }
     }
 
     fn take(&mut self, message: Message) {
