@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Clock, Config, Connection, Connector, Decision, Definition, Descriptor,
-    Effect, EffectState, Error, Failure, Health, HealthStatus, Query, Runtime, RuntimeBuilder,
-    Source, Sources, StartOptions, Status,
+    Call, Class, Clock, Config, Connection, Connector, Decision, Definition, Descriptor, Effect,
+    EffectState, Error, Failure, Health, Query, Runtime, RuntimeBuilder, StartOptions, Status,
 };
 use cofferdam_store::{
     Batch, Commit, Head, JournalStore, KeyRange, MemoryStore, Records, Report, Rows, Table, Write,
@@ -20,35 +19,21 @@ use cofferdam_store::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use common::{Looked, descriptor, healthy, named};
+
 /// Counts what it was asked for, by task, and fails as it is told to.
 #[derive(Default)]
 struct Service {
     asked: Mutex<BTreeMap<String, usize>>,
 }
 
-fn action(effect: Effect) -> Action {
-    Action {
-        title: "Act".into(),
-        description: String::new(),
-        effect,
-        input: json!({}),
-        output: json!({}),
-        compensated_by: None,
-        lookup: false,
-        examples: Vec::new(),
-    }
-}
-
 #[async_trait]
 impl Connector for Service {
     fn descriptor(&self) -> Descriptor {
-        let actions = [("keep", Effect::Idempotent), ("pay", Effect::Once)];
-        Descriptor {
-            name: "svc".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions.map(|(name, e)| (name.to_owned(), action(e))).into(),
-        }
+        descriptor(
+            "svc",
+            &[("keep", Effect::Idempotent), ("pay", Effect::Once)],
+        )
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -69,10 +54,7 @@ impl Connector for Service {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
@@ -167,13 +149,7 @@ fn builder(store: &Arc<Watched>, service: &Arc<Service>) -> RuntimeBuilder {
 }
 
 fn define(runtime: &Runtime, name: &str, tasks: &str) -> Definition {
-    let head = format!("dsl: \"1.0.3\", namespace: t, name: {name}, version: \"1.0.0\"");
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("document: {{{head}}}\ndo:\n{tasks}"),
-    };
-    let others = BTreeMap::new();
-    runtime.define(&Sources { main, others }).unwrap()
+    runtime.define(&named(name, tasks)).unwrap()
 }
 
 async fn begin(runtime: &Runtime, tasks: &str) {
@@ -564,7 +540,7 @@ async fn who_reads_a_run_beside_its_runner_is_not_misled_by_records_that_go_mean
     .map(|(before, after, table)| {
         let after = Mutex::new(Some(after.clone()));
         let look = move |read| after.lock().take_if(|_| read == table);
-        let beside = common::Looked::new(before.clone(), look);
+        let beside = Looked::new(before.clone(), look);
         let view = Query::new(&beside).run("r");
         let first = beside.journal("r", 0, 1).unwrap()[0].0;
         match view {

@@ -1,16 +1,19 @@
 //! Connections that code of the embedding program serves, for its own tests and simulations.
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error,
-    Failure, Health, HealthStatus, Rng, Runtime, Source, Sources, StartOptions, Status, Swap,
+    Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error, Failure,
+    Health, Rng, Runtime, StartOptions, Status, Swap,
 };
 use serde_json::{Value, json};
+
+use common::{descriptor, healthy, sources};
 
 /// Doubles `n`; hangs if it is told to.
 #[derive(Default)]
@@ -22,22 +25,7 @@ struct Doubler {
 #[async_trait]
 impl Connector for Doubler {
     fn descriptor(&self) -> Descriptor {
-        let action = Action {
-            title: "Double".into(),
-            description: String::new(),
-            effect: Effect::Idempotent,
-            input: json!({}),
-            output: json!({}),
-            compensated_by: None,
-            lookup: false,
-            examples: Vec::new(),
-        };
-        Descriptor {
-            name: "doubler".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: [("double".to_owned(), action)].into_iter().collect(),
-        }
+        descriptor("doubler", &[("double", Effect::Idempotent)])
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -59,21 +47,7 @@ impl Connector for Doubler {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
-    }
-}
-
-fn sources(task: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{task}"),
-        },
-        others: BTreeMap::new(),
+        Ok(healthy())
     }
 }
 

@@ -2,28 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::{
-    Clock, CloudEvent, Config, Error, EventOptions, Lifecycle, Runtime, Source, Sources, StartAt,
-    Status, SubscribeOptions, Subscriber,
+    Clock, CloudEvent, Config, Error, EventOptions, Lifecycle, Runtime, StartAt, Status,
+    SubscribeOptions, Subscriber,
 };
 use cofferdam_store::{Fault, JournalStore, MemoryStore, Options, SledStore};
 use serde_json::{Value, json};
 
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    Sources {
-        main,
-        others: BTreeMap::new(),
-    }
-}
+use common::{memory, sources};
 
 async fn open_with(store: &Arc<dyn JournalStore>, events: EventOptions) -> Runtime {
     Runtime::builder(Config::new().with_events(events))
@@ -35,10 +26,6 @@ async fn open_with(store: &Arc<dyn JournalStore>, events: EventOptions) -> Runti
 
 async fn open(store: &Arc<dyn JournalStore>) -> Runtime {
     open_with(store, EventOptions::default()).await
-}
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
 }
 
 fn event(id: u64) -> CloudEvent {

@@ -3,21 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Clock, Config, Connection, Connector, Decision, Descriptor, Effect,
-    EffectState, Error, Failure, Health, HealthStatus, Provenance, RunView, Runtime, Source,
-    Sources, Status,
+    Call, Class, Clock, Config, Connection, Connector, Decision, Descriptor, Effect, EffectState,
+    Error, Failure, Health, Provenance, RunView, Runtime, Status,
 };
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+use common::{descriptor, healthy, sources};
 
 /// Answers what the test has put down, in order; then `{"n": <calls so far>}`.
 #[derive(Default)]
@@ -53,29 +55,13 @@ impl Script {
 #[async_trait]
 impl Connector for Script {
     fn descriptor(&self) -> Descriptor {
-        let action = |effect| Action {
-            title: "Do".into(),
-            description: String::new(),
-            effect,
-            input: json!({}),
-            output: json!({}),
-            compensated_by: None,
-            lookup: false,
-            examples: Vec::new(),
-        };
         let actions = [
             ("read", Effect::Read),
             ("keep", Effect::Idempotent),
             ("pay", Effect::Once),
             ("undo", Effect::Idempotent),
         ];
-        let actions = actions.map(|(name, effect)| (name.to_owned(), action(effect)));
-        Descriptor {
-            name: "script".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions.into_iter().collect(),
-        }
+        descriptor("script", &actions)
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -109,10 +95,7 @@ impl Connector for Script {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
@@ -161,17 +144,6 @@ impl World {
     fn kept(&self) -> usize {
         let rows = self.store.scan(Table::Cache, KeyRange::all(), 100);
         rows.unwrap().len()
-    }
-}
-
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        },
-        others: BTreeMap::new(),
     }
 }
 

@@ -4,33 +4,21 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cofferdam::{
-    Clock, Config, PURGE_MAX, PurgeFilter, Runtime, Source, Sources, StartOptions, Status,
-};
+use cofferdam::{Clock, Config, PURGE_MAX, PurgeFilter, Runtime, StartOptions, Status};
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use serde_json::json;
+
+use common::{Looked, sources};
 
 const HOUR: Duration = Duration::from_hours(1);
 
 /// More records than are removed in one batch.
 const LONG: &str = "  - each:\n      for: {each: n, in: \"${ [range(300)] }\"}\n      \
     do:\n        - a: {wait: {milliseconds: 1}}\n";
-
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        },
-        others: BTreeMap::new(),
-    }
-}
 
 async fn runtime(store: &MemoryStore, hours: u64) -> Runtime {
     let builder = Runtime::builder(Config::new()).store(Arc::new(store.clone()));
@@ -130,7 +118,7 @@ async fn runs_that_are_named_go_together_or_not_at_all_however_many_they_are() {
     first.shutdown().await;
     let rows_read = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&rows_read);
-    let looked = common::Looked::new(store.clone(), move |table| {
+    let looked = Looked::new(store.clone(), move |table| {
         counted.fetch_add(usize::from(table == Table::Run), Ordering::SeqCst);
         None
     });

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cofferdam::{Clock, CloudEvent, Config, Error, EventOptions, Runtime, ScheduleRow, Status};
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use serde_json::{Value, json};
+
+use common::memory;
 
 /// 2026-11-22T10:00:00Z.
 const MORNING_MS: u64 = 1_795_341_600_000;
@@ -58,10 +62,6 @@ impl Plan {
 }
 
 const SET: &str = "  - a: {set: {got: \"${ . }\"}}\n";
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
-}
 
 fn row(runtime: &Runtime) -> ScheduleRow {
     runtime.query().schedules().unwrap().remove(0)

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 
-use cofferdam::{Config, Definition, Runtime, Source, Sources, StartOptions};
+use cofferdam::{Config, Definition, Runtime, StartOptions};
 use cofferdam_store::{Fault, JournalStore, MemoryStore};
 use serde_json::json;
+
+use common::sources;
 
 async fn open(store: &MemoryStore) -> Runtime {
     let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
@@ -16,13 +19,7 @@ async fn open(store: &MemoryStore) -> Runtime {
 }
 
 fn define(runtime: &Runtime, tasks: &str) -> Definition {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    let others = BTreeMap::new();
-    runtime.define(&Sources { main, others }).unwrap()
+    runtime.define(&sources(tasks)).unwrap()
 }
 
 /// A read sees what is committed next; nothing says that this survives.
