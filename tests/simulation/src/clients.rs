@@ -5,6 +5,7 @@ use std::time::Duration;
 use cofferdam::{Decision, Runtime};
 use serde_json::json;
 
+use crate::mutation;
 use crate::plan::{Plan, Start};
 use crate::world::World;
 
@@ -57,13 +58,15 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         if let Some(run) = known(world) {
             return Some(run);
         }
-        let definition = match runtime.define(&plan.flow.sources) {
-            Ok(definition) => definition,
-            Err(error) => {
-                world.violated(format!("the workflow is refused: {error}"));
-                return World::never().await;
-            }
-        };
+        let mutation = world.lock().mutation;
+        let definition =
+            match runtime.define(&mutation::tamper_sources(mutation, &plan.flow.sources)) {
+                Ok(definition) => definition,
+                Err(error) => {
+                    world.violated(format!("the workflow is refused: {error}"));
+                    return World::never().await;
+                }
+            };
         let wait_ms = world.lock().dice.range(0..=3_000);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         let starting = runtime.start_with(&definition, json!({}), start.options.clone());
@@ -119,7 +122,15 @@ fn acknowledged(world: &World, start: &Start, run: &str) {
 /// Looks at the reviews from time to time and decides, after having looked at the services.
 pub(crate) async fn operator(world: &World, runtime: &Runtime) {
     loop {
-        let nap_ms = world.lock().dice.range(50..=8_000);
+        let nap_ms = {
+            let mut state = world.lock();
+            let longest_ms = if state.swarm.deadlines {
+                120_000
+            } else {
+                8_000
+            };
+            state.dice.range(50..=longest_ms)
+        };
         tokio::time::sleep(Duration::from_millis(nap_ms)).await;
         let Ok(reviews) = runtime.query().reviews() else {
             continue;

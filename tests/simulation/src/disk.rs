@@ -109,6 +109,7 @@ impl FaultyStore {
             return Err(Error::Closed);
         }
         if state.bad_luck(2) {
+            state.store_fails();
             state.note("", &format!("store: reading {what} fails"));
             return Err(io());
         }
@@ -171,6 +172,9 @@ impl Committer {
             return None;
         }
         let fault = state.fault();
+        if fault.is_some() {
+            state.store_fails();
+        }
         match fault {
             Some(Fault::Busy) => {
                 state.note("", "store: busy");
@@ -193,6 +197,8 @@ impl Committer {
         state.disk.unflushed.push_back(batch);
         if fault == Some(Fault::Io) {
             state.note("", "store: the disk fails");
+            // Nothing goes on until the process is started again.
+            state.oracle.timing.closes();
             self.broken.store(true, Ordering::Relaxed);
             self.world.stuck.notify_one();
             answer.send(Err(io()));
@@ -223,6 +229,11 @@ impl Committer {
 }
 
 impl State {
+    fn store_fails(&mut self) {
+        let now_ms = self.now_ms();
+        self.oracle.timing.fails(now_ms);
+    }
+
     fn fault(&mut self) -> Option<Fault> {
         if !self.bad_luck(4) {
             return None;
@@ -323,7 +334,14 @@ impl JournalStore for FaultyStore {
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error> {
-        self.read("rows", || self.visible.scan(table, range, limit))
+        let rows = self.read("rows", || self.visible.scan(table, range, limit))?;
+        let state = self.world.lock();
+        Ok(mutation::tamper_rows(
+            state.mutation,
+            table,
+            rows,
+            state.now_ms(),
+        ))
     }
 
     fn head(&self, run: &str) -> Result<Head, Error> {
@@ -331,7 +349,11 @@ impl JournalStore for FaultyStore {
     }
 
     fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error> {
-        self.read("a journal", || self.visible.journal(run, from_seq, limit))
+        let records = self.read("a journal", || self.visible.journal(run, from_seq, limit))?;
+        Ok(mutation::tamper_records(
+            self.world.lock().mutation,
+            records,
+        ))
     }
 
     fn verify(&self) -> Result<Report, Error> {

@@ -141,6 +141,7 @@ fn judge(
     if state.dead {
         return false;
     }
+    state.judge_time();
     let wrong = match probed {
         Err(_) => Some("in good weather a connection cannot be called".to_owned()),
         Ok(Err(why)) => Some(format!(

@@ -4,7 +4,8 @@
 //! alone. The others are made here, between the engine and the world, where they have the same
 //! effect as the defect that they are named for.
 
-use cofferdam_store::{Batch, Table, Write};
+use cofferdam::Sources;
+use cofferdam_store::{Batch, Records, Rows, Table, Write};
 use serde_json::Value;
 
 /// One deliberate defect.
@@ -56,11 +57,28 @@ pub enum Mutation {
     SuspendNobody,
     /// A checkpoint lacks the last record that it says it has.
     LateCheckpoint,
+    /// Runs that wait for an instant are woken seven minutes after it.
+    LateTimers,
+    /// Schedules begin their runs seven minutes after the instant.
+    LateSchedules,
+    /// A run that is taken up again gives people a hundred times as long to decide.
+    LateReviews,
+    /// A connection gives one answer to whatever it is asked.
+    MixAnswers,
+    /// A run that is taken up again has one answer for all of its tasks.
+    MixRecords,
+    /// Earlier answers are taken to be a minute younger than they are.
+    FreshenAnswers,
+    /// A fork gives what its branches gave, the last one first.
+    TurnForks,
 }
+
+/// How late what is late comes: a whole number of every schedule's periods.
+const LATE_MS: u64 = 7 * 60 * 1_000;
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -84,6 +102,13 @@ impl Mutation {
         Self::RedriveAll,
         Self::SuspendNobody,
         Self::LateCheckpoint,
+        Self::LateTimers,
+        Self::LateSchedules,
+        Self::LateReviews,
+        Self::MixAnswers,
+        Self::MixRecords,
+        Self::FreshenAnswers,
+        Self::TurnForks,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -118,7 +143,14 @@ impl Mutation {
             | Self::SkipUndo
             | Self::FreshKeys
             | Self::ForgetListener
-            | Self::LateCheckpoint => None,
+            | Self::LateCheckpoint
+            | Self::LateTimers
+            | Self::LateSchedules
+            | Self::LateReviews
+            | Self::MixAnswers
+            | Self::MixRecords
+            | Self::FreshenAnswers
+            | Self::TurnForks => None,
         }
     }
 }
@@ -148,23 +180,119 @@ fn is_listener(write: &Write) -> bool {
 
 /// What the engine would have read with the defect.
 pub(crate) fn tamper_row(mutation: Option<Mutation>, table: Table, row: Vec<u8>) -> Vec<u8> {
-    let is_late = (mutation, table) == (Some(Mutation::LateCheckpoint), Table::Checkpoint);
-    let forgets = (mutation, table) == (Some(Mutation::ForgetAttempts), Table::Definition);
-    if !is_late && !forgets {
-        return row;
-    }
-    let Ok(mut pinned) = serde_json::from_slice::<Value>(&row) else {
+    let change = match (mutation, table) {
+        (Some(Mutation::LateCheckpoint), Table::Checkpoint) => late_checkpoint,
+        (Some(Mutation::ForgetAttempts), Table::Definition) => many_attempts,
+        (Some(Mutation::LateReviews), Table::Definition) => late_reviews,
+        (Some(Mutation::LateSchedules), Table::Schedule) => late_schedule,
+        (Some(Mutation::FreshenAnswers), Table::Cache) => fresh_answer,
+        _ => return row,
+    };
+    let Ok(mut read) = serde_json::from_slice::<Value>(&row) else {
         return row;
     };
-    if is_late {
-        let seq = pinned["seq"].as_u64().unwrap_or_default();
-        pinned["seq"] = Value::from(seq + 1);
-        return serde_json::to_vec(&pinned).unwrap_or(row);
+    change(&mut read);
+    serde_json::to_vec(&read).unwrap_or(row)
+}
+
+/// The rows that the engine would have found with the defect.
+pub(crate) fn tamper_rows(
+    mutation: Option<Mutation>,
+    table: Table,
+    rows: Rows,
+    now_ms: u64,
+) -> Rows {
+    if (mutation, table) != (Some(Mutation::LateTimers), Table::Timer) {
+        return rows;
     }
-    if let Some(connections) = pinned["bindings"]["connections"].as_object_mut() {
-        for binding in connections.values_mut() {
-            binding["attemptsMax"] = Value::from(1_000);
+    let due_ms = |key: &[u8]| key.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    let is_hidden = |due_ms: u64| due_ms <= now_ms && due_ms + LATE_MS > now_ms;
+    let mut rows = rows;
+    rows.retain(|(key, _)| !is_hidden(due_ms(key)));
+    rows
+}
+
+/// The workflow that the engine would have run with the defect.
+pub(crate) fn tamper_sources(mutation: Option<Mutation>, sources: &Sources) -> Sources {
+    let mut sources = sources.clone();
+    if mutation == Some(Mutation::TurnForks)
+        && let Ok(mut main) = serde_json::from_str::<Value>(&sources.main.text)
+    {
+        turn_forks(&mut main);
+        sources.main.text = main.to_string();
+    }
+    sources
+}
+
+fn turn_forks(value: &mut Value) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(turn_forks),
+        Value::Object(all) => {
+            for (name, value) in all {
+                if name == "branches"
+                    && let Some(branches) = value.as_array_mut()
+                {
+                    branches.reverse();
+                }
+                turn_forks(value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The journal that the engine would have read with the defect.
+pub(crate) fn tamper_records(mutation: Option<Mutation>, mut records: Records) -> Records {
+    if mutation != Some(Mutation::MixRecords) {
+        return records;
+    }
+    let mut first = None;
+    for (_, record) in &mut records {
+        let Ok(mut read) = serde_json::from_slice::<Value>(record) else {
+            continue;
+        };
+        if read["event"]["kind"] == "succeeded" {
+            let output = &mut read["event"]["output"];
+            *output = first.get_or_insert_with(|| output.clone()).clone();
+            *record = serde_json::to_vec(&read).unwrap_or_default();
         }
     }
-    serde_json::to_vec(&pinned).unwrap_or(row)
+    records
+}
+
+fn fresh_answer(row: &mut Value) {
+    if let Some(at_ms) = row["atMs"].as_u64() {
+        row["atMs"] = Value::from(at_ms + 60_000);
+    }
+}
+
+fn late_checkpoint(row: &mut Value) {
+    let seq = row["seq"].as_u64().unwrap_or_default();
+    row["seq"] = Value::from(seq + 1);
+}
+
+fn each_binding(row: &mut Value, change: impl Fn(&mut Value)) {
+    let connections = row["bindings"]["connections"].as_object_mut();
+    connections
+        .into_iter()
+        .flat_map(|all| all.values_mut())
+        .for_each(change);
+}
+
+fn many_attempts(row: &mut Value) {
+    each_binding(row, |binding| binding["attemptsMax"] = Value::from(1_000));
+}
+
+fn late_reviews(row: &mut Value) {
+    each_binding(row, |binding| {
+        if let Some(ms) = binding["review"]["deadlineMs"].as_u64() {
+            binding["review"]["deadlineMs"] = Value::from(ms * 100);
+        }
+    });
+}
+
+fn late_schedule(row: &mut Value) {
+    if let Some(next_ms) = row["nextMs"].as_u64() {
+        row["nextMs"] = Value::from(next_ms + LATE_MS);
+    }
 }

@@ -4,9 +4,11 @@
 mod bus;
 mod ends;
 mod outbox;
+mod outputs;
 mod queue;
 mod schedules;
 mod shadow;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +22,9 @@ use cofferdam_store::{JournalStore, MemoryStore, Table};
 use serde_json::Value;
 
 use crate::flow::Promise;
-use crate::services::Request;
+use crate::services::{Given, Request};
 use crate::world::State;
+use outputs::Answers;
 use shadow::{Shadow, Told};
 
 /// What the oracle knows.
@@ -32,6 +35,10 @@ pub(crate) struct Oracle {
     definitions: BTreeMap<String, (Arc<Workflow>, Arc<Bindings>)>,
     /// By the name of the call task.
     pub promises: BTreeMap<String, Promise>,
+    /// What workflows say, wherever the engine has them from.
+    pub texts: outputs::Texts,
+    /// By the name of the task that waits: how long.
+    pub waits: BTreeMap<String, u64>,
     /// Runs whose start was acknowledged.
     pub acknowledged: BTreeSet<String>,
     /// Runs and tasks that a person was asked about.
@@ -54,13 +61,14 @@ pub(crate) struct Oracle {
     pub scheduled: BTreeMap<String, usize>,
     deferrals: Vec<outbox::Deferral>,
     schedules: BTreeMap<String, schedules::Known>,
+    pub timing: time::Timing,
     pub bus: bus::Book,
 }
 
 /// What is known besides a run's journal.
 struct Facts<'a> {
     promises: &'a BTreeMap<String, Promise>,
-    given: &'a BTreeSet<u64>,
+    given: &'a BTreeMap<u64, Given>,
     events: &'a BTreeMap<u64, CloudEvent>,
     /// The number of the last event before this write, and with it.
     seq_before: u64,
@@ -68,12 +76,14 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// An output is one that somebody has answered.
-    fn check_given(&self, output: &Value) -> Result<(), String> {
-        match output["n"].as_u64() {
-            Some(n) if self.given.contains(&n) => Ok(()),
-            _ => Err(format!("nobody has answered {output}")),
+    /// An output is one that somebody has answered, to this question.
+    fn check_given(&self, output: &Value, asked: &str) -> Result<&Given, String> {
+        let given = output["n"].as_u64().and_then(|n| self.given.get(&n));
+        let given = given.ok_or_else(|| format!("nobody has answered {output}"))?;
+        if given.identity != asked || output["id"] != asked {
+            return Err(format!("{output} is no answer to `{asked}`"));
         }
+        Ok(given)
     }
 }
 
@@ -157,6 +167,7 @@ impl State {
 
     /// Folds what has become durable since the last time.
     pub fn judge_durable(&mut self) {
+        self.judge_time();
         if let Err(wrong) = self.fold_all() {
             self.violated(wrong);
         }
@@ -166,15 +177,24 @@ impl State {
         let store = self.disk.durable.clone();
         let seq_before = self.oracle.bus.last_seq();
         self.fold_events()?;
-        for (key, _) in rows(&store, Table::Run) {
+        let now_ms = self.now_ms();
+        self.note_reviews();
+        for (key, row) in rows(&store, Table::Run) {
             let run = String::from_utf8_lossy(&key).into_owned();
-            self.fold(&store, &run, seq_before)
+            let changed = self
+                .fold(&store, &run, seq_before)
                 .map_err(|wrong| format!("run {run}: {wrong}"))?;
+            if let Some(shadow) = self.oracle.runs.get_mut(&run) {
+                shadow.look_at_row(&row, changed, now_ms);
+            }
         }
-        self.fold_schedules()
+        let paused = self.fold_schedules()?;
+        self.note_time(&paused);
+        Ok(())
     }
 
-    fn fold(&mut self, store: &MemoryStore, run: &str, seq_before: u64) -> Result<(), String> {
+    /// Whether there was anything to fold.
+    fn fold(&mut self, store: &MemoryStore, run: &str, seq_before: u64) -> Result<bool, String> {
         let told = |error: cofferdam_store::Error| error.to_string();
         if !self.oracle.runs.contains_key(run) {
             let shadow = self.oracle.shadow(store, run, self.swarm.verbs)?;
@@ -184,10 +204,10 @@ impl State {
             self.oracle.runs.insert(run.to_owned(), shadow);
         }
         let Some(shadow) = self.oracle.runs.get_mut(run) else {
-            return Ok(());
+            return Ok(false);
         };
         if store.head(run).map_err(told)?.next_seq == shadow.next_seq {
-            return Ok(());
+            return Ok(false);
         }
         let records = store
             .journal(run, shadow.next_seq, usize::MAX)
@@ -207,7 +227,7 @@ impl State {
                 seq_after: self.oracle.bus.last_seq(),
             };
             let Some(shadow) = self.oracle.runs.get_mut(run) else {
-                return Ok(());
+                return Ok(false);
             };
             if seq != shadow.next_seq {
                 return Err(format!("record {seq} follows {}", shadow.next_seq));
@@ -221,7 +241,7 @@ impl State {
                 self.judge_told(store, told)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What a record says of others is there in the same write.
@@ -264,6 +284,7 @@ impl Oracle {
         Ok(Shadow {
             run: machine,
             bindings,
+            answers: Answers::default(),
             next_seq: 0,
             under_way: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -276,6 +297,7 @@ impl Oracle {
             taken: BTreeSet::new(),
             hedges: BTreeMap::new(),
             listening: BTreeMap::new(),
+            told: time::Told::default(),
         })
     }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use cofferdam::config::{Admission, Tenant};
-use cofferdam::{Config, Connection, HealthConfig, OnConflict, OnOutage, StartOptions};
+use cofferdam::{Config, Connection, HealthConfig, OnConflict, OnOutage, Sources, StartOptions};
 use cofferdam_core::breaker;
 use cofferdam_core::quarantine;
 use cofferdam_core::retry::{Backoff, Growth, Jitter};
+use cofferdam_core::workflow::{OnDeadline, ReviewPolicy};
 use cofferdam_host::Limits;
 use serde_json::json;
 
@@ -97,6 +98,17 @@ impl Plan {
     /// Tells the oracle what it holds the engine to.
     pub fn tell(&self, oracle: &mut Oracle) {
         oracle.promises.clone_from(&self.flow.promises);
+        let Sources { main, others } = &self.flow.sources;
+        let probe = flow::probe().sources.main;
+        for source in others.values().chain([main, &probe]) {
+            oracle.texts.add(&source.text);
+        }
+        for workflow in self.config.workflows() {
+            let text = std::fs::read_to_string(&workflow.file);
+            oracle.texts.add(&text.unwrap_or_default());
+        }
+        oracle.waits.clone_from(&self.flow.waits);
+        oracle.waits.insert("rest".to_owned(), 2_500);
         for (task, connection) in [("look", "crm"), ("note", "mail")] {
             let promise = Promise {
                 connection: connection.to_owned(),
@@ -200,6 +212,20 @@ fn admission(dice: &mut Dice) -> Admission {
     }
 }
 
+fn review(dice: &mut Dice) -> ReviewPolicy {
+    let people = ["ann", "bob"];
+    let count = dice.range(0..=2) as usize;
+    ReviewPolicy {
+        deadline_ms: Some(dice.range(500..=40_000)),
+        on_deadline: if count > 0 && dice.percent(60) {
+            OnDeadline::Escalate
+        } else {
+            OnDeadline::Reject
+        },
+        escalate_to: people.iter().take(count).map(ToString::to_string).collect(),
+    }
+}
+
 fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
     let backoff = Backoff {
         initial_ms: dice.range(1..=400),
@@ -265,6 +291,9 @@ fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
             healthy_threshold: dice.range(1..=3) as u32,
             slow_ms: None,
         });
+    }
+    if swarm.deadlines && dice.percent(70) {
+        connection = connection.with_review(review(dice));
     }
     if swarm.outbox && dice.percent(30) {
         connection = connection.with_outbox_max(dice.range(1..=2) as usize);

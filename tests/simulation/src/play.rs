@@ -164,6 +164,11 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
             return End::Again;
         }
     };
+    {
+        let mut state = world.lock();
+        let now_ms = state.now_ms();
+        state.oracle.timing.opens(now_ms);
+    }
     if world.lock().oracle.removes {
         remove(world, &runtime).await;
         return End::Done;
@@ -172,6 +177,7 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
     tokio::select! {
         biased;
         () = stuck(world) => {
+            world.lock().oracle.timing.closes();
             // Some operators shut down in order, some do not.
             if world.lock().dice.percent(50) {
                 restart.shutdown().await;

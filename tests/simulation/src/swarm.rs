@@ -11,6 +11,9 @@ const SALT: u64 = 0x5741_524d_5357_4152;
 const PLAIN: u64 = 40;
 const SHARE: u64 = 28;
 
+/// Dice of what came later, so that it moves nothing in worlds that do not have it.
+const LATER: u64 = 0x4c41_5445_5220_4f4e;
+
 /// What a world has.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a pattern")]
@@ -37,6 +40,8 @@ pub(crate) struct Swarm {
     pub keys: bool,
     /// An operator who suspends, cancels, redrives, restarts and forks.
     pub verbs: bool,
+    /// Reviews that wait for so long and no longer, and people who are slow.
+    pub deadlines: bool,
 }
 
 impl Swarm {
@@ -46,6 +51,7 @@ impl Swarm {
         if dice.percent(PLAIN) {
             return Self::default();
         }
+        let mut later = Dice::new(seed ^ LATER);
         let mut has = || dice.percent(SHARE);
         let mut swarm = Self {
             hedging: has(),
@@ -59,6 +65,7 @@ impl Swarm {
             tame: false,
             keys: has(),
             verbs: has(),
+            deadlines: later.percent(SHARE),
         };
         if swarm.queue && dice.percent(40) {
             swarm = Self {
@@ -85,9 +92,11 @@ impl Swarm {
             tame: _,
             keys,
             verbs,
+            deadlines,
         } = *self;
         ![
             hedging, outbox, answers, health, detached, events, schedules, queue, keys, verbs,
+            deadlines,
         ]
         .contains(&true)
     }

@@ -150,6 +150,7 @@ impl State {
         self.from_ms = self.now_ms() + down_ms;
         self.since = None;
         self.dead = true;
+        self.oracle.timing.closes();
     }
 
     pub fn step(&mut self, what: impl FnOnce() -> String) -> bool {

@@ -61,4 +61,11 @@ seen! {
     a_redrive_that_does_everything_again_is_seen: RedriveAll;
     a_suspension_that_does_not_hold_is_seen: SuspendNobody;
     a_checkpoint_that_lacks_a_record_is_seen: LateCheckpoint;
+    a_run_that_is_woken_late_is_seen: LateTimers;
+    a_schedule_that_is_late_is_seen: LateSchedules;
+    a_review_that_nobody_ends_in_time_is_seen: LateReviews;
+    an_answer_to_another_question_is_seen: MixAnswers;
+    answers_that_are_mixed_up_at_resume_are_seen: MixRecords;
+    an_earlier_answer_that_is_told_to_be_younger_is_seen: FreshenAnswers;
+    branches_that_are_mixed_up_are_seen: TurnForks;
 }
