@@ -5,8 +5,8 @@ use std::time::Duration;
 use cofferdam::{Decision, Runtime};
 use serde_json::json;
 
-use crate::mutation;
 use crate::plan::{Plan, Start};
+use crate::tamper;
 use crate::world::World;
 
 /// Parked tasks go on within this time of fair weather: breakers, quarantines and drains wait for
@@ -34,6 +34,7 @@ pub(crate) async fn client(world: &World, plan: &Plan, runtime: &Runtime, start:
             }
             true
         }
+        Err(cofferdam::Error::NoRun { .. }) if world.lock().oracle.gone.contains(&run) => true,
         Err(error) => {
             world
                 .lock()
@@ -59,17 +60,17 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
             return Some(run);
         }
         let mutation = world.lock().mutation;
-        let definition =
-            match runtime.define(&mutation::tamper_sources(mutation, &plan.flow.sources)) {
-                Ok(definition) => definition,
-                Err(error) => {
-                    world.violated(format!("the workflow is refused: {error}"));
-                    return World::never().await;
-                }
-            };
+        let definition = match runtime.define(&tamper::sources(mutation, &plan.flow.sources)) {
+            Ok(definition) => definition,
+            Err(error) => {
+                world.violated(format!("the workflow is refused: {error}"));
+                return World::never().await;
+            }
+        };
         let wait_ms = world.lock().dice.range(0..=3_000);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        let starting = runtime.start_with(&definition, json!({}), start.options.clone());
+        let options = tamper::start(mutation, start.options.clone());
+        let starting = runtime.start_with(&definition, json!({}), options);
         let patience_ms = start.is_hasty.then(|| world.lock().dice.range(0..=30));
         let started = match patience_ms {
             None => starting.await,

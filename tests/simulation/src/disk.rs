@@ -16,7 +16,8 @@ use cofferdam_store::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::mutation::{self, Mutation};
+use crate::mutation::Mutation;
+use crate::tamper;
 use crate::world::{State, World};
 
 /// What survives the process.
@@ -313,7 +314,7 @@ impl JournalStore for FaultyStore {
         if let Err(error) = batch.validate() {
             return Commit::resolved(Err(error));
         }
-        let batch = mutation::tamper(self.world.lock().mutation, batch);
+        let batch = tamper::batch(self.world.lock().mutation, batch);
         let (answer, commit) = Commit::pair();
         if !self
             .world
@@ -329,19 +330,16 @@ impl JournalStore for FaultyStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mutation = self.world.lock().mutation;
         let row = self.read("a row", || self.visible.get(table, key))?;
-        Ok(row.map(|bytes| mutation::tamper_row(self.world.lock().mutation, table, bytes)))
+        let row = row.filter(|_| !tamper::hides_row(mutation, table));
+        Ok(row.map(|bytes| tamper::row(mutation, table, bytes)))
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error> {
         let rows = self.read("rows", || self.visible.scan(table, range, limit))?;
         let state = self.world.lock();
-        Ok(mutation::tamper_rows(
-            state.mutation,
-            table,
-            rows,
-            state.now_ms(),
-        ))
+        Ok(tamper::rows(state.mutation, table, rows, state.now_ms()))
     }
 
     fn head(&self, run: &str) -> Result<Head, Error> {
@@ -350,10 +348,7 @@ impl JournalStore for FaultyStore {
 
     fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error> {
         let records = self.read("a journal", || self.visible.journal(run, from_seq, limit))?;
-        Ok(mutation::tamper_records(
-            self.world.lock().mutation,
-            records,
-        ))
+        Ok(tamper::records(self.world.lock().mutation, records))
     }
 
     fn verify(&self) -> Result<Report, Error> {

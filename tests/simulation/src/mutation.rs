@@ -1,12 +1,8 @@
 //! Deliberate defects, to check the checker: each must be seen by the oracle.
 //!
 //! Some are in the engine, behind its feature `mutations`, and armed by a call of the builder
-//! alone. The others are made here, between the engine and the world, where they have the same
-//! effect as the defect that they are named for.
-
-use cofferdam::Sources;
-use cofferdam_store::{Batch, Records, Rows, Table, Write};
-use serde_json::Value;
+//! alone. The others are made between the engine and the world (`tamper.rs`), where they have the
+//! same effect as the defect that they are named for.
 
 /// One deliberate defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +67,29 @@ pub enum Mutation {
     FreshenAnswers,
     /// A fork gives what its branches gave, the last one first.
     TurnForks,
+    /// Connections take their calls ten times as fast as they are told to.
+    Hurry,
+    /// The least important goes first.
+    TurnPriorities,
+    /// Whoever has most to do goes first.
+    Favour,
+    /// A subscriber that is set back is told so, and stays where it is.
+    ForgetReplay,
+    /// Dead letters of events are to be told again, and are not.
+    ForgetLetters,
+    /// What is purged is purged whosever it is and however it ended.
+    PurgeMore,
+    /// A run that is removed leaves its place among those that ended behind.
+    PurgeLess,
+    /// Runs that have ended are removed long before their time.
+    SweepEarly,
+    /// Runs that have ended are removed although they left a dead letter.
+    SweepLetters,
 }
-
-/// How late what is late comes: a whole number of every schedule's periods.
-const LATE_MS: u64 = 7 * 60 * 1_000;
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 39] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -109,6 +120,15 @@ impl Mutation {
         Self::MixRecords,
         Self::FreshenAnswers,
         Self::TurnForks,
+        Self::Hurry,
+        Self::TurnPriorities,
+        Self::Favour,
+        Self::ForgetReplay,
+        Self::ForgetLetters,
+        Self::PurgeMore,
+        Self::PurgeLess,
+        Self::SweepEarly,
+        Self::SweepLetters,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -150,149 +170,16 @@ impl Mutation {
             | Self::MixAnswers
             | Self::MixRecords
             | Self::FreshenAnswers
-            | Self::TurnForks => None,
+            | Self::TurnForks
+            | Self::Hurry
+            | Self::TurnPriorities
+            | Self::Favour
+            | Self::ForgetReplay
+            | Self::ForgetLetters
+            | Self::PurgeMore
+            | Self::PurgeLess
+            | Self::SweepEarly
+            | Self::SweepLetters => None,
         }
-    }
-}
-
-/// What the engine would have written with the defect.
-pub(crate) fn tamper(mutation: Option<Mutation>, mut batch: Batch) -> Batch {
-    if mutation == Some(Mutation::ForgetListener) {
-        batch.writes.retain(|write| !is_listener(write));
-        return batch;
-    }
-    let lost = match mutation {
-        Some(Mutation::ForgetTimer) => Table::Timer,
-        Some(Mutation::ForgetParked) => Table::Parked,
-        _ => return batch,
-    };
-    batch
-        .writes
-        .retain(|write| !matches!(write, Write::Put { table, .. } if *table == lost));
-    batch
-}
-
-/// A row by which events are found to be for somebody.
-fn is_listener(write: &Write) -> bool {
-    const WATCH: u8 = 2;
-    matches!(write, Write::Put { table: Table::Subscription, key, .. } if key.first() == Some(&WATCH))
-}
-
-/// What the engine would have read with the defect.
-pub(crate) fn tamper_row(mutation: Option<Mutation>, table: Table, row: Vec<u8>) -> Vec<u8> {
-    let change = match (mutation, table) {
-        (Some(Mutation::LateCheckpoint), Table::Checkpoint) => late_checkpoint,
-        (Some(Mutation::ForgetAttempts), Table::Definition) => many_attempts,
-        (Some(Mutation::LateReviews), Table::Definition) => late_reviews,
-        (Some(Mutation::LateSchedules), Table::Schedule) => late_schedule,
-        (Some(Mutation::FreshenAnswers), Table::Cache) => fresh_answer,
-        _ => return row,
-    };
-    let Ok(mut read) = serde_json::from_slice::<Value>(&row) else {
-        return row;
-    };
-    change(&mut read);
-    serde_json::to_vec(&read).unwrap_or(row)
-}
-
-/// The rows that the engine would have found with the defect.
-pub(crate) fn tamper_rows(
-    mutation: Option<Mutation>,
-    table: Table,
-    rows: Rows,
-    now_ms: u64,
-) -> Rows {
-    if (mutation, table) != (Some(Mutation::LateTimers), Table::Timer) {
-        return rows;
-    }
-    let due_ms = |key: &[u8]| key.first_chunk().copied().map_or(0, u64::from_be_bytes);
-    let is_hidden = |due_ms: u64| due_ms <= now_ms && due_ms + LATE_MS > now_ms;
-    let mut rows = rows;
-    rows.retain(|(key, _)| !is_hidden(due_ms(key)));
-    rows
-}
-
-/// The workflow that the engine would have run with the defect.
-pub(crate) fn tamper_sources(mutation: Option<Mutation>, sources: &Sources) -> Sources {
-    let mut sources = sources.clone();
-    if mutation == Some(Mutation::TurnForks)
-        && let Ok(mut main) = serde_json::from_str::<Value>(&sources.main.text)
-    {
-        turn_forks(&mut main);
-        sources.main.text = main.to_string();
-    }
-    sources
-}
-
-fn turn_forks(value: &mut Value) {
-    match value {
-        Value::Array(all) => all.iter_mut().for_each(turn_forks),
-        Value::Object(all) => {
-            for (name, value) in all {
-                if name == "branches"
-                    && let Some(branches) = value.as_array_mut()
-                {
-                    branches.reverse();
-                }
-                turn_forks(value);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The journal that the engine would have read with the defect.
-pub(crate) fn tamper_records(mutation: Option<Mutation>, mut records: Records) -> Records {
-    if mutation != Some(Mutation::MixRecords) {
-        return records;
-    }
-    let mut first = None;
-    for (_, record) in &mut records {
-        let Ok(mut read) = serde_json::from_slice::<Value>(record) else {
-            continue;
-        };
-        if read["event"]["kind"] == "succeeded" {
-            let output = &mut read["event"]["output"];
-            *output = first.get_or_insert_with(|| output.clone()).clone();
-            *record = serde_json::to_vec(&read).unwrap_or_default();
-        }
-    }
-    records
-}
-
-fn fresh_answer(row: &mut Value) {
-    if let Some(at_ms) = row["atMs"].as_u64() {
-        row["atMs"] = Value::from(at_ms + 60_000);
-    }
-}
-
-fn late_checkpoint(row: &mut Value) {
-    let seq = row["seq"].as_u64().unwrap_or_default();
-    row["seq"] = Value::from(seq + 1);
-}
-
-fn each_binding(row: &mut Value, change: impl Fn(&mut Value)) {
-    let connections = row["bindings"]["connections"].as_object_mut();
-    connections
-        .into_iter()
-        .flat_map(|all| all.values_mut())
-        .for_each(change);
-}
-
-fn many_attempts(row: &mut Value) {
-    each_binding(row, |binding| binding["attemptsMax"] = Value::from(1_000));
-}
-
-fn late_reviews(row: &mut Value) {
-    each_binding(row, |binding| {
-        if let Some(ms) = binding["review"]["deadlineMs"].as_u64() {
-            binding["review"]["deadlineMs"] = Value::from(ms * 100);
-        }
-    });
-}
-
-fn late_schedule(row: &mut Value) {
-    if let Some(next_ms) = row["nextMs"].as_u64() {
-        row["nextMs"] = Value::from(next_ms + LATE_MS);
     }
 }

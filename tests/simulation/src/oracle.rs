@@ -3,9 +3,12 @@
 
 mod bus;
 mod ends;
+mod line;
 mod outbox;
 mod outputs;
+mod pace;
 mod queue;
+mod retention;
 mod schedules;
 mod shadow;
 mod time;
@@ -22,6 +25,7 @@ use cofferdam_store::{JournalStore, MemoryStore, Table};
 use serde_json::Value;
 
 use crate::flow::Promise;
+use crate::purge::Purge;
 use crate::services::{Given, Request};
 use crate::world::State;
 use outputs::Answers;
@@ -62,6 +66,16 @@ pub(crate) struct Oracle {
     deferrals: Vec<outbox::Deferral>,
     schedules: BTreeMap<String, schedules::Known>,
     pub timing: time::Timing,
+    pub pace: pace::Pace,
+    pub lines: line::Lines,
+    /// How long runs that have ended are kept, if they are not kept for ever.
+    pub kept_ms: Option<u64>,
+    /// Runs that are not there any more.
+    pub gone: BTreeSet<String>,
+    /// What is removed at the end.
+    pub purge: Option<Purge>,
+    /// That is done.
+    pub is_purged: bool,
     pub bus: bus::Book,
 }
 
@@ -117,6 +131,7 @@ impl State {
             return;
         }
         let run = run_of(identity).to_owned();
+        self.judge_pace(connection);
         self.judge_memory(&run);
         let shadow = self.oracle.runs.get(&run);
         let is_suspended = shadow.is_some_and(|shadow| shadow.run.suspension().is_some());
@@ -129,7 +144,10 @@ impl State {
         let promise = self.oracle.promises.get(name_of(identity));
         let hedged = promise.is_some_and(|promise| promise.hedged);
         let is_lone = promise.is_some_and(|promise| promise.hedged && !promise.tried_again);
-        self.count_hedges(connection.clone(), is_lone && same > 0);
+        // Others may ask the same of their own accord.
+        let mut beside = others.clone().filter(|r| r.key == request.key);
+        let is_second = is_lone && beside.any(|r| r.identity == *identity);
+        self.count_hedges(connection.clone(), is_second);
         if effect == Repeat::Read {
             return;
         }
@@ -179,15 +197,19 @@ impl State {
         self.fold_events()?;
         let now_ms = self.now_ms();
         self.note_reviews();
+        self.fold_gone()?;
         for (key, row) in rows(&store, Table::Run) {
             let run = String::from_utf8_lossy(&key).into_owned();
             let changed = self
                 .fold(&store, &run, seq_before)
                 .map_err(|wrong| format!("run {run}: {wrong}"))?;
+            let is_kept = changed && self.is_kept(&run);
             if let Some(shadow) = self.oracle.runs.get_mut(&run) {
                 shadow.look_at_row(&row, changed, now_ms);
+                shadow.is_kept = if changed { is_kept } else { shadow.is_kept };
             }
         }
+        self.fold_lines()?;
         let paused = self.fold_schedules()?;
         self.note_time(&paused);
         Ok(())
@@ -292,6 +314,8 @@ impl Oracle {
             concurrency_key: named("concurrencyKey"),
             key: named("key"),
             has_turn: false,
+            let_in_ms: None,
+            is_kept: false,
             cancelled: false,
             redriven: 0,
             taken: BTreeSet::new(),

@@ -42,6 +42,16 @@ pub(crate) struct Swarm {
     pub verbs: bool,
     /// Reviews that wait for so long and no longer, and people who are slow.
     pub deadlines: bool,
+    /// Connections that may be called so often and no more.
+    pub rates: bool,
+    /// Subscribers that go back to events that they were done with.
+    pub replay: bool,
+    /// One tenant that begins more runs than all others.
+    pub crowd: bool,
+    /// An operator who removes runs that have ended.
+    pub purge: bool,
+    /// Runs that have ended are kept for a while and no longer.
+    pub retention: bool,
 }
 
 impl Swarm {
@@ -66,12 +76,22 @@ impl Swarm {
             keys: has(),
             verbs: has(),
             deadlines: later.percent(SHARE),
+            rates: later.percent(SHARE),
+            replay: later.percent(60),
+            crowd: false,
+            purge: later.percent(SHARE),
+            retention: later.percent(SHARE),
         };
+        swarm.replay &= swarm.events;
+        // A key whose run is gone begins another of the same id.
+        swarm.retention &= !swarm.keys;
         if swarm.queue && dice.percent(40) {
             swarm = Self {
                 queue: true,
                 tame: true,
                 keys: swarm.keys,
+                crowd: later.percent(50),
+                purge: swarm.purge,
                 ..Self::default()
             };
         }
@@ -93,10 +113,15 @@ impl Swarm {
             keys,
             verbs,
             deadlines,
+            rates,
+            replay: _,
+            crowd: _,
+            purge,
+            retention,
         } = *self;
         ![
             hedging, outbox, answers, health, detached, events, schedules, queue, keys, verbs,
-            deadlines,
+            deadlines, rates, purge, retention,
         ]
         .contains(&true)
     }

@@ -32,6 +32,10 @@ pub(super) struct Shadow {
     pub key: Option<String>,
     /// Whether its turn has come, and it has not ended since.
     pub has_turn: bool,
+    /// Whether somebody has to see to it, so that it stays.
+    pub is_kept: bool,
+    /// When it last got a place.
+    pub let_in_ms: Option<u64>,
     /// Somebody has stopped it.
     pub cancelled: bool,
     pub redriven: u32,
@@ -66,7 +70,10 @@ impl Shadow {
     pub fn take(&mut self, event: Event, at: u64, facts: &Facts<'_>) -> Result<Vec<Told>, String> {
         let mut told = Vec::new();
         match &event {
-            Event::Begun { .. } | Event::Admitted => self.has_turn = true,
+            Event::Begun { .. } | Event::Admitted => {
+                self.has_turn = true;
+                self.let_in_ms = Some(at);
+            }
             Event::Started { ticket, .. } => self.begins(*ticket, facts.promises)?,
             Event::Succeeded { ticket, output } => {
                 if let Some(attempt) = self.under_way.remove(ticket) {
@@ -257,6 +264,11 @@ impl Shadow {
             } if of == ticket => Some((connection, key)),
             _ => None,
         });
+        if self.run.suspension().is_some() {
+            // It does not say what it asks.
+            self.answers.were_given(output);
+            return Ok(());
+        }
         let Some((connection, key)) = asked else {
             return Err(format!("{output} was found, and nobody looked for it"));
         };

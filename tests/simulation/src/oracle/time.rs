@@ -10,14 +10,14 @@ use cofferdam::{RunView, Status, TaskStatus};
 use cofferdam_store::Table;
 use serde_json::Value;
 
-use super::rows;
 use super::schedules::AFTER_MS;
 use super::shadow::Shadow;
+use super::{Oracle, rows};
 use crate::world::State;
 
 /// A run that was set aside is woken, and a schedule begins a run, so long after the instant at the
 /// latest. The engine looks every five seconds whatever it is told; a slow disk takes as long again.
-const LATE_MS_MAX: u64 = 20_000;
+const LATE_MS_MAX: u64 = 12_000;
 /// The same for a run that is in memory, and writes when it has to.
 const HELD_MS_MAX: u64 = 30 * 60 * 1_000;
 
@@ -51,7 +51,7 @@ pub(super) struct Told {
     /// It waits in the store, and nowhere else.
     is_aside: bool,
     is_in_memory: bool,
-    pub ended_ms: Option<u64>,
+    pub(super) ended_ms: Option<u64>,
     owed: Option<Owed>,
 }
 
@@ -84,6 +84,11 @@ impl Timing {
     pub fn closes(&mut self) {
         self.open_ms = None;
         self.schedules_ms = None;
+    }
+
+    /// When the store last failed.
+    pub fn failed_ms(&self) -> u64 {
+        self.failed_ms
     }
 
     /// The store has failed.
@@ -124,6 +129,13 @@ impl Shadow {
         let waits = self.run.waits().into_iter();
         let told = waits.flat_map(|wait| [wait.at_ms, wait.until_ms]);
         told.flatten().chain(due_ms).min()
+    }
+}
+
+impl Oracle {
+    /// When a run ended, by its row.
+    pub fn ended_ms(&self, run: &str) -> Option<u64> {
+        self.runs.get(run)?.told.ended_ms
     }
 }
 
