@@ -66,6 +66,11 @@ impl Plan {
     fn is_careful(&self) -> bool {
         self.semantics >= 2
     }
+
+    /// Whether those of 3 do.
+    fn counts_each_failure(&self) -> bool {
+        self.semantics >= 3
+    }
 }
 
 /// Where a call task is. Persisted in checkpoints.

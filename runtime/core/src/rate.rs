@@ -120,29 +120,33 @@ impl Bucket {
         self.full_at_ns
     }
 
+    /// Whether one can be promised at an instant, told in nanoseconds since any fixed one, beside
+    /// others that were promised and are taken later. Each of them can be taken then, whenever that
+    /// is: no instant is used twice.
+    ///
+    /// # Errors
+    /// The nanoseconds after which it is worth asking again.
+    pub fn promise(self, rate: &Rate, now_ns: u64, promised: u64) -> Result<(), u64> {
+        let interval_ns = rate.interval_ns();
+        let ahead_ns = self.full_at_ns.saturating_sub(now_ns);
+        let ahead_ns = ahead_ns.saturating_add(interval_ns.saturating_mul(promised));
+        let ahead_ns_max = interval_ns.saturating_mul(u64::from(rate.burst) - 1);
+        match ahead_ns.checked_sub(ahead_ns_max) {
+            None | Some(0) => Ok(()),
+            Some(wait_ns) => Err(wait_ns),
+        }
+    }
+
     /// Takes one, at an instant that is told in nanoseconds since any fixed one.
     ///
     /// # Errors
     /// The nanoseconds after which it is worth asking again; the bucket stays as it is.
     pub fn take(self, rate: &Rate, now_ns: u64) -> Result<Self, u64> {
-        let interval_ns = rate.interval_ns();
-        let ahead_ns = self.full_at_ns.saturating_sub(now_ns);
-        let ahead_ns_max = interval_ns.saturating_mul(u64::from(rate.burst) - 1);
-        if ahead_ns > ahead_ns_max {
-            return Err(ahead_ns - ahead_ns_max);
-        }
+        self.promise(rate, now_ns, 0)?;
+        let full_at_ns = self.full_at_ns.max(now_ns);
         Ok(Self {
-            full_at_ns: now_ns.saturating_add(ahead_ns).saturating_add(interval_ns),
+            full_at_ns: full_at_ns.saturating_add(rate.interval_ns()),
         })
-    }
-
-    /// Puts one back that was taken and not used: the bucket is no fuller than if it had never been
-    /// taken.
-    #[must_use]
-    pub fn give_back(self, rate: &Rate) -> Self {
-        Self {
-            full_at_ns: self.full_at_ns.saturating_sub(rate.interval_ns()),
-        }
     }
 }
 
@@ -186,13 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_by_another() {
+    fn what_is_promised_can_be_taken_whenever_that_is() {
         let rate = Rate::new(10, Duration::from_secs(1), 2).unwrap();
-        let full = Bucket::default().take(&rate, 7).unwrap();
-        let full = full.take(&rate, 7).unwrap();
-        assert!(full.take(&rate, 7).is_err());
-        let freed = full.give_back(&rate);
-        assert_eq!(freed.take(&rate, 7), Ok(full));
+        let bucket = Bucket::default();
+        assert_eq!(bucket.promise(&rate, 0, 1), Ok(()));
+        // However long two wait, no third is promised beside them.
+        for now_ns in [0, SECOND_NS, 3_600 * SECOND_NS] {
+            assert_eq!(bucket.promise(&rate, now_ns, 2), Err(SECOND_NS / 10));
+        }
+        let bucket = bucket.take(&rate, 7).unwrap().take(&rate, 7).unwrap();
+        assert_eq!(bucket.promise(&rate, 7, 0), Err(SECOND_NS / 10));
     }
 
     proptest! {

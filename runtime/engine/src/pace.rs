@@ -21,14 +21,22 @@ pub const WAITERS_MAX: usize = 1_000;
 pub(crate) struct Line {
     /// None if calls do not wait here.
     rate: Option<Rate>,
-    bucket: Mutex<Bucket>,
+    pot: Mutex<Pot>,
     opened: Instant,
     /// Held by the first in the line; given in the order in which it was asked for.
     first: Semaphore,
     waiting: AtomicUsize,
 }
 
-/// Leave to make one call now. Dropped unused, it is given back.
+/// Calls that were made, and calls that have a token: what a call waits for between its token and
+/// its leaving, the disk say, is no time in which others get one.
+#[derive(Debug, Default)]
+struct Pot {
+    bucket: Bucket,
+    promised: u64,
+}
+
+/// Leave to make one call, sooner or later. Dropped unused, it is given back.
 pub(crate) struct Token {
     line: Arc<Line>,
     is_used: bool,
@@ -56,7 +64,7 @@ impl Line {
     pub fn new(rate: Option<Rate>) -> Arc<Self> {
         Arc::new(Self {
             rate: rate.filter(|rate| !rate.max_wait().is_zero()),
-            bucket: Mutex::default(),
+            pot: Mutex::default(),
             opened: Instant::now(),
             first: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
@@ -94,10 +102,11 @@ impl Line {
 
     /// Takes a token if there is one; else the time after which to ask again.
     fn take(self: &Arc<Self>, rate: &Rate) -> Result<Token, Duration> {
-        let mut bucket = self.bucket.lock();
-        *bucket = bucket
-            .take(rate, self.now_ns())
+        let mut pot = self.pot.lock();
+        pot.bucket
+            .promise(rate, self.now_ns(), pot.promised)
             .map_err(Duration::from_nanos)?;
+        pot.promised += 1;
         Ok(Token {
             line: Arc::clone(self),
             is_used: false,
@@ -112,12 +121,11 @@ impl Line {
     pub fn too_often(&self, connection: &str) -> Failure {
         let mut failure = Failure::new(Class::RateLimited, "limit.rate", String::new());
         if let Some(rate) = self.rate {
-            let wait = self
-                .bucket
-                .lock()
-                .take(&rate, self.now_ns())
-                .err()
-                .unwrap_or(0);
+            let wait = {
+                let pot = self.pot.lock();
+                let asked = pot.bucket.promise(&rate, self.now_ns(), pot.promised);
+                asked.err().unwrap_or(0)
+            };
             // Rounded up: whoever comes back earlier is turned away again.
             let wait_ms = wait.div_ceil(1_000_000);
             failure.message = format!(
@@ -170,9 +178,12 @@ impl Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        if let Some(rate) = self.line.rate.filter(|_| !self.is_used) {
-            let mut bucket = self.line.bucket.lock();
-            *bucket = bucket.give_back(&rate);
+        let mut pot = self.line.pot.lock();
+        pot.promised -= 1;
+        if let Some(rate) = self.line.rate.filter(|_| self.is_used)
+            && let Ok(taken) = pot.bucket.take(&rate, self.line.now_ns())
+        {
+            pot.bucket = taken;
         }
     }
 }
@@ -226,6 +237,21 @@ mod tests {
             );
         }
         assert_eq!(line.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_have_to_wait_with_their_tokens_leave_no_faster_for_that() {
+        let line = line(Duration::from_secs(5));
+        let Pass::Token(first) = line.come() else {
+            panic!("there is a token")
+        };
+        // Its intent is being written, which takes a while.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(matches!(line.come(), Pass::Wait(_)));
+        first.spend();
+        assert!(matches!(line.come(), Pass::Wait(_)));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        spend(&line);
     }
 
     #[tokio::test(start_paused = true)]

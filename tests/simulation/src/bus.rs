@@ -7,6 +7,7 @@ use futures::future::join;
 use serde_json::{Value, json};
 
 use crate::flow::KINDS;
+use crate::mutation::Mutation;
 use crate::world::{State, World};
 
 /// Programs that read the bus.
@@ -100,9 +101,60 @@ async fn read(world: &World, runtime: &Runtime, name: &str) {
                     world.lock().note("", &told);
                     break;
                 }
+                if wants_back(world) {
+                    drop(subscriber);
+                    go_back(world, runtime, name).await;
+                    break;
+                }
             }
         }
         nap(world, 100..=2_000).await;
+    }
+}
+
+/// Whether a subscriber would like to hear again what it has heard.
+fn wants_back(world: &World) -> bool {
+    let mut state = world.lock();
+    let may = state.swarm.replay && !state.oracle.ends;
+    may && state.dice.percent(8)
+}
+
+/// Sets a subscriber back, or has its dead letters told again.
+async fn go_back(world: &World, runtime: &Runtime, name: &str) {
+    let is_mutated = world.lock().is_mutated(Mutation::ForgetReplay);
+    if world.lock().dice.percent(40) {
+        let letters = world.lock().letters_of(name);
+        let told = runtime.replay_dead(name).await;
+        let mut state = world.lock();
+        state.note(
+            "",
+            &format!("`{name}` has {letters:?} told again: {told:?}"),
+        );
+        match told {
+            _ if state.dead => {}
+            Ok(count) if count == letters.len() => {
+                state.oracle.bus.are_told_again(name, &letters);
+            }
+            Ok(count) => state.violated(format!("{count} letters of {letters:?} are told again")),
+            Err(_) => {}
+        }
+        return;
+    }
+    let from = {
+        let mut state = world.lock();
+        let state = &mut *state;
+        state.oracle.bus.goes_back(name, &mut state.dice)
+    };
+    let Some(from) = from else { return };
+    let gone = if is_mutated {
+        Ok(())
+    } else {
+        runtime.replay(name, from).await
+    };
+    let mut state = world.lock();
+    state.note("", &format!("`{name}` goes back to {from}: {gone:?}"));
+    if gone.is_ok() && !state.dead {
+        state.oracle.bus.went_back(name, from);
     }
 }
 
@@ -119,6 +171,7 @@ async fn read_one(world: &World, subscriber: &mut Subscriber) -> Result<(), Erro
         // It is handed out again.
         0 => Ok(()),
         1 => subscriber.failed(&delivery, "simulated").await,
+        _ if delivery.is_again => subscriber.done(&delivery).await,
         _ => {
             world.lock().oracle.bus.is_done_with(&name, seq);
             subscriber.done(&delivery).await?;
@@ -138,7 +191,12 @@ fn judge(world: &World, name: &str, delivery: &Delivery) {
     }
     let seq = delivery.seq;
     state.note("", &format!("`{name}` gets event {seq}"));
-    let judged = state.oracle.bus.judge_delivery(name, seq, &delivery.event);
+    let bus = &mut state.oracle.bus;
+    let judged = if delivery.is_again {
+        bus.judge_again(name, seq, &delivery.event)
+    } else {
+        bus.judge_delivery(name, seq, &delivery.event)
+    };
     let is_too_often = delivery.attempt > ATTEMPTS_MAX;
     let too_often = is_too_often.then(|| format!("`{name}` gets event {seq} too often"));
     drop(state);

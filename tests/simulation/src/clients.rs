@@ -6,6 +6,7 @@ use cofferdam::{Decision, Runtime};
 use serde_json::json;
 
 use crate::plan::{Plan, Start};
+use crate::tamper;
 use crate::world::World;
 
 /// Parked tasks go on within this time of fair weather: breakers, quarantines and drains wait for
@@ -33,6 +34,7 @@ pub(crate) async fn client(world: &World, plan: &Plan, runtime: &Runtime, start:
             }
             true
         }
+        Err(cofferdam::Error::NoRun { .. }) if world.lock().oracle.gone.contains(&run) => true,
         Err(error) => {
             world
                 .lock()
@@ -57,7 +59,8 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         if let Some(run) = known(world) {
             return Some(run);
         }
-        let definition = match runtime.define(&plan.flow.sources) {
+        let mutation = world.lock().mutation;
+        let definition = match runtime.define(&tamper::sources(mutation, &plan.flow.sources)) {
             Ok(definition) => definition,
             Err(error) => {
                 world.violated(format!("the workflow is refused: {error}"));
@@ -66,7 +69,8 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         };
         let wait_ms = world.lock().dice.range(0..=3_000);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        let starting = runtime.start_with(&definition, json!({}), start.options.clone());
+        let options = tamper::start(mutation, start.options.clone());
+        let starting = runtime.start_with(&definition, json!({}), options);
         let patience_ms = start.is_hasty.then(|| world.lock().dice.range(0..=30));
         let started = match patience_ms {
             None => starting.await,
@@ -119,7 +123,15 @@ fn acknowledged(world: &World, start: &Start, run: &str) {
 /// Looks at the reviews from time to time and decides, after having looked at the services.
 pub(crate) async fn operator(world: &World, runtime: &Runtime) {
     loop {
-        let nap_ms = world.lock().dice.range(50..=8_000);
+        let nap_ms = {
+            let mut state = world.lock();
+            let longest_ms = if state.swarm.deadlines {
+                120_000
+            } else {
+                8_000
+            };
+            state.dice.range(50..=longest_ms)
+        };
         tokio::time::sleep(Duration::from_millis(nap_ms)).await;
         let Ok(reviews) = runtime.query().reviews() else {
             continue;

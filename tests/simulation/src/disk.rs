@@ -16,7 +16,8 @@ use cofferdam_store::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::mutation::{self, Mutation};
+use crate::mutation::Mutation;
+use crate::tamper;
 use crate::world::{State, World};
 
 /// What survives the process.
@@ -109,6 +110,7 @@ impl FaultyStore {
             return Err(Error::Closed);
         }
         if state.bad_luck(2) {
+            state.store_fails();
             state.note("", &format!("store: reading {what} fails"));
             return Err(io());
         }
@@ -171,6 +173,9 @@ impl Committer {
             return None;
         }
         let fault = state.fault();
+        if fault.is_some() {
+            state.store_fails();
+        }
         match fault {
             Some(Fault::Busy) => {
                 state.note("", "store: busy");
@@ -193,6 +198,8 @@ impl Committer {
         state.disk.unflushed.push_back(batch);
         if fault == Some(Fault::Io) {
             state.note("", "store: the disk fails");
+            // Nothing goes on until the process is started again.
+            state.oracle.timing.closes();
             self.broken.store(true, Ordering::Relaxed);
             self.world.stuck.notify_one();
             answer.send(Err(io()));
@@ -223,6 +230,11 @@ impl Committer {
 }
 
 impl State {
+    fn store_fails(&mut self) {
+        let now_ms = self.now_ms();
+        self.oracle.timing.fails(now_ms);
+    }
+
     fn fault(&mut self) -> Option<Fault> {
         if !self.bad_luck(4) {
             return None;
@@ -302,7 +314,7 @@ impl JournalStore for FaultyStore {
         if let Err(error) = batch.validate() {
             return Commit::resolved(Err(error));
         }
-        let batch = mutation::tamper(self.world.lock().mutation, batch);
+        let batch = tamper::batch(self.world.lock().mutation, batch);
         let (answer, commit) = Commit::pair();
         if !self
             .world
@@ -318,12 +330,16 @@ impl JournalStore for FaultyStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mutation = self.world.lock().mutation;
         let row = self.read("a row", || self.visible.get(table, key))?;
-        Ok(row.map(|bytes| mutation::tamper_row(self.world.lock().mutation, table, bytes)))
+        let row = row.filter(|_| !tamper::hides_row(mutation, table));
+        Ok(row.map(|bytes| tamper::row(mutation, table, bytes)))
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error> {
-        self.read("rows", || self.visible.scan(table, range, limit))
+        let rows = self.read("rows", || self.visible.scan(table, range, limit))?;
+        let state = self.world.lock();
+        Ok(tamper::rows(state.mutation, table, rows, state.now_ms()))
     }
 
     fn head(&self, run: &str) -> Result<Head, Error> {
@@ -331,7 +347,8 @@ impl JournalStore for FaultyStore {
     }
 
     fn journal(&self, run: &str, from_seq: u64, limit: usize) -> Result<Records, Error> {
-        self.read("a journal", || self.visible.journal(run, from_seq, limit))
+        let records = self.read("a journal", || self.visible.journal(run, from_seq, limit))?;
+        Ok(tamper::records(self.world.lock().mutation, records))
     }
 
     fn verify(&self) -> Result<Report, Error> {

@@ -10,6 +10,7 @@ use crate::bus::SUBSCRIBERS;
 use crate::flow;
 use crate::plan::{OF_TIME, Plan};
 use crate::play::End;
+use crate::purge::purge;
 use crate::world::{State, World};
 
 /// What a schedule was doing when it was paused is done by then.
@@ -56,6 +57,7 @@ pub(crate) async fn quiet(world: &World, plan: &Plan, runtime: &Runtime) -> bool
                     return false;
                 }
             }
+            Err(_) if world.lock().oracle.gone.contains(&run) => {}
             Err(error) if world.lock().dead => {
                 world.lock().note("", &error.to_string());
                 return false;
@@ -141,6 +143,7 @@ fn judge(
     if state.dead {
         return false;
     }
+    state.judge_time();
     let wrong = match probed {
         Err(_) => Some("in good weather a connection cannot be called".to_owned()),
         Ok(Err(why)) => Some(format!(
@@ -168,12 +171,13 @@ fn judge(
 
 /// What has ended is removed as a whole, and what somebody has to see to is kept.
 pub(crate) async fn remove(world: &World, runtime: &Runtime) {
-    let is_wrong = world.lock().is_violated();
-    if is_wrong || !world.lock().swarm.verbs {
-        return;
-    }
     world.lock().oracle.removes = true;
     tokio::time::sleep(Duration::from_millis(1)).await;
+    purge(world, runtime).await;
+    let is_wrong = world.lock().is_violated();
+    if is_wrong || world.lock().dead || !world.lock().swarm.verbs {
+        return;
+    }
     let removed = runtime.remove_ended(Duration::ZERO).await;
     let mut state = world.lock();
     let wrong = match removed {

@@ -42,6 +42,8 @@ pub struct Flow {
     pub sources: Sources,
     /// By the name of the call task.
     pub promises: BTreeMap<String, Promise>,
+    /// By the name of the task that waits: how long, in milliseconds.
+    pub waits: BTreeMap<String, u64>,
 }
 
 /// Nesting beyond the workflow's own block.
@@ -55,6 +57,7 @@ struct Author<'d> {
     left: u32,
     names: u32,
     promises: BTreeMap<String, Promise>,
+    waits: BTreeMap<String, u64>,
     child: Option<Value>,
 }
 
@@ -85,6 +88,7 @@ pub fn write(dice: &mut Dice, swarm: Swarm) -> Flow {
         left,
         names: 0,
         promises: BTreeMap::new(),
+        waits: BTreeMap::new(),
         child: None,
     };
     let tasks = author.block(&Place::default(), true);
@@ -103,6 +107,7 @@ pub fn write(dice: &mut Dice, swarm: Swarm) -> Flow {
             others: others.into_iter().collect(),
         },
         promises: author.promises,
+        waits: author.waits,
     }
 }
 
@@ -123,6 +128,7 @@ pub fn probe() -> Flow {
             others: BTreeMap::new(),
         },
         promises: BTreeMap::new(),
+        waits: BTreeMap::new(),
     }
 }
 
@@ -171,7 +177,11 @@ impl Author<'_> {
             20..=32 if nests => self.tries(place),
             33..=36 if nests => json!({"do": self.block(&place.deeper(), false)}),
             37..=41 if nests && self.child.is_none() && place.loops.is_empty() => self.runs(place),
-            42..=49 => json!({"wait": {"milliseconds": self.duration_ms()}}),
+            42..=49 => {
+                let ms = self.duration_ms();
+                self.waits.insert(name.clone(), ms);
+                json!({"wait": {"milliseconds": ms}})
+            }
             50..=53 => self.emit(&name, place),
             54..=55 => json!({"set": {"by": identity(&name, place)}}),
             56 => json!({"raise": {"error": {
@@ -343,7 +353,8 @@ impl Author<'_> {
             }
             _ => {}
         }
-        if self.dice.percent(15) {
+        let share = if self.swarm.deadlines { 60 } else { 15 };
+        if self.dice.percent(share) {
             let word = if self.dice.percent(60) {
                 "review"
             } else {

@@ -12,7 +12,7 @@
 //! with it; so a crash at any await is the same as a crash before the next step.
 //!
 //! The oracle stands outside and sees the disk and the services alone. See `oracle.rs` for what it
-//! holds the engine to, and `mutation.rs` for how it is itself checked.
+//! holds the engine to, and `mutation.rs` and `tamper.rs` for how it is itself checked.
 
 mod bus;
 mod clients;
@@ -25,8 +25,10 @@ mod operator;
 mod oracle;
 mod plan;
 mod play;
+mod purge;
 mod services;
 mod swarm;
+mod tamper;
 mod verbs;
 mod world;
 

@@ -1,11 +1,8 @@
 //! Deliberate defects, to check the checker: each must be seen by the oracle.
 //!
 //! Some are in the engine, behind its feature `mutations`, and armed by a call of the builder
-//! alone. The others are made here, between the engine and the world, where they have the same
-//! effect as the defect that they are named for.
-
-use cofferdam_store::{Batch, Table, Write};
-use serde_json::Value;
+//! alone. The others are made between the engine and the world (`tamper.rs`), where they have the
+//! same effect as the defect that they are named for.
 
 /// One deliberate defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +53,43 @@ pub enum Mutation {
     SuspendNobody,
     /// A checkpoint lacks the last record that it says it has.
     LateCheckpoint,
+    /// Runs that wait for an instant are woken seven minutes after it.
+    LateTimers,
+    /// Schedules begin their runs seven minutes after the instant.
+    LateSchedules,
+    /// A run that is taken up again gives people a hundred times as long to decide.
+    LateReviews,
+    /// A connection gives one answer to whatever it is asked.
+    MixAnswers,
+    /// A run that is taken up again has one answer for all of its tasks.
+    MixRecords,
+    /// Earlier answers are taken to be a minute younger than they are.
+    FreshenAnswers,
+    /// A fork gives what its branches gave, the last one first.
+    TurnForks,
+    /// Connections take their calls ten times as fast as they are told to.
+    Hurry,
+    /// The least important goes first.
+    TurnPriorities,
+    /// Whoever has most to do goes first.
+    Favour,
+    /// A subscriber that is set back is told so, and stays where it is.
+    ForgetReplay,
+    /// Dead letters of events are to be told again, and are not.
+    ForgetLetters,
+    /// What is purged is purged whosever it is and however it ended.
+    PurgeMore,
+    /// A run that is removed leaves its place among those that ended behind.
+    PurgeLess,
+    /// Runs that have ended are removed long before their time.
+    SweepEarly,
+    /// Runs that have ended are removed although they left a dead letter.
+    SweepLetters,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 39] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -84,6 +113,22 @@ impl Mutation {
         Self::RedriveAll,
         Self::SuspendNobody,
         Self::LateCheckpoint,
+        Self::LateTimers,
+        Self::LateSchedules,
+        Self::LateReviews,
+        Self::MixAnswers,
+        Self::MixRecords,
+        Self::FreshenAnswers,
+        Self::TurnForks,
+        Self::Hurry,
+        Self::TurnPriorities,
+        Self::Favour,
+        Self::ForgetReplay,
+        Self::ForgetLetters,
+        Self::PurgeMore,
+        Self::PurgeLess,
+        Self::SweepEarly,
+        Self::SweepLetters,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -118,53 +163,23 @@ impl Mutation {
             | Self::SkipUndo
             | Self::FreshKeys
             | Self::ForgetListener
-            | Self::LateCheckpoint => None,
+            | Self::LateCheckpoint
+            | Self::LateTimers
+            | Self::LateSchedules
+            | Self::LateReviews
+            | Self::MixAnswers
+            | Self::MixRecords
+            | Self::FreshenAnswers
+            | Self::TurnForks
+            | Self::Hurry
+            | Self::TurnPriorities
+            | Self::Favour
+            | Self::ForgetReplay
+            | Self::ForgetLetters
+            | Self::PurgeMore
+            | Self::PurgeLess
+            | Self::SweepEarly
+            | Self::SweepLetters => None,
         }
     }
-}
-
-/// What the engine would have written with the defect.
-pub(crate) fn tamper(mutation: Option<Mutation>, mut batch: Batch) -> Batch {
-    if mutation == Some(Mutation::ForgetListener) {
-        batch.writes.retain(|write| !is_listener(write));
-        return batch;
-    }
-    let lost = match mutation {
-        Some(Mutation::ForgetTimer) => Table::Timer,
-        Some(Mutation::ForgetParked) => Table::Parked,
-        _ => return batch,
-    };
-    batch
-        .writes
-        .retain(|write| !matches!(write, Write::Put { table, .. } if *table == lost));
-    batch
-}
-
-/// A row by which events are found to be for somebody.
-fn is_listener(write: &Write) -> bool {
-    const WATCH: u8 = 2;
-    matches!(write, Write::Put { table: Table::Subscription, key, .. } if key.first() == Some(&WATCH))
-}
-
-/// What the engine would have read with the defect.
-pub(crate) fn tamper_row(mutation: Option<Mutation>, table: Table, row: Vec<u8>) -> Vec<u8> {
-    let is_late = (mutation, table) == (Some(Mutation::LateCheckpoint), Table::Checkpoint);
-    let forgets = (mutation, table) == (Some(Mutation::ForgetAttempts), Table::Definition);
-    if !is_late && !forgets {
-        return row;
-    }
-    let Ok(mut pinned) = serde_json::from_slice::<Value>(&row) else {
-        return row;
-    };
-    if is_late {
-        let seq = pinned["seq"].as_u64().unwrap_or_default();
-        pinned["seq"] = Value::from(seq + 1);
-        return serde_json::to_vec(&pinned).unwrap_or(row);
-    }
-    if let Some(connections) = pinned["bindings"]["connections"].as_object_mut() {
-        for binding in connections.values_mut() {
-            binding["attemptsMax"] = Value::from(1_000);
-        }
-    }
-    serde_json::to_vec(&pinned).unwrap_or(row)
 }

@@ -33,6 +33,7 @@ impl State {
             // It did happen: nobody must make it happen again.
             return if self.dice.percent(70) {
                 let nonce = self.dice.roll() >> 12;
+                self.services.approved.insert(nonce);
                 Decision::Approve {
                     output: json!({"id": identity, "n": nonce}),
                 }

@@ -3,10 +3,15 @@
 
 mod bus;
 mod ends;
+mod line;
 mod outbox;
+mod outputs;
+mod pace;
 mod queue;
+mod retention;
 mod schedules;
 mod shadow;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +25,10 @@ use cofferdam_store::{JournalStore, MemoryStore, Table};
 use serde_json::Value;
 
 use crate::flow::Promise;
-use crate::services::Request;
+use crate::purge::Purge;
+use crate::services::{Given, Request};
 use crate::world::State;
+use outputs::Answers;
 use shadow::{Shadow, Told};
 
 /// What the oracle knows.
@@ -32,6 +39,10 @@ pub(crate) struct Oracle {
     definitions: BTreeMap<String, (Arc<Workflow>, Arc<Bindings>)>,
     /// By the name of the call task.
     pub promises: BTreeMap<String, Promise>,
+    /// What workflows say, wherever the engine has them from.
+    pub texts: outputs::Texts,
+    /// By the name of the task that waits: how long.
+    pub waits: BTreeMap<String, u64>,
     /// Runs whose start was acknowledged.
     pub acknowledged: BTreeSet<String>,
     /// Runs and tasks that a person was asked about.
@@ -54,13 +65,24 @@ pub(crate) struct Oracle {
     pub scheduled: BTreeMap<String, usize>,
     deferrals: Vec<outbox::Deferral>,
     schedules: BTreeMap<String, schedules::Known>,
+    pub timing: time::Timing,
+    pub pace: pace::Pace,
+    pub lines: line::Lines,
+    /// How long runs that have ended are kept, if they are not kept for ever.
+    pub kept_ms: Option<u64>,
+    /// Runs that are not there any more.
+    pub gone: BTreeSet<String>,
+    /// What is removed at the end.
+    pub purge: Option<Purge>,
+    /// That is done.
+    pub is_purged: bool,
     pub bus: bus::Book,
 }
 
 /// What is known besides a run's journal.
 struct Facts<'a> {
     promises: &'a BTreeMap<String, Promise>,
-    given: &'a BTreeSet<u64>,
+    given: &'a BTreeMap<u64, Given>,
     events: &'a BTreeMap<u64, CloudEvent>,
     /// The number of the last event before this write, and with it.
     seq_before: u64,
@@ -68,12 +90,14 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// An output is one that somebody has answered.
-    fn check_given(&self, output: &Value) -> Result<(), String> {
-        match output["n"].as_u64() {
-            Some(n) if self.given.contains(&n) => Ok(()),
-            _ => Err(format!("nobody has answered {output}")),
+    /// An output is one that somebody has answered, to this question.
+    fn check_given(&self, output: &Value, asked: &str) -> Result<&Given, String> {
+        let given = output["n"].as_u64().and_then(|n| self.given.get(&n));
+        let given = given.ok_or_else(|| format!("nobody has answered {output}"))?;
+        if given.identity != asked || output["id"] != asked {
+            return Err(format!("{output} is no answer to `{asked}`"));
         }
+        Ok(given)
     }
 }
 
@@ -107,6 +131,7 @@ impl State {
             return;
         }
         let run = run_of(identity).to_owned();
+        self.judge_pace(connection);
         self.judge_memory(&run);
         let shadow = self.oracle.runs.get(&run);
         let is_suspended = shadow.is_some_and(|shadow| shadow.run.suspension().is_some());
@@ -119,7 +144,10 @@ impl State {
         let promise = self.oracle.promises.get(name_of(identity));
         let hedged = promise.is_some_and(|promise| promise.hedged);
         let is_lone = promise.is_some_and(|promise| promise.hedged && !promise.tried_again);
-        self.count_hedges(connection.clone(), is_lone && same > 0);
+        // Others may ask the same of their own accord.
+        let mut beside = others.clone().filter(|r| r.key == request.key);
+        let is_second = is_lone && beside.any(|r| r.identity == *identity);
+        self.count_hedges(connection.clone(), is_second);
         if effect == Repeat::Read {
             return;
         }
@@ -157,6 +185,7 @@ impl State {
 
     /// Folds what has become durable since the last time.
     pub fn judge_durable(&mut self) {
+        self.judge_time();
         if let Err(wrong) = self.fold_all() {
             self.violated(wrong);
         }
@@ -166,15 +195,28 @@ impl State {
         let store = self.disk.durable.clone();
         let seq_before = self.oracle.bus.last_seq();
         self.fold_events()?;
-        for (key, _) in rows(&store, Table::Run) {
+        let now_ms = self.now_ms();
+        self.note_reviews();
+        self.fold_gone()?;
+        for (key, row) in rows(&store, Table::Run) {
             let run = String::from_utf8_lossy(&key).into_owned();
-            self.fold(&store, &run, seq_before)
+            let changed = self
+                .fold(&store, &run, seq_before)
                 .map_err(|wrong| format!("run {run}: {wrong}"))?;
+            let is_kept = changed && self.is_kept(&run);
+            if let Some(shadow) = self.oracle.runs.get_mut(&run) {
+                shadow.look_at_row(&row, changed, now_ms);
+                shadow.is_kept = if changed { is_kept } else { shadow.is_kept };
+            }
         }
-        self.fold_schedules()
+        self.fold_lines()?;
+        let paused = self.fold_schedules()?;
+        self.note_time(&paused);
+        Ok(())
     }
 
-    fn fold(&mut self, store: &MemoryStore, run: &str, seq_before: u64) -> Result<(), String> {
+    /// Whether there was anything to fold.
+    fn fold(&mut self, store: &MemoryStore, run: &str, seq_before: u64) -> Result<bool, String> {
         let told = |error: cofferdam_store::Error| error.to_string();
         if !self.oracle.runs.contains_key(run) {
             let shadow = self.oracle.shadow(store, run, self.swarm.verbs)?;
@@ -184,10 +226,10 @@ impl State {
             self.oracle.runs.insert(run.to_owned(), shadow);
         }
         let Some(shadow) = self.oracle.runs.get_mut(run) else {
-            return Ok(());
+            return Ok(false);
         };
         if store.head(run).map_err(told)?.next_seq == shadow.next_seq {
-            return Ok(());
+            return Ok(false);
         }
         let records = store
             .journal(run, shadow.next_seq, usize::MAX)
@@ -207,7 +249,7 @@ impl State {
                 seq_after: self.oracle.bus.last_seq(),
             };
             let Some(shadow) = self.oracle.runs.get_mut(run) else {
-                return Ok(());
+                return Ok(false);
             };
             if seq != shadow.next_seq {
                 return Err(format!("record {seq} follows {}", shadow.next_seq));
@@ -221,7 +263,7 @@ impl State {
                 self.judge_told(store, told)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What a record says of others is there in the same write.
@@ -264,6 +306,7 @@ impl Oracle {
         Ok(Shadow {
             run: machine,
             bindings,
+            answers: Answers::default(),
             next_seq: 0,
             under_way: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -271,11 +314,14 @@ impl Oracle {
             concurrency_key: named("concurrencyKey"),
             key: named("key"),
             has_turn: false,
+            let_in_ms: None,
+            is_kept: false,
             cancelled: false,
             redriven: 0,
             taken: BTreeSet::new(),
             hedges: BTreeMap::new(),
             listening: BTreeMap::new(),
+            told: time::Told::default(),
         })
     }
 

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cofferdam::config::{Admission, Tenant};
-use cofferdam::{Config, Connection, HealthConfig, OnConflict, OnOutage, StartOptions};
+use cofferdam::{Config, Connection, HealthConfig, OnConflict, OnOutage, Sources, StartOptions};
 use cofferdam_core::breaker;
 use cofferdam_core::quarantine;
+use cofferdam_core::rate::Rate;
 use cofferdam_core::retry::{Backoff, Growth, Jitter};
+use cofferdam_core::workflow::{OnDeadline, ReviewPolicy};
 use cofferdam_host::Limits;
 use serde_json::json;
 
@@ -97,6 +99,17 @@ impl Plan {
     /// Tells the oracle what it holds the engine to.
     pub fn tell(&self, oracle: &mut Oracle) {
         oracle.promises.clone_from(&self.flow.promises);
+        let Sources { main, others } = &self.flow.sources;
+        let probe = flow::probe().sources.main;
+        for source in others.values().chain([main, &probe]) {
+            oracle.texts.add(&source.text);
+        }
+        for workflow in self.config.workflows() {
+            let text = std::fs::read_to_string(&workflow.file);
+            oracle.texts.add(&text.unwrap_or_default());
+        }
+        oracle.waits.clone_from(&self.flow.waits);
+        oracle.waits.insert("rest".to_owned(), 2_500);
         for (task, connection) in [("look", "crm"), ("note", "mail")] {
             let promise = Promise {
                 connection: connection.to_owned(),
@@ -104,8 +117,18 @@ impl Plan {
             };
             oracle.promises.insert(task.to_owned(), promise);
         }
+        oracle.kept_ms = self.config.retention().map(|kept| kept.as_millis() as u64);
         oracle.admission.clone_from(self.config.admission());
+        for connection in self.config.connections() {
+            if let Some(rate) = connection.spec().limits.rate {
+                let name = connection.name().to_owned();
+                oracle.pace.rates.insert(name, rate);
+            }
+        }
         for start in &self.starts {
+            if let (Some(id), Some(priority)) = (&start.options.id, start.options.priority) {
+                oracle.lines.priorities.insert(id.clone(), priority);
+            }
             if let Some(id) = &start.options.id {
                 let tenant = start.options.tenant.clone();
                 oracle.starts.insert(id.clone(), tenant);
@@ -128,6 +151,15 @@ impl Plan {
                 start.options.concurrency_key = key.map(ToOwned::to_owned);
             }
             self.config = std::mem::take(&mut self.config).with_admission(admission(dice));
+            if swarm.crowd {
+                let from = self.starts.len() as u64;
+                let more = dice.range(6..=10);
+                self.starts.extend((1..=more).map(|n| {
+                    let mut start = Start::plain(from + n);
+                    "acme".clone_into(&mut start.options.tenant);
+                    start
+                }));
+            }
         }
         if swarm.keys {
             let conflict = *dice.pick(&[
@@ -143,6 +175,10 @@ impl Plan {
             for start in &mut self.starts {
                 start.is_hasty = dice.percent(25);
             }
+        }
+        if swarm.retention {
+            let kept = Duration::from_secs(dice.range(60..=600));
+            self.config = std::mem::take(&mut self.config).with_retention(kept);
         }
         if swarm.schedules {
             self.schedules.push(*dice.pick(&OF_TIME));
@@ -200,6 +236,27 @@ fn admission(dice: &mut Dice) -> Admission {
     }
 }
 
+fn rate(dice: &mut Dice) -> Rate {
+    let (calls, burst) = (dice.range(1..=10) as u32, dice.range(1..=3) as u32);
+    let rate = Rate::new(calls, Duration::from_secs(1), burst);
+    let wait = Duration::from_millis(dice.range(100..=5_000));
+    rate.map_or_else(|e| unreachable!("{e}"), |rate| rate.with_max_wait(wait))
+}
+
+fn review(dice: &mut Dice) -> ReviewPolicy {
+    let people = ["ann", "bob"];
+    let count = dice.range(0..=2) as usize;
+    ReviewPolicy {
+        deadline_ms: Some(dice.range(500..=40_000)),
+        on_deadline: if count > 0 && dice.percent(60) {
+            OnDeadline::Escalate
+        } else {
+            OnDeadline::Reject
+        },
+        escalate_to: people.iter().take(count).map(ToString::to_string).collect(),
+    }
+}
+
 fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
     let backoff = Backoff {
         initial_ms: dice.range(1..=400),
@@ -215,7 +272,9 @@ fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
         slow_call_duration_ms: 400,
         ..breaker::Config::default()
     };
+    let rate = swarm.rates.then(|| rate(dice));
     let limits = Limits {
+        rate: rate.filter(|_| dice.percent(60)),
         concurrency_max: dice.range(1..=4) as u32,
         timeout: Duration::from_millis(dice.range(100..=2_000)),
         ..Limits::default()
@@ -265,6 +324,9 @@ fn connection(name: &str, dice: &mut Dice, swarm: Swarm) -> Connection {
             healthy_threshold: dice.range(1..=3) as u32,
             slow_ms: None,
         });
+    }
+    if swarm.deadlines && dice.percent(70) {
+        connection = connection.with_review(review(dice));
     }
     if swarm.outbox && dice.percent(30) {
         connection = connection.with_outbox_max(dice.range(1..=2) as usize);

@@ -15,7 +15,7 @@ use crate::mutation::Mutation;
 use crate::plan::Plan;
 use crate::services::{self, Way};
 use crate::world::World;
-use crate::{bus, verbs};
+use crate::{bus, tamper, verbs};
 
 /// What is played besides the seed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -143,7 +143,9 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
         tokio::spawn(services::arrive_late(Arc::clone(world), request, after_ms));
     }
     let store = FaultyStore::open(world);
-    let mut builder = Runtime::builder(plan.config.clone())
+    let mutation = world.lock().mutation;
+    let config = tamper::config(mutation, &plan.config);
+    let mut builder = Runtime::builder(config)
         .host(host.clone())
         .store(store)
         .clock(Clock::tokio(now_ms))
@@ -154,7 +156,7 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
     for name in CONNECTIONS {
         builder = builder.connector(name, Way::to(world, name));
     }
-    if let Some(mutation) = world.lock().mutation.and_then(Mutation::of_engine) {
+    if let Some(mutation) = mutation.and_then(Mutation::of_engine) {
         builder = builder.mutation(mutation);
     }
     let runtime = match builder.open().await {
@@ -164,6 +166,11 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
             return End::Again;
         }
     };
+    {
+        let mut state = world.lock();
+        let now_ms = state.now_ms();
+        state.oracle.timing.opens(now_ms);
+    }
     if world.lock().oracle.removes {
         remove(world, &runtime).await;
         return End::Done;
@@ -172,6 +179,7 @@ async fn process(world: &Arc<World>, plan: &Plan, host: &Host) -> End {
     tokio::select! {
         biased;
         () = stuck(world) => {
+            world.lock().oracle.timing.closes();
             // Some operators shut down in order, some do not.
             if world.lock().dice.percent(50) {
                 restart.shutdown().await;

@@ -40,8 +40,12 @@ pub(crate) struct Services {
     pub undo_sent: BTreeSet<String>,
     /// How many calls may be made on a connection at the same time.
     pub concurrency_max: BTreeMap<String, usize>,
-    /// Numbers in outputs that were given.
-    pub given: BTreeSet<u64>,
+    /// What was answered, by the number in it.
+    pub given: BTreeMap<u64, Given>,
+    /// Numbers in what people answered.
+    pub approved: BTreeSet<u64>,
+    /// The last answer of a connection that gives it again, whatever is asked.
+    repeated: BTreeMap<String, Value>,
     /// By connection: first and second attempts of this process, where both may be.
     hedges: BTreeMap<String, (u64, u64)>,
     /// Requests with this key that were sent before this one are refused.
@@ -60,6 +64,16 @@ pub(crate) struct Effected {
     pub count: u32,
     /// By connection: what was answered.
     pub outputs: BTreeMap<String, Value>,
+}
+
+/// An answer that was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    /// To which question.
+    pub identity: String,
+    pub connection: String,
+    pub key: String,
+    pub at_ms: u64,
 }
 
 /// One request.
@@ -109,7 +123,9 @@ impl Services {
             undone: BTreeSet::new(),
             undo_sent: BTreeSet::new(),
             concurrency_max: BTreeMap::new(),
-            given: BTreeSet::new(),
+            given: BTreeMap::new(),
+            approved: BTreeSet::new(),
+            repeated: BTreeMap::new(),
             hedges: BTreeMap::new(),
             sealed: BTreeMap::new(),
             outages,
@@ -237,8 +253,14 @@ impl State {
         }
         let nonce = self.dice.roll() >> 12;
         let output = json!({"id": request.identity, "n": nonce});
+        let given = Given {
+            identity: request.identity.clone(),
+            connection: request.connection.clone(),
+            key: request.key.clone(),
+            at_ms: self.now_ms(),
+        };
         if effect == Effect::Read {
-            self.services.given.insert(nonce);
+            self.services.given.insert(nonce, given);
             return Ok(output);
         }
         let effected = self
@@ -260,7 +282,7 @@ impl State {
         if count > 1 {
             self.violated(format!("`{}` happened {count} times", request.identity));
         }
-        self.services.given.insert(nonce);
+        self.services.given.insert(nonce, given);
         if let Some(of) = &request.of {
             let key = self.services.effects.get(of).map(|e| e.key.clone());
             if let Some(key) = key {
@@ -289,10 +311,25 @@ impl State {
     }
 
     /// An answer to a call that was never sent.
-    fn make_up(&mut self, call: &Call) -> Value {
+    fn make_up(&mut self, connection: &str, call: &Call) -> Value {
         let nonce = self.dice.roll() >> 12;
-        self.services.given.insert(nonce);
+        let given = Given {
+            identity: call.input["id"].as_str().unwrap_or_default().to_owned(),
+            connection: connection.to_owned(),
+            key: call.idempotency_key.clone(),
+            at_ms: self.now_ms(),
+        };
+        self.services.given.insert(nonce, given);
         json!({"id": call.input["id"], "n": nonce})
+    }
+
+    /// What is told instead of an answer by a connection that mixes them up.
+    fn mix_up(&mut self, connection: &str, output: Value) -> Value {
+        if !self.is_mutated(Mutation::MixAnswers) {
+            return output;
+        }
+        let repeated = self.services.repeated.entry(connection.to_owned());
+        repeated.or_insert(output).clone()
     }
 
     /// How a check goes: 0 hangs, 1 fails, 2 says that it is out, 3 is well.
@@ -481,7 +518,7 @@ impl Connector for Way {
             )
         };
         if skips && call.action == "undo" {
-            return Ok(self.world.lock().make_up(&call));
+            return Ok(self.world.lock().make_up(&self.connection, &call));
         }
         let Some((request, fate)) = self.send(&call, effect) else {
             return World::never().await;
@@ -494,7 +531,8 @@ impl Connector for Way {
         tokio::spawn(travel(Arc::clone(&self.world), request, fate, tell));
         match answer.await {
             Ok(Err(failure)) if forgets => Err(failure.with_effect(EffectState::None)),
-            Ok(result) => result,
+            Ok(Ok(output)) => Ok(self.world.lock().mix_up(&self.connection, output)),
+            Ok(failed) => failed,
             Err(_) => World::never().await,
         }
     }

@@ -11,6 +11,9 @@ const SALT: u64 = 0x5741_524d_5357_4152;
 const PLAIN: u64 = 40;
 const SHARE: u64 = 28;
 
+/// Dice of what came later, so that it moves nothing in worlds that do not have it.
+const LATER: u64 = 0x4c41_5445_5220_4f4e;
+
 /// What a world has.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a pattern")]
@@ -37,6 +40,18 @@ pub(crate) struct Swarm {
     pub keys: bool,
     /// An operator who suspends, cancels, redrives, restarts and forks.
     pub verbs: bool,
+    /// Reviews that wait for so long and no longer, and people who are slow.
+    pub deadlines: bool,
+    /// Connections that may be called so often and no more.
+    pub rates: bool,
+    /// Subscribers that go back to events that they were done with.
+    pub replay: bool,
+    /// One tenant that begins more runs than all others.
+    pub crowd: bool,
+    /// An operator who removes runs that have ended.
+    pub purge: bool,
+    /// Runs that have ended are kept for a while and no longer.
+    pub retention: bool,
 }
 
 impl Swarm {
@@ -46,6 +61,7 @@ impl Swarm {
         if dice.percent(PLAIN) {
             return Self::default();
         }
+        let mut later = Dice::new(seed ^ LATER);
         let mut has = || dice.percent(SHARE);
         let mut swarm = Self {
             hedging: has(),
@@ -59,12 +75,23 @@ impl Swarm {
             tame: false,
             keys: has(),
             verbs: has(),
+            deadlines: later.percent(SHARE),
+            rates: later.percent(SHARE),
+            replay: later.percent(60),
+            crowd: false,
+            purge: later.percent(SHARE),
+            retention: later.percent(SHARE),
         };
+        swarm.replay &= swarm.events;
+        // A key whose run is gone begins another of the same id.
+        swarm.retention &= !swarm.keys;
         if swarm.queue && dice.percent(40) {
             swarm = Self {
                 queue: true,
                 tame: true,
                 keys: swarm.keys,
+                crowd: later.percent(50),
+                purge: swarm.purge,
                 ..Self::default()
             };
         }
@@ -85,9 +112,16 @@ impl Swarm {
             tame: _,
             keys,
             verbs,
+            deadlines,
+            rates,
+            replay: _,
+            crowd: _,
+            purge,
+            retention,
         } = *self;
         ![
             hedging, outbox, answers, health, detached, events, schedules, queue, keys, verbs,
+            deadlines, rates, purge, retention,
         ]
         .contains(&true)
     }

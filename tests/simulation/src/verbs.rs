@@ -197,6 +197,11 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
         world.lock().note("", &format!("schedules wait: {error}"));
         nap(world, 200..=1_000).await;
     }
+    {
+        let mut state = world.lock();
+        let now_ms = state.now_ms();
+        state.oracle.timing.schedules_open(now_ms);
+    }
     loop {
         for name in &plan.schedules {
             if world.lock().oracle.ends && OF_TIME.contains(name) {

@@ -140,6 +140,9 @@ impl State {
         self.since = Some(Instant::now());
         self.dead = false;
         self.services.begin_process();
+        self.oracle.pace.begins();
+        let now_ms = self.now_ms();
+        self.oracle.lines.opens(now_ms);
         self.processes += 1;
         self.dies_at = (!self.is_fair() && self.dice.percent(70))
             .then(|| self.steps + self.dice.range(1..=60));
@@ -150,6 +153,12 @@ impl State {
         self.from_ms = self.now_ms() + down_ms;
         self.since = None;
         self.dead = true;
+        self.oracle.timing.closes();
+    }
+
+    /// The process dies so many steps from here.
+    pub fn dies_after(&mut self, steps: u64) {
+        self.dies_at = Some(self.steps + steps);
     }
 
     pub fn step(&mut self, what: impl FnOnce() -> String) -> bool {

@@ -61,4 +61,20 @@ seen! {
     a_redrive_that_does_everything_again_is_seen: RedriveAll;
     a_suspension_that_does_not_hold_is_seen: SuspendNobody;
     a_checkpoint_that_lacks_a_record_is_seen: LateCheckpoint;
+    a_run_that_is_woken_late_is_seen: LateTimers;
+    a_schedule_that_is_late_is_seen: LateSchedules;
+    a_review_that_nobody_ends_in_time_is_seen: LateReviews;
+    an_answer_to_another_question_is_seen: MixAnswers;
+    answers_that_are_mixed_up_at_resume_are_seen: MixRecords;
+    an_earlier_answer_that_is_told_to_be_younger_is_seen: FreshenAnswers;
+    branches_that_are_mixed_up_are_seen: TurnForks;
+    calls_that_come_too_fast_are_seen: Hurry;
+    a_run_that_goes_before_a_more_important_one_is_seen: TurnPriorities;
+    a_tenant_that_goes_before_all_others_is_seen: Favour;
+    a_subscriber_that_is_not_set_back_is_seen: ForgetReplay;
+    dead_letters_that_are_not_told_again_are_seen: ForgetLetters;
+    a_purge_of_more_than_was_meant_is_seen: PurgeMore;
+    a_purge_that_leaves_something_is_seen: PurgeLess;
+    a_run_that_is_removed_before_its_time_is_seen: SweepEarly;
+    a_run_that_is_removed_from_under_its_dead_letter_is_seen: SweepLetters;
 }

@@ -158,10 +158,35 @@ impl State {
                 self.tainted |= connection == self.connection;
                 Some(match first {
                     None => Phase::InFlight,
+                    Some(first) if plan.counts_each_failure() && first != lost() => {
+                        self.first_failed_alone(first, now_ms, plan)
+                    }
                     Some(_) => self.unknown(lost(), None, now_ms, plan),
                 })
             }
             (Hedge::Off | Hedge::Due { .. } | Hedge::Asked | Hedge::Running { .. }, _) => None,
+        }
+    }
+
+    /// The first attempt failed, and nobody saw the end of the second: one attempt is used up, and
+    /// nobody knows what became of the call.
+    fn first_failed_alone(&mut self, first: Failure, now_ms: u64, plan: &Plan) -> Phase {
+        self.failed_here += 1;
+        let unseen = Failure {
+            retry_after_ms: first.retry_after_ms,
+            ..lost()
+        };
+        // The restart took its time, but who said how long to wait is not asked sooner.
+        let draw = first.retry_after_ms.map(|_| 0);
+        match self.unknown(unseen, draw, now_ms, plan) {
+            Phase::Exhausted { .. } if first.class.is_transient() => {
+                self.elsewhere(first, now_ms, plan)
+            }
+            Phase::Exhausted { .. } => Phase::Exhausted {
+                failure: first,
+                fallback: true,
+            },
+            phase => phase,
         }
     }
 

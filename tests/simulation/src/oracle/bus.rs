@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::shadow::Shadow;
 use super::{Facts, rows, text};
+use crate::dice::Dice;
 use crate::world::State;
 
 /// What is known of the bus.
@@ -33,6 +34,10 @@ struct Reader {
     acknowledged: u64,
     /// Kept as dead letters.
     dead: BTreeSet<u64>,
+    /// Letters that were there once: their numbers, and when they were written.
+    letters: BTreeSet<(u64, u64)>,
+    /// Letters that are to be told again.
+    again: BTreeSet<u64>,
 }
 
 impl Book {
@@ -58,8 +63,43 @@ impl Book {
         let none = Reader::default();
         names.iter().all(|name| {
             let reader = self.subscribers.get(*name).unwrap_or(&none);
-            self.events.keys().all(|seq| reader.has(*seq))
+            reader.again.is_empty() && self.events.keys().all(|seq| reader.has(*seq))
         })
+    }
+
+    /// A subscriber is about to be set back to an event that it was done with; none if there is none.
+    pub fn goes_back(&mut self, name: &str, dice: &mut Dice) -> Option<u64> {
+        let reader = self.subscribers.entry(name.to_owned()).or_default();
+        let from = 1 + dice.roll() % reader.acknowledged.checked_add(1)?;
+        // Whether or not that will be acknowledged.
+        reader.acknowledged = reader.acknowledged.min(from - 1);
+        Some(from)
+    }
+
+    /// It was told that it is: it gets all of them once more.
+    pub fn went_back(&mut self, name: &str, from: u64) {
+        let reader = self.subscribers.entry(name.to_owned()).or_default();
+        reader.done.retain(|seq| *seq < from);
+        reader.dead.retain(|seq| *seq < from);
+    }
+
+    /// Its letters were to be told again, and that was acknowledged.
+    pub fn are_told_again(&mut self, name: &str, letters: &BTreeSet<u64>) {
+        let reader = self.subscribers.entry(name.to_owned()).or_default();
+        reader.again.extend(letters);
+    }
+
+    /// A letter is told again.
+    pub fn judge_again(&mut self, name: &str, seq: u64, event: &CloudEvent) -> Result<(), String> {
+        let reader = self.subscribers.entry(name.to_owned()).or_default();
+        reader.again.remove(&seq);
+        let was_letter = reader.letters.iter().any(|(letter, _)| *letter == seq);
+        if self.events.get(&seq) == Some(event) && was_letter {
+            return Ok(());
+        }
+        Err(format!(
+            "`{name}` gets event {seq} again, and it was no dead letter"
+        ))
     }
 
     /// An event is handed to a subscriber.
@@ -122,10 +162,22 @@ impl State {
                 let seq = row["seq"].as_u64().unwrap_or_default();
                 let readers = &mut self.oracle.bus.subscribers;
                 let reader = readers.entry(text(&row, "subscriber")).or_default();
-                reader.dead.insert(seq);
+                let at_ms = row["atMs"].as_u64().unwrap_or_default();
+                if reader.letters.insert((seq, at_ms)) {
+                    reader.dead.insert(seq);
+                }
             }
         }
         Ok(())
+    }
+
+    /// The dead letters that a subscriber has.
+    pub fn letters_of(&self, name: &str) -> BTreeSet<u64> {
+        let all = rows(&self.disk.durable, Table::DeadLetter);
+        let letters = all.iter().filter(|(key, _)| key.first() == Some(&0));
+        let read = letters.filter_map(|(_, row)| serde_json::from_slice::<Value>(row).ok());
+        let own = read.filter(|row| text(row, "subscriber") == name);
+        own.filter_map(|row| row["seq"].as_u64()).collect()
     }
 
     /// Whoever was told that an event is published finds it on the disk.

@@ -67,6 +67,8 @@ impl State {
                 return Err(format!("run {run} has faulted and left no dead letter"));
             }
         }
+        self.judge_output(shadow, view)?;
+        self.judge_waits(view)?;
         self.judge_events(view)
     }
 

@@ -7,12 +7,13 @@ use cofferdam_core::run::instant;
 use cofferdam_store::{JournalStore, Table};
 use serde_json::Value;
 
+use super::time::Owed;
 use super::{rows, text};
 use crate::world::State;
 
 const EVERY_MS: u64 = 7_000;
 const MINUTE_MS: u64 = 60_000;
-const AFTER_MS: u64 = 5_000;
+pub(super) const AFTER_MS: u64 = 5_000;
 
 /// What is known of one schedule.
 #[derive(Debug, Clone, Default)]
@@ -20,16 +21,33 @@ pub(crate) struct Known {
     row: Value,
     /// Events from this number on are for it.
     from_seq: u64,
+    /// When it is to begin a run.
+    pub owed: Option<Owed>,
+}
+
+impl Known {
+    /// The run whose end it waits for.
+    pub fn awaited(&self) -> Option<&str> {
+        let waits = self.row["awaitsEnd"] == true;
+        self.row["run"].as_str().filter(|_| waits)
+    }
+
+    /// When it is next due, by its row.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.row["nextMs"].as_u64()
+    }
 }
 
 impl State {
-    /// Looks at the schedules that have moved.
-    pub(super) fn fold_schedules(&mut self) -> Result<(), String> {
+    /// Looks at the schedules that have moved; says which are paused.
+    pub(super) fn fold_schedules(&mut self) -> Result<Vec<String>, String> {
+        let mut paused = Vec::new();
         if !self.swarm.schedules {
-            return Ok(());
+            return Ok(paused);
         }
         for (key, row) in rows(&self.disk.durable, Table::Schedule) {
             if key.first() != Some(&0) {
+                paused.push(String::from_utf8_lossy(&key[1..]).into_owned());
                 continue;
             }
             let row: Value = serde_json::from_slice(&row).map_err(|e| e.to_string())?;
@@ -44,10 +62,18 @@ impl State {
                         known.row = row;
                     }
                 }
-                None => drop(self.oracle.schedules.insert(name, Known { row, from_seq })),
+                None => {
+                    let owed = None;
+                    let known = Known {
+                        row,
+                        from_seq,
+                        owed,
+                    };
+                    self.oracle.schedules.insert(name, known);
+                }
             }
         }
-        Ok(())
+        Ok(paused)
     }
 
     fn judge_moved(&self, before: &Value, after: &Value) -> Result<(), String> {

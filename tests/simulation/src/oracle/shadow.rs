@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cofferdam::{Class, Effect as Repeat, Status};
-use cofferdam_core::call::Decision;
-use cofferdam_core::run::{Attempt, Bindings, Effect, Event, Run};
+use cofferdam_core::call::{Decision, Lookup};
+use cofferdam_core::run::{Attempt, Bindings, Effect, Event, Kept, Run};
+use serde_json::Value;
 
+use super::outputs::Answers;
 use super::{Facts, name_of, text};
 use crate::flow::{self, Promise};
+
+/// Nobody waits longer for an answer than this.
+const ANSWER_MS_MAX: u64 = 10_000;
 
 /// A run as its durable journal tells it.
 pub(super) struct Shadow {
     pub run: Run,
     pub bindings: Arc<Bindings>,
+    pub answers: Answers,
     pub next_seq: u64,
     /// Attempts that began and have not ended.
     pub under_way: BTreeMap<u64, Attempt>,
@@ -26,6 +32,10 @@ pub(super) struct Shadow {
     pub key: Option<String>,
     /// Whether its turn has come, and it has not ended since.
     pub has_turn: bool,
+    /// Whether somebody has to see to it, so that it stays.
+    pub is_kept: bool,
+    /// When it last got a place.
+    pub let_in_ms: Option<u64>,
     /// Somebody has stopped it.
     pub cancelled: bool,
     pub redriven: u32,
@@ -35,6 +45,8 @@ pub(super) struct Shadow {
     pub hedges: BTreeMap<u64, Attempt>,
     /// By task that listens: the numbers that events may and must have.
     pub listening: BTreeMap<String, Listening>,
+    /// What its row says of its time.
+    pub told: super::time::Told,
 }
 
 /// Since when a task listens.
@@ -58,11 +70,19 @@ impl Shadow {
     pub fn take(&mut self, event: Event, at: u64, facts: &Facts<'_>) -> Result<Vec<Told>, String> {
         let mut told = Vec::new();
         match &event {
-            Event::Begun { .. } | Event::Admitted => self.has_turn = true,
+            Event::Begun { .. } | Event::Admitted => {
+                self.has_turn = true;
+                self.let_in_ms = Some(at);
+            }
             Event::Started { ticket, .. } => self.begins(*ticket, facts.promises)?,
             Event::Succeeded { ticket, output } => {
-                self.under_way.remove(ticket);
-                facts.check_given(output)?;
+                if let Some(attempt) = self.under_way.remove(ticket) {
+                    let given = facts.check_given(output, &text(&attempt.input, "id"))?;
+                    if (&given.connection, &given.key) != (&attempt.connection, &attempt.key) {
+                        return Err(format!("{output} was given to another call: {given:?}"));
+                    }
+                    self.answers.were_given(output);
+                }
             }
             Event::Failed {
                 ticket, failure, ..
@@ -76,14 +96,18 @@ impl Shadow {
             }
             Event::Lost { ticket } => {
                 // Nobody saw the end of it: it is no failed attempt.
-                // Nor is the other one then, if there were two of which one failed.
                 if let Some(attempt) = self.under_way.remove(ticket)
-                    && !(attempt.is_hedge && self.is_under_way(&attempt.task))
+                    && !attempt.is_hedge
                     && let Some((_, count)) = self.spent.get_mut(&attempt.task)
                 {
                     *count = count.saturating_sub(1);
                 }
             }
+            Event::LookedUp {
+                ticket,
+                answer: Lookup::Found { output },
+                ..
+            } => self.judge_found(*ticket, output, facts)?,
             Event::Recovered { task } => drop(self.spent.remove(task)),
             Event::Decided { task, decision } if *decision == Decision::Retry => {
                 // Its fallbacks begin anew as well.
@@ -101,12 +125,7 @@ impl Shadow {
             Event::Recalled {
                 ticket,
                 found: Some(found),
-            } => self.judge_recalled(
-                *ticket,
-                &found.output,
-                at.saturating_sub(found.at_ms),
-                facts,
-            )?,
+            } => self.judge_recalled(*ticket, found, at, facts)?,
             Event::Heard { task, seq, .. } => self.judge_heard(&event, task, *seq, at, facts)?,
             // The machine itself judges the others.
             _ => {}
@@ -178,10 +197,6 @@ impl Shadow {
         Ok(())
     }
 
-    fn is_under_way(&self, task: &str) -> bool {
-        self.under_way.values().any(|attempt| attempt.task == task)
-    }
-
     /// A second attempt stands beside exactly one other, of a call that may be repeated.
     fn judge_hedge(&self, attempt: &Attempt, promise: &Promise) -> Result<(), String> {
         let task = &attempt.task;
@@ -232,15 +247,48 @@ impl Shadow {
         }
     }
 
-    /// An earlier answer is one that was given to the same question, and not too old.
-    fn judge_recalled(
-        &self,
+    /// Who asked what became of a call is told the answer to that call.
+    fn judge_found(
+        &mut self,
         ticket: u64,
-        output: &serde_json::Value,
-        age_ms: u64,
+        output: &Value,
         facts: &Facts<'_>,
     ) -> Result<(), String> {
-        facts.check_given(output)?;
+        let mut all = self.run.outstanding().into_iter();
+        let asked = all.find_map(|effect| match effect {
+            Effect::Lookup {
+                ticket: of,
+                connection,
+                key,
+                ..
+            } if of == ticket => Some((connection, key)),
+            _ => None,
+        });
+        if self.run.suspension().is_some() {
+            // It does not say what it asks.
+            self.answers.were_given(output);
+            return Ok(());
+        }
+        let Some((connection, key)) = asked else {
+            return Err(format!("{output} was found, and nobody looked for it"));
+        };
+        let given = facts.check_given(output, &text(output, "id"))?;
+        if (&given.connection, &given.key) != (&connection, &key) {
+            return Err(format!("{output} was found by `{key}`: {given:?}"));
+        }
+        self.answers.were_given(output);
+        Ok(())
+    }
+
+    /// An earlier answer is one that was given to the same question, and not too old.
+    fn judge_recalled(
+        &mut self,
+        ticket: u64,
+        found: &Kept,
+        at: u64,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        let (output, at_ms) = (&found.output, found.at_ms);
         let asked = self
             .run
             .outstanding()
@@ -257,9 +305,16 @@ impl Shadow {
         let Some((input, max_age_ms)) = asked else {
             return Err("an earlier answer is used that nobody asked for".to_owned());
         };
-        if text(&input, "id") != text(output, "id") {
-            return Err(format!("{output} is no answer to {input}"));
+        let given = facts.check_given(output, &text(&input, "id"))?;
+        let known_ms = at_ms.saturating_sub(given.at_ms);
+        if at_ms < given.at_ms || known_ms > ANSWER_MS_MAX {
+            return Err(format!(
+                "{output} was given at {}, not at {at_ms}",
+                given.at_ms
+            ));
         }
+        self.answers.were_kept(output);
+        let age_ms = at.saturating_sub(at_ms);
         if age_ms > max_age_ms {
             return Err(format!(
                 "an answer is {age_ms} ms old, and may be {max_age_ms}"

@@ -260,6 +260,34 @@ fn two_attempts_that_are_lost_are_one_unknown_outcome() {
 }
 
 #[test]
+fn an_attempt_that_failed_counts_although_the_one_beside_it_was_lost() {
+    let lost = || Event::Hedge(HedgeEvent::Lost);
+    let mut plan = hedging(Effect::Idempotent);
+    plan.attempts_max = 1;
+    let fails = |failure: Failure, plan: &Plan| {
+        let state = at(pair(plan), 300, Event::Failed(failure, 0), plan);
+        at(state, 300, lost(), plan)
+    };
+    let spent = fails(unavailable(), &plan);
+    assert_eq!((spent.phase.name(), spent.failed_here), ("parked", 1));
+    let denied = Failure::new(Class::Denied, "http.403", "no");
+    assert_eq!(fails(denied, &plan).phase.name(), "exhausted");
+    plan.attempts_max = 2;
+    let spent = fails(unavailable(), &plan);
+    assert_eq!((spent.phase.name(), spent.failed_here), ("ready", 1));
+    // Who said how long to wait is not asked sooner.
+    assert_eq!(fails(limited(50_000), &plan).due_ms(), Some(50_300));
+    // Nobody saw either end: nothing counts.
+    let both = at(pair(&plan), 300, Event::Lost, &plan);
+    assert_eq!(at(both, 300, lost(), &plan).failed_here, 0);
+
+    plan.attempts_max = 1;
+    plan.semantics = 2;
+    let old = fails(unavailable(), &plan);
+    assert_eq!((old.phase.name(), old.failed_here), ("ready", 0));
+}
+
+#[test]
 fn a_second_attempt_that_is_refused_leaves_the_first_alone() {
     let plan = hedging(Effect::Read);
     let state = run(&plan, [Event::Started, Event::Due]);

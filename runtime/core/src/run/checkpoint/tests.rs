@@ -10,13 +10,17 @@ use crate::call::Decision;
 use crate::descriptor::Effect as Repeat;
 use crate::failure::{Class, EffectState, Failure};
 use crate::run::tests::{bindings, compile};
-use crate::run::{Attempt, Effect, Event, Illegal, Run};
+use crate::run::{Attempt, Bindings, Effect, Event, Illegal, Run};
 
 const HEAD: &str = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
 
 fn run_of(tasks: &str) -> Run {
+    run_by(bindings(), tasks)
+}
+
+fn run_by(bindings: Bindings, tasks: &str) -> Run {
     let workflow = compile(&format!("{HEAD}{tasks}"));
-    Run::new("run-1", workflow, Arc::new(bindings()))
+    Run::new("run-1", workflow, Arc::new(bindings))
 }
 
 /// Events at instants that are a second apart.
@@ -81,6 +85,10 @@ impl Teller {
 
 /// A frame of every kind, an undoing, a fallback, and an effect that nobody knows the end of.
 fn rich() -> Run {
+    rich_by(bindings())
+}
+
+fn rich_by(bindings: Bindings) -> Run {
     let tasks = r#"
   - kept: {call: crm.upsert, with: {n: 1.5}, export: {as: "${ {seen: .} }"}, metadata: {cofferdam: {compensate: {call: archive, with: {}}}}}
   - side:
@@ -98,7 +106,7 @@ fn rich() -> Run {
           - stands: {call: mail.send, with: {}, metadata: {cofferdam: {onOutage: fallback, onUnknown: review, fallback: [{call: crm-eu.get}]}}}
           - asked: {call: chat.post, with: {}}
 "#;
-    let mut teller = Teller::begin(run_of(tasks).slim(), json!({"a": [null, 0.1]}));
+    let mut teller = Teller::begin(run_by(bindings, tasks).slim(), json!({"a": [null, 0.1]}));
     teller.succeed(json!({"id": 17, "of": 0.1 + 0.2}));
     teller.hear("/side/heard", 3);
     while teller
@@ -142,7 +150,11 @@ fn a_run_with_every_kind_of_frame_is_read_back_as_it_was() {
 #[test]
 fn what_the_first_version_wrote_is_read() {
     let text = include_str!("tests/format-1.json");
-    let mut run = rich();
+    // The rules that it was written by.
+    let mut run = rich_by(Bindings {
+        semantics: 2,
+        ..bindings()
+    });
     let read = serde_json::from_str::<Checkpoint<'static>>(text);
     let read = read.unwrap_or_else(|error| {
         let today = serde_json::to_string(&run.save()).unwrap();

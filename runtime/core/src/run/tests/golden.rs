@@ -31,20 +31,21 @@ fn brief(effect: &Effect) -> String {
     }
 }
 
-fn pinned() -> Bindings {
+fn pinned(semantics: u32) -> Bindings {
     let mut bindings = bindings();
-    bindings.semantics = 1;
+    bindings.semantics = semantics;
     if let Some(crm) = bindings.connections.get_mut("crm") {
         crm.backups = vec!["crm-eu".into()];
     }
     // As it is in the store.
     let text = serde_json::to_string(&bindings).unwrap();
-    assert!(!text.contains("semantics"));
+    assert_eq!(text.contains("semantics"), semantics > 1);
     serde_json::from_str(&text).unwrap()
 }
 
-fn folded(workflow: &str, journal: &str) -> Run {
-    let mut run = Run::new("run-1", compile(workflow), Arc::new(pinned()));
+fn folded(semantics: u32, workflow: &str, journal: &str) -> Run {
+    let bindings = Arc::new(pinned(semantics));
+    let mut run = Run::new("run-1", compile(workflow), bindings);
     for (n, line) in journal.lines().enumerate() {
         let line: Line = serde_json::from_str(line).unwrap_or_else(|e| panic!("line {n}: {e}"));
         let name = line.event.name();
@@ -60,6 +61,7 @@ fn folded(workflow: &str, journal: &str) -> Run {
 #[test]
 fn a_journal_of_the_first_semantics_folds_to_what_it_meant() {
     let run = folded(
+        1,
         include_str!("golden/semantics-1.yaml"),
         include_str!("golden/semantics-1.jsonl"),
     );
@@ -97,4 +99,31 @@ fn the_same_workflow_does_otherwise_by_the_rules_of_today() {
         panic!("an export breaks its schema")
     };
     assert_eq!(error.instance.as_deref(), Some("/do/1/shape"));
+}
+
+#[test]
+fn a_journal_of_the_second_semantics_folds_to_what_it_meant() {
+    let workflow = include_str!("golden/semantics-2.yaml");
+    let run = folded(2, workflow, include_str!("golden/semantics-2.jsonl"));
+    let reports: Vec<_> = run.reports().collect();
+    let folded = serde_json::to_value(&reports).unwrap();
+    let meant: Value = serde_json::from_str(include_str!("golden/semantics-2.state.json")).unwrap();
+    assert_eq!(folded, meant, "{folded:#}");
+    assert_eq!(run.status(), Status::Completed);
+}
+
+#[test]
+fn by_the_rules_of_today_a_lost_attempt_gives_no_attempt_away() {
+    let workflow = compile(include_str!("golden/semantics-2.yaml"));
+    let mut run = Run::new("run-1", workflow, Arc::new(bindings()));
+    let journal = include_str!("golden/semantics-2.jsonl");
+    let lost = journal.lines().map_while(|line| {
+        let line: Line = serde_json::from_str(line).unwrap();
+        let is_over = line.wants == ["attempt 3 of /look: crm.get with {}, key run-1/look"];
+        let effects = run.step(line.event, line.at).unwrap();
+        (!is_over).then_some(effects)
+    });
+    assert!(lost.last().is_some());
+    let wants: Vec<_> = run.outstanding().iter().map(brief).collect();
+    assert_eq!(wants, ["park /look on crm"]);
 }
