@@ -6,11 +6,37 @@ mod common;
 
 use std::sync::Arc;
 
-use cofferdam::{Config, Definition, Runtime, StartOptions};
+use async_trait::async_trait;
+use cofferdam::{
+    Call, Config, Connection, Connector, Definition, Descriptor, Durability, Effect, Failure,
+    Health, Runtime, StartOptions, Status,
+};
 use cofferdam_store::{Fault, JournalStore, MemoryStore};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use common::sources;
+use common::{descriptor, healthy, sources};
+
+/// Answers at once.
+struct Prompt;
+
+#[async_trait]
+impl Connector for Prompt {
+    fn descriptor(&self) -> Descriptor {
+        descriptor("prompt", &[("act", Effect::Once)])
+    }
+
+    async fn invoke(&self, _: Call) -> Result<Value, Failure> {
+        Ok(json!(1))
+    }
+
+    async fn lookup(&self, _: &str, _: &str) -> Result<Option<Value>, Failure> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<Health, Failure> {
+        Ok(healthy())
+    }
+}
 
 async fn open(store: &MemoryStore) -> Runtime {
     let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
@@ -72,4 +98,30 @@ async fn a_run_whose_only_commit_failed_is_not_told_to_have_ended() {
         "{told:?}"
     );
     assert!(starting.await.unwrap().is_err());
+}
+
+/// Calls of one task of a run, all at the same time.
+const TOGETHER: u64 = 12;
+
+#[tokio::test]
+async fn what_ends_together_is_made_durable_together() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let config = Config::new().with_connection(Connection::new("main", "none"));
+    let config = config.with_durability(Durability::EveryTask);
+    let builder = Runtime::builder(config).store(shared);
+    let builder = builder.connector("main", Arc::new(Prompt));
+    let runtime = builder.open().await.unwrap();
+    let each = format!(
+        "  - each:\n      for: {{each: n, in: \"${{ [range({TOGETHER})] }}\"}}\n      metadata: {{cofferdam: {{maxConcurrency:          {TOGETHER}}}}}\n      do:\n        - act: {{call: main.act, with: {{}}}}\n"
+    );
+    let definition = define(&runtime, &each);
+    let before = store.commits();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.status, Status::Completed);
+    // One by one there would be an intent and an outcome of each.
+    let commits = store.commits() - before;
+    assert!(commits < TOGETHER, "{commits} commits");
+    runtime.shutdown().await;
 }
