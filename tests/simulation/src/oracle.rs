@@ -74,8 +74,6 @@ pub(crate) struct Oracle {
     pub gone: BTreeSet<String>,
     /// What is removed at the end.
     pub purge: Option<Purge>,
-    /// That is done.
-    pub is_purged: bool,
     pub bus: bus::Book,
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Purge {
     meant: BTreeSet<String>,
     /// What was there before.
     before: Rows,
+    is_done: bool,
 }
 
 type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
@@ -36,8 +37,8 @@ const STILL: [Table; 9] = [
 
 /// Removes some runs, and judges what is left; crashes on the way now and then.
 pub(crate) async fn purge(world: &World, runtime: &Runtime) {
-    let is_over = world.lock().is_violated() || world.lock().oracle.is_purged;
-    if is_over || !world.lock().swarm.purge {
+    let is_over = world.lock().is_violated();
+    if is_over || !world.lock().swarm.purge || world.lock().is_purged() {
         return;
     }
     let purge = world.lock().plan_purge();
@@ -49,7 +50,7 @@ pub(crate) async fn purge(world: &World, runtime: &Runtime) {
         filter.runs.retain(|run| has_row(durable, run));
         if filter.runs.is_empty() && !purge.filter.runs.is_empty() {
             let judged = state.judge_purged(&purge);
-            state.oracle.is_purged = true;
+            state.is_purged_now();
             if let Err(wrong) = judged {
                 state.violated(wrong);
             }
@@ -73,7 +74,7 @@ pub(crate) async fn purge(world: &World, runtime: &Runtime) {
     if state.dead {
         return;
     }
-    state.oracle.is_purged = true;
+    state.is_purged_now();
     let wrong = match (foreseen, removed) {
         (Ok(foreseen), Ok(removed)) if foreseen != removed => Some(format!(
             "{removed:?} are removed, and {foreseen:?} were to be"
@@ -106,6 +107,19 @@ fn has_row(store: &impl JournalStore, run: &str) -> bool {
 }
 
 impl State {
+    fn is_purged(&self) -> bool {
+        self.oracle
+            .purge
+            .as_ref()
+            .is_some_and(|purge| purge.is_done)
+    }
+
+    fn is_purged_now(&mut self) {
+        if let Some(purge) = &mut self.oracle.purge {
+            purge.is_done = true;
+        }
+    }
+
     fn plan_purge(&mut self) -> Purge {
         if let Some(purge) = &self.oracle.purge {
             return purge.clone();
@@ -152,6 +166,7 @@ impl State {
             filter,
             meant,
             before: self.rows_that_stand_still(),
+            is_done: false,
         };
         self.note(
             "",

@@ -138,7 +138,7 @@ impl Account<'_> {
         match kinds.iter().find(is) {
             Some(&"call") => self.call(name, task, output, before),
             Some(&("wait" | "emit")) => before(output),
-            Some(&"set") => self.is_of(name, &text(output, "by")),
+            Some(&"set") => is_of(name, &text(output, "by")),
             Some(&"do") => self.block(&task["do"], output, before),
             Some(&"fork") => self.fork(&task["fork"], output, before),
             Some(&"for") => self.each(task, output, before),
@@ -213,7 +213,7 @@ impl Account<'_> {
         let report = report.filter(|_| reports.next().is_none());
         let Some(report) = report else {
             // Made more often, or by another run, or forgotten.
-            return passed_over || self.is_made_up(policy, output) || self.is_answer(name, output);
+            return passed_over || is_made_up(policy, output) || self.is_answer(name, output);
         };
         let Some(way) = &report.provenance else {
             return false;
@@ -225,32 +225,32 @@ impl Account<'_> {
                 self.is_answer(name, output) && answers.live.contains(&n)
             }
             Provenance::Stale { .. } => self.is_answer(name, output) && answers.kept.contains(&n),
-            Provenance::Manual => self.is_of(name, &text(output, "id")) && self.is_known(n),
-            Provenance::Default | Provenance::Deferred => self.is_made_up(policy, output),
+            Provenance::Manual => is_of(name, &text(output, "id")) && self.is_known(n),
+            Provenance::Default | Provenance::Deferred => is_made_up(policy, output),
             Provenance::Skipped => passed_over,
         }
-    }
-
-    /// What takes the place of an answer.
-    fn is_made_up(&self, policy: &Value, output: &Value) -> bool {
-        let fallbacks = policy["fallback"].as_array().map(Vec::as_slice);
-        let mut values = fallbacks.unwrap_or_default().iter().map(|f| &f["value"]);
-        output["deferred"] == true || values.any(|value| !value.is_null() && value == output)
     }
 
     /// A connection, or a person, has answered this call so.
     fn is_answer(&self, name: &str, output: &Value) -> bool {
         let identity = text(output, "id");
         let n = output["n"].as_u64().unwrap_or_default();
-        self.is_of(name, &identity) && self.is_known(n)
+        is_of(name, &identity) && self.is_known(n)
     }
 
     fn is_known(&self, n: u64) -> bool {
         self.services.given.contains_key(&n) || self.services.approved.contains(&n)
     }
+}
 
-    /// Whether this names a call of this task.
-    fn is_of(&self, name: &str, identity: &str) -> bool {
-        name_of(identity) == name
-    }
+/// What takes the place of an answer.
+fn is_made_up(policy: &Value, output: &Value) -> bool {
+    let fallbacks = policy["fallback"].as_array().map(Vec::as_slice);
+    let mut values = fallbacks.unwrap_or_default().iter().map(|f| &f["value"]);
+    output["deferred"] == true || values.any(|value| !value.is_null() && value == output)
+}
+
+/// Whether this names a call of this task.
+fn is_of(name: &str, identity: &str) -> bool {
+    name_of(identity) == name
 }

@@ -64,7 +64,7 @@ impl Owed {
         is_known.or(Some(Self { due_ms, since_ms }))
     }
 
-    fn from_ms(self) -> u64 {
+    fn begins_ms(self) -> u64 {
         self.due_ms.max(self.since_ms)
     }
 }
@@ -151,7 +151,7 @@ impl State {
             return;
         };
         let from_ms = open_ms.max(timing.failed_ms);
-        let late = |owed: Owed, from_ms: u64| now_ms.saturating_sub(owed.from_ms().max(from_ms));
+        let late = |owed: Owed, from_ms: u64| now_ms.saturating_sub(owed.begins_ms().max(from_ms));
         let for_woken_ms = from_ms.max(timing.full_ms);
         let found = self.oracle.runs.values().find_map(|shadow| {
             let owed = shadow.told.owed?;
