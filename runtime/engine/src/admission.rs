@@ -101,6 +101,28 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str, armed: Armed) -> Result<Adm
     Ok(admitted)
 }
 
+/// Waits for leave, no longer than the time of all attempts of a call lasts; unless that was over before
+/// it came to wait. Cancel-safe, as that which it waits by is.
+pub(crate) async fn in_time<T>(
+    slot: &Slot,
+    attempt: &Attempt,
+    waiting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(left) = slot.time_left(attempt) else {
+        return waiting.await;
+    };
+    let waited = tokio::time::timeout(left, waiting).await;
+    waited.unwrap_or_else(|_| Err(not_in_time(&slot.name)))
+}
+
+fn not_in_time(connection: &str) -> Failure {
+    let message = format!(
+        "the call could not begin within `scheduleToClose`: there was no place on connection `{connection}`, \
+         or no turn under its rate limit"
+    );
+    Failure::new(Class::Timeout, "timeout.schedule-to-close", message)
+}
+
 /// Waits for a token of the rate limit, holding nothing else, and then for admission. Without a
 /// token the call is turned away when it is made, as one of any rate limit is. Cancel-safe.
 pub(crate) async fn admit_in_turn(
@@ -186,6 +208,14 @@ fn closing() -> Failure {
     )
 }
 
+impl Slot {
+    /// What is left of the time of all attempts; none if there is no such time, or it is over.
+    fn time_left(&self, attempt: &Attempt) -> Option<Duration> {
+        let left_ms = attempt.deadline_ms?.checked_sub(self.clock.now_ms())?;
+        (left_ms > 0).then(|| Duration::from_millis(left_ms))
+    }
+}
+
 impl Admitted {
     /// Ties the leave of a drain to the call: it ends with it.
     pub fn carry(&mut self, leave: Option<Leave>) {
@@ -255,13 +285,10 @@ impl Admitted {
     /// How long the attempt may take: no longer than its task, unless the time of that was over
     /// before it could begin.
     fn timeout(&self, attempt: &Attempt) -> Duration {
-        let now_ms = self.slot.clock.now_ms();
-        let left_ms = attempt
-            .deadline_ms
-            .and_then(|deadline_ms| deadline_ms.checked_sub(now_ms))
-            .filter(|left_ms| *left_ms > 0);
-        let timeout_ms = left_ms.map_or(attempt.timeout_ms, |ms| ms.min(attempt.timeout_ms));
-        Duration::from_millis(timeout_ms)
+        let timeout = Duration::from_millis(attempt.timeout_ms);
+        self.slot
+            .time_left(attempt)
+            .map_or(timeout, |left| left.min(timeout))
     }
 
     /// Asks the connection whether it works, and gives the leave back. One that does not answer

@@ -124,16 +124,17 @@ impl Tail {
     }
 
     /// Adds to a batch the removal of records that the checkpoint stands for, if the run has more
-    /// than `most`. The last of them stays, so that there always is one.
+    /// than `most`. The last of them stays, so that there always is one. The definition is asked for
+    /// once there is a checkpoint, and so is in the store with the run.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`], and those of `definition`.
     pub fn prune(
         &mut self,
         store: &dyn JournalStore,
         batch: Batch,
         run: &str,
-        definition: &Definition,
+        definition: impl FnOnce() -> Result<Definition, Error>,
         (next, most): (u64, u64),
     ) -> Result<Batch, Error> {
         let Some(seq) = self.stands.filter(|_| next > most) else {
@@ -153,7 +154,7 @@ impl Tail {
         if next.saturating_sub(first) <= most || end <= first {
             return Ok(batch);
         }
-        if !self.is_proven && !is_proven(store, run, definition, seq)? {
+        if !self.is_proven && !is_proven(store, run, &definition()?, seq)? {
             tracing::warn!(
                 run,
                 seq,
@@ -241,6 +242,18 @@ pub(crate) struct Resumed {
 /// [`Error::Store`], [`Error::Journal`], [`Error::Row`]; [`Error::Checkpoint`] if its first records were
 /// removed and its checkpoint cannot be used.
 pub(crate) fn resume(
+    store: &dyn JournalStore,
+    run: &str,
+    definition: &Definition,
+) -> Result<Resumed, Error> {
+    match resume_once(store, run, definition) {
+        // Who drives the run may have written another one meanwhile, and removed records before that.
+        Err(Error::Checkpoint { .. }) => resume_once(store, run, definition),
+        read => read,
+    }
+}
+
+fn resume_once(
     store: &dyn JournalStore,
     run: &str,
     definition: &Definition,

@@ -36,7 +36,8 @@ const REQUESTS_MAX: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a process may take to answer what it knows, and to swap a plugin: it compiles it and
-/// asks its `check`. To write a backup takes as long as the store is large.
+/// asks its `check`. To write a backup takes as long as the store is large, and to remove runs as long as
+/// they are many.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const SWAP_TIMEOUT: Duration = Duration::from_mins(15);
 
@@ -336,7 +337,11 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
         }
     };
     let limit = match request {
-        Request::Swap { .. } | Request::Backup { .. } => SWAP_TIMEOUT,
+        Request::Swap { .. }
+        | Request::Backup { .. }
+        | Request::Act {
+            act: Act::Purge { .. },
+        } => SWAP_TIMEOUT,
         _ => ANSWER_TIMEOUT,
     };
     let answered = tokio::time::timeout(limit, exchange(stream, request)).await;

@@ -136,6 +136,20 @@ pub enum Error {
         /// What was decided.
         what: &'static str,
     },
+    /// A decision that takes back what is known by another task.
+    #[error(
+        "CD0286: `{what}` of task `{task}` of run `{run}` takes back what is known: another task that has the same \
+         idempotency key was decided first, or found it out, and its call happened; approve with the same output, \
+         answer with the output that this task is to go on with, or reject"
+    )]
+    TakenBack {
+        /// The run.
+        run: String,
+        /// The task.
+        task: String,
+        /// What was decided.
+        what: &'static str,
+    },
     /// A run stopped because the store failed.
     #[error(
         "CD0259: run `{run}` stopped: {reason}; nothing is lost, and it goes on when that is put right \
@@ -497,6 +511,7 @@ impl Error {
             | Self::Input { .. } => Class::InvalidInput,
             Self::OtherRun { .. }
             | Self::UnfitDecision { .. }
+            | Self::TakenBack { .. }
             | Self::WrongState { .. }
             | Self::Undone { .. }
             | Self::NoWayOn { .. }

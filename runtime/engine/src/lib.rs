@@ -125,7 +125,7 @@ pub use look::{Act, Look, SETTLE_MS_MAX};
 pub use mutation::Mutation;
 pub use outbox::OutboxState;
 pub use payloads::PAYLOAD_BYTES_MAX;
-pub use purge::{PURGE_MAX, PurgeFilter, Purged};
+pub use purge::{PURGE_MAX, PURGE_NAMES_MAX, PurgeFilter, Purged};
 pub use query::Query;
 pub use queue::{PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use rows::{DeadLetter, EventRow, Review, RunRow};

@@ -1,5 +1,7 @@
 //! Removing ended runs because somebody says so, whatever they left: `runs purge`.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_core::run::Status;
@@ -12,14 +14,16 @@ use crate::rows::{RunRow, status_key, status_prefix};
 use crate::runtime::Inner;
 use crate::{Error, Runtime, query, removal};
 
-/// Runs that one request looks at.
+/// Runs that one request looks at, unless they are named; and that are removed at a time.
 pub const PURGE_MAX: usize = 500;
+/// Runs that one request names: more than a command line has room for.
+pub const PURGE_NAMES_MAX: usize = 100_000;
 
 /// Which ended runs are meant; all that fit every part that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PurgeFilter {
-    /// Only these, at most [`PURGE_MAX`]; all runs if none is named.
+    /// Only these, at most [`PURGE_NAMES_MAX`]; all runs if none is named.
     pub runs: Vec<String>,
     /// Only runs that ended at least so many milliseconds ago.
     pub ended_before_ms: Option<u64>,
@@ -61,8 +65,8 @@ impl Runtime {
     /// Removes runs that have ended, with all that they left: journal, large values that nobody
     /// else refers to, dead letter, reviews. What they published, what other runs took over of them, and
     /// calls that still wait in an outbox stay. At most [`PURGE_MAX`] runs are looked at: as long as the
-    /// answer has a `next`, ask again with that as `after`. Runs that are named have all ended, or
-    /// none is removed. What is removed is gone; a crash on the way leaves a run that has ended, and
+    /// answer has a `next`, ask again with that as `after`. Runs that are named are looked at together:
+    /// they have all ended, or none is removed. What is removed is gone; a crash on the way leaves a run that has ended, and
     /// whose removal goes on when it is asked for again, or by retention.
     ///
     /// # Errors
@@ -78,53 +82,68 @@ impl Runtime {
         let before_ms = before_ms(inner, age);
         let (found, next) = match filter.runs.as_slice() {
             [] => find(inner, filter, before_ms, after)?,
-            names => (named(inner, names)?, None),
+            _ => (named(inner, filter, before_ms)?, None),
         };
-        let found: Vec<_> = found
-            .into_iter()
-            .filter(|(row, _)| filter.fits(row, before_ms))
-            .collect();
-        if !filter.dry_run {
-            let removing = found
-                .iter()
-                .map(|(row, head)| removal::remove(inner, &row.run, row.status, *head));
-            // Together, so that they share the store's syncs.
-            let removed: Vec<_> = join_all(removing).await;
-            let mut runs = Vec::new();
-            for ((row, _), removed) in found.into_iter().zip(removed) {
+        let mut runs = Vec::new();
+        for page in found.chunks(PURGE_MAX) {
+            let removed = if filter.dry_run {
+                vec![Ok(()); page.len()]
+            } else {
+                // Together, so that they share the store's syncs.
+                join_all(page.iter().map(|found| found.remove(inner))).await
+            };
+            for (found, removed) in page.iter().zip(removed) {
                 match removed {
-                    Ok(()) => runs.push(row.run),
+                    Ok(()) => runs.push(found.run.clone()),
                     // Somebody goes on with it, or removes it.
                     Err(cofferdam_store::Error::Stale { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
-            return Ok(Purged { runs, next });
         }
-        let runs = found.into_iter().map(|(row, _)| row.run).collect();
         Ok(Purged { runs, next })
     }
 }
 
-/// A run, and where it is.
-type Found = (RunRow, Head);
+/// A run that has ended, and where it is.
+struct Found {
+    run: String,
+    status: Status,
+    head: Head,
+}
 
-fn named(inner: &Inner, names: &[String]) -> Result<Vec<Found>, Error> {
-    if names.len() > PURGE_MAX {
+impl Found {
+    fn new((row, head): (RunRow, Head)) -> Self {
+        let (run, status) = (row.run, row.status);
+        Self { run, status, head }
+    }
+
+    async fn remove(&self, inner: &Arc<Inner>) -> Result<(), cofferdam_store::Error> {
+        removal::remove(inner, &self.run, self.status, self.head).await
+    }
+}
+
+/// Those of the runs that are named which fit.
+fn named(inner: &Inner, filter: &PurgeFilter, before_ms: u64) -> Result<Vec<Found>, Error> {
+    let names = &filter.runs;
+    if names.len() > PURGE_NAMES_MAX {
         let what = format!(
-            "names {} runs; name at most {PURGE_MAX} at once",
+            "names {} runs; name at most {PURGE_NAMES_MAX} at once",
             names.len()
         );
         return Err(Error::Purge { what });
     }
-    let mut found = Vec::with_capacity(names.len());
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for run in names {
+        if !seen.insert(run) {
+            continue;
+        }
         let (row, head) = read(inner, run)?.ok_or_else(|| Error::NoRun { run: run.clone() })?;
         if !row.status.is_final() {
             return Err(Error::wrong_state(run, row.status, "purged"));
         }
-        if !found.iter().any(|(other, _): &Found| other.run == *run) {
-            found.push((row, head));
+        if filter.fits(&row, before_ms) {
+            found.push(Found::new((row, head)));
         }
     }
     Ok(found)
@@ -160,7 +179,10 @@ fn find(
             let run = String::from_utf8_lossy(&key[prefix.len()..]);
             // A run that cannot be read is not in the way of the others; by its name it is told.
             match read(inner, &run) {
-                Ok(row) => found.extend(row.filter(|(row, _)| filter.fits(row, before_ms))),
+                Ok(row) => {
+                    let fits = row.filter(|(row, _)| filter.fits(row, before_ms));
+                    found.extend(fits.map(Found::new));
+                }
                 Err(error @ Error::Store { .. }) => return Err(error),
                 Err(error) => tracing::warn!(%run, %error, "a run that cannot be read is kept"),
             }
@@ -171,7 +193,7 @@ fn find(
 }
 
 /// A run and where it is; whoever goes on with it after this moves it, and it is not removed then.
-fn read(inner: &Inner, run: &str) -> Result<Option<Found>, Error> {
+fn read(inner: &Inner, run: &str) -> Result<Option<(RunRow, Head)>, Error> {
     let head = inner.store.head(run).map_err(|source| match source {
         cofferdam_store::Error::Invalid { .. } | cofferdam_store::Error::TooLarge { .. } => {
             Error::NoRun {

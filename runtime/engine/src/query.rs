@@ -317,22 +317,14 @@ pub(crate) fn fold_from(
     mut told: impl FnMut(&[u8]),
 ) -> Result<Run, Broken> {
     let run = &machine.id().to_owned();
-    let begin = next;
     loop {
         let records = store.journal(run, next, PAGE);
         let records = records.map_err(|source| Broken::Read(source.into()))?;
         let (Some((first, _)), Some((last, _))) = (records.first(), records.last()) else {
             return Ok(machine);
         };
-        if *first != next && next == begin {
-            return Err(Broken::Pruned { first: *first });
-        }
         if *first != next {
-            return Err(Broken::Read(Error::Journal {
-                run: run.clone(),
-                seq: next,
-                reason: format!("it is missing: record {first} follows"),
-            }));
+            return Err(missing(store, run, next, *first));
         }
         next = last + 1;
         for (seq, bytes) in &records {
@@ -343,6 +335,22 @@ pub(crate) fn fold_from(
             stepped.map_err(|illegal| Broken::Illegal { seq: *seq, illegal })?;
             told(bytes);
         }
+    }
+}
+
+/// What it is that a record is not there, and that one follows: the oldest records are removed, also while
+/// they are read, and none between others is.
+fn missing(store: &dyn JournalStore, run: &str, seq: u64, first: u64) -> Broken {
+    match store.journal(run, 0, 1) {
+        Err(source) => Broken::Read(source.into()),
+        Ok(records) if records.first().is_some_and(|(oldest, _)| *oldest < seq) => {
+            Broken::Read(Error::Journal {
+                run: run.to_owned(),
+                seq,
+                reason: format!("it is missing: record {first} follows"),
+            })
+        }
+        Ok(_) => Broken::Pruned { first },
     }
 }
 
@@ -358,7 +366,7 @@ pub(crate) fn view(
     let row = row(store, run)?.ok_or_else(none)?;
     let (machine, first) = match fold(store, run, &definition(&row.definition)?) {
         // It was removed while it was read.
-        Err(Error::Payload { .. }) if self::row(store, run)?.is_none() => return Err(none()),
+        Err(_) if self::row(store, run)?.is_none() => return Err(none()),
         folded => folded?,
     };
     Ok(RunView {

@@ -59,8 +59,7 @@ struct State {
     active: usize,
     /// How many wait for a place for a run that is woken. They come before the queue.
     woken: usize,
-    /// Whether the next free place is the queue's, while runs that are woken wait for one too.
-    is_queues_turn: bool,
+    turn: Turn,
     by_tenant: HashMap<String, usize>,
     /// Tenants that may have rows.
     tenants: BTreeSet<String>,
@@ -70,6 +69,16 @@ struct State {
     picked: HashSet<String>,
     fair: Fair,
     last_seq: u64,
+}
+
+/// Whose the next free place is, while both wait for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Turn {
+    /// A run's that is woken.
+    #[default]
+    Woken,
+    /// One's that stands in the queue.
+    Queue,
 }
 
 /// A place in memory; given back when dropped.
@@ -129,6 +138,17 @@ impl Drop for Waits<'_> {
 }
 
 impl State {
+    /// Whether a free place is for a run that is woken: it steps back when it is the queue's turn and
+    /// somebody may stand there.
+    fn is_for_woken(&self) -> bool {
+        self.turn == Turn::Woken || self.tenants.is_empty()
+    }
+
+    /// Whether a free place is for the queue.
+    fn is_for_queue(&self) -> bool {
+        self.turn == Turn::Queue || self.woken == 0
+    }
+
     fn has_room_for(&self, tenant: &str, limits: &Admission) -> bool {
         let active = self.by_tenant.get(tenant).copied().unwrap_or(0);
         active < limits.tenant(tenant).runs_max
@@ -158,26 +178,20 @@ impl Gate {
     /// Waits for a place for a run that is woken. Cancel-safe.
     pub async fn place_for_woken(self: &Arc<Self>, run: &str) -> Place {
         let waits = Waits::new(self);
-        loop {
-            let mut freed = pin!(self.freed.notified());
-            // Before it looks: two places can become free while two look.
-            freed.as_mut().enable();
-            {
-                let mut state = self.state.lock();
-                let is_ours = !state.is_queues_turn || state.tenants.is_empty();
-                if is_ours && state.active < self.limits.runs_active_max {
-                    state.active += 1;
-                    state.is_queues_turn = true;
-                    drop(state);
-                    drop(waits);
-                    return Place {
-                        gate: Arc::clone(self),
-                        tenant: None,
-                        run: run.to_owned(),
-                    };
-                }
-            }
-            freed.await;
+        look_when(&self.freed, || {
+            let mut state = self.state.lock();
+            let is_ours = state.is_for_woken() && state.active < self.limits.runs_active_max;
+            is_ours.then(|| {
+                state.active += 1;
+                state.turn = Turn::Queue;
+            })
+        })
+        .await;
+        drop(waits);
+        Place {
+            gate: Arc::clone(self),
+            tenant: None,
+            run: run.to_owned(),
         }
     }
 
@@ -231,6 +245,19 @@ impl Gate {
         };
         drop(state);
         self.changed.notify_one();
+    }
+}
+
+/// Looks at once, and again whenever something is told, until it has found something. Cancel-safe.
+async fn look_when<T>(told: &Notify, mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        let mut next = pin!(told.notified());
+        // Before it looks: two places can become free while two look, and each is told of one.
+        next.as_mut().enable();
+        if let Some(found) = look() {
+            return found;
+        }
+        next.await;
     }
 }
 
@@ -396,7 +423,7 @@ fn let_in(inner: &Arc<Inner>) -> Result<(), Error> {
     let served = let_in_some(inner);
     // While memory is full, it stays the queue's turn.
     if !matches!(served, Ok(false)) {
-        inner.gate.state.lock().is_queues_turn = false;
+        inner.gate.state.lock().turn = Turn::Woken;
         inner.gate.freed.notify_waiters();
     }
     served.map(|_| ())
@@ -416,7 +443,7 @@ fn let_in_some(inner: &Arc<Inner>) -> Result<bool, Error> {
             if state.active >= gate.limits.runs_active_max + beyond {
                 return Ok(false);
             }
-            if state.woken > 0 && !state.is_queues_turn {
+            if !state.is_for_queue() {
                 return Ok(true);
             }
             let waiting: Vec<String> = state
@@ -443,7 +470,7 @@ fn let_in_some(inner: &Arc<Inner>) -> Result<bool, Error> {
                 let place = {
                     let mut state = gate.state.lock();
                     state.picked.insert(run.clone());
-                    state.is_queues_turn = false;
+                    state.turn = Turn::Woken;
                     gate.place(&mut state, &tenant, &run)
                 };
                 inner.let_in(&run, place, Message::Admitted);
@@ -487,7 +514,77 @@ fn first_in_line(inner: &Inner, tenant: &str, given: &HashSet<String>) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::pin::Pin;
+
+    use futures::FutureExt;
+
     use super::*;
+
+    /// Goes on as far as it can.
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        future.now_or_never()
+    }
+
+    #[test]
+    fn two_who_look_while_two_places_become_free_both_hear_of_it() {
+        let (told, places) = (Notify::new(), Cell::new(0));
+        let take = || (places.get() > 0).then(|| places.set(places.get() - 1));
+        let mut second = pin!(look_when(&told, {
+            let mut looks = 0;
+            let (told, places) = (&told, &places);
+            move || {
+                looks += 1;
+                if looks > 1 {
+                    return take();
+                }
+                // Both have seen that there is no place, and neither waits yet.
+                places.set(2);
+                told.notify_one();
+                told.notify_one();
+                None
+            }
+        }));
+        let mut has_second = false;
+        let first = look_when(&told, || {
+            if has_second {
+                return take();
+            }
+            has_second = poll(second.as_mut()).is_some();
+            None
+        });
+        assert!(first.now_or_never().is_some());
+        assert!(has_second);
+    }
+
+    #[test]
+    fn a_run_that_is_woken_steps_back_when_it_is_the_queues_turn() {
+        let limits = Admission {
+            runs_active_max: 1,
+            ..Admission::default()
+        };
+        let gate = Arc::new(Gate::new(limits));
+        let held = gate.enter("", "held");
+        gate.note_tenant("acme");
+        let mut first = pin!(gate.place_for_woken("first"));
+        let mut second = pin!(gate.place_for_woken("second"));
+        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+        drop(held);
+        let place = poll(first.as_mut()).expect("it came before the queue");
+        drop(place);
+        assert!(poll(second.as_mut()).is_none(), "it is the queue's turn");
+        assert!(gate.state.lock().is_for_queue());
+        // The queue had its turn.
+        gate.state.lock().turn = Turn::Woken;
+        gate.freed.notify_waiters();
+        drop(poll(second.as_mut()).expect("its turn"));
+        // Where nobody stands in the queue, nobody steps back.
+        gate.state.lock().tenants.clear();
+        for _ in 0..2 {
+            let mut alone = pin!(gate.place_for_woken("alone"));
+            drop(poll(alone.as_mut()).expect("a place"));
+        }
+    }
 
     #[test]
     fn places_sort_by_priority_and_then_by_arrival() {

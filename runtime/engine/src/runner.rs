@@ -5,6 +5,7 @@
 //! that waits for long leaves a row behind and ends; the scheduler, the drain or a person's
 //! decision begins it again from its journal.
 
+mod hear;
 mod launch;
 mod letters;
 mod lifecycle;
@@ -32,7 +33,7 @@ use crate::events::bus::Outgoing;
 use crate::mutation::Mutation;
 use crate::payloads::{self, By, Packed, Payload};
 use crate::ramp::Leave;
-use crate::rows::{Record, RunRow, encode, parked_key, review_key, status_key, timer_key};
+use crate::rows::{Record, RunRow, encode, status_key, timer_key};
 use crate::runtime::{Durability, Inner};
 use crate::view::RunView;
 use crate::{Error, queue};
@@ -465,10 +466,7 @@ impl Runner {
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
-        let payloads = self.payloads.iter().map(Payload::len_bytes);
-        let buffered: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
-        let full = buffered > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX;
-        if self.must_commit || full {
+        if self.must_commit || self.is_full() {
             self.commit().await?;
         }
         self.launch_all();
@@ -490,6 +488,13 @@ impl Runner {
         }
         self.tell_all();
         Ok(())
+    }
+
+    /// Whether no more is to be held back from the journal.
+    fn is_full(&self) -> bool {
+        let payloads = self.payloads.iter().map(Payload::len_bytes);
+        let bytes: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
+        bytes > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX
     }
 
     /// What was asked for is on the disk.
@@ -555,10 +560,10 @@ impl Runner {
             self.claim = false;
         }
         if let Some(most) = self.inner.config.records_max() {
-            let definition = self.inner.definition(&self.row.definition)?;
+            let definition = || self.inner.definition(&self.row.definition);
             let length = (self.head.next_seq, most);
             let store = &*self.inner.store;
-            batch = self.tail.prune(store, batch, run, &definition, length)?;
+            batch = self.tail.prune(store, batch, run, definition, length)?;
         }
         for record in std::mem::take(&mut self.records) {
             self.checkpoint.wrote(&record);
@@ -589,156 +594,6 @@ impl Runner {
             self.inner.gate.note(&self.row);
         }
         Ok(())
-    }
-
-    /// Waits for the next thing to happen; false if the run need not be held any longer.
-    async fn wait(
-        &mut self,
-        mailbox: &mut mpsc::UnboundedReceiver<Message>,
-    ) -> Result<bool, Error> {
-        let due_ms = self.run.next_due_ms();
-        let now_ms = self.inner.clock.now_ms();
-        let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
-        if self.under_way.is_empty() && self.run.is_idle() && !near {
-            self.set_aside(due_ms).await?;
-            match mailbox.try_recv() {
-                Ok(message) => self.take(message),
-                Err(_) => return Ok(false),
-            }
-            return Ok(true);
-        }
-        let nap = Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(now_ms));
-        tokio::select! {
-            // An instant that has come is not kept waiting by calls that end one after another.
-            biased;
-            () = self.inner.closing.cancelled() => {}
-            () = tokio::time::sleep(nap), if due_ms.is_some() => self.tick(),
-            Some(message) = mailbox.recv() => self.take(message),
-            Some(done) = self.under_way.join_next() => self.done(done),
-        }
-        Ok(true)
-    }
-
-    fn take(&mut self, message: Message) {
-        // One that is compensating keeps its status while it is set aside, and has a timer all the
-        // same.
-        if is_set_aside(self.row.status) || self.row.due_ms.is_some() {
-            self.take_up();
-        }
-        match message {
-            Message::Resume => {}
-            Message::Letters => self.mailbox.look = true,
-            Message::Admitted => self.admitted_by_queue(),
-            Message::Verb { verb, told } => self.act(verb, told),
-            Message::Due => self.tick(),
-            Message::Recovered {
-                task,
-                connection,
-                leave,
-            } => {
-                let key = parked_key(&connection, &self.row.run, &task);
-                self.edit(|batch, _| batch.delete(Table::Parked, key));
-                self.must_commit = true;
-                if self.feed(Event::Recovered { task: task.clone() })
-                    && let Some(leave) = leave
-                {
-                    self.leaves.insert(task, leave);
-                }
-            }
-            Message::Decided {
-                task,
-                decision,
-                told,
-            } => {
-                let key = review_key(&self.row.run, &task);
-                let what = decision.name();
-                match self.try_feed(Event::Decided {
-                    task: task.clone(),
-                    decision,
-                }) {
-                    Ok(()) => {
-                        self.edit(|batch, _| batch.delete(Table::Review, key));
-                        self.must_commit = true;
-                        self.told.push(told);
-                    }
-                    Err(illegal) => {
-                        let error = self.unfit(&illegal, task, what);
-                        let _ = told.send(Err(error));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Why a decision was not taken.
-    fn unfit(&self, illegal: &Illegal, task: String, what: &'static str) -> Error {
-        let run = self.row.run.clone();
-        let is_review = matches!(illegal, Illegal::Call { source, .. } if source.is_in_review());
-        if is_review {
-            Error::UnfitDecision { run, task, what }
-        } else {
-            Error::NoReview { run, task }
-        }
-    }
-
-    fn tick(&mut self) {
-        if self
-            .run
-            .next_due_ms()
-            .is_some_and(|due_ms| due_ms <= self.inner.clock.now_ms())
-        {
-            self.feed(Event::Tick);
-        }
-    }
-
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        match done {
-            Ok(Done::Admitted { attempt, admitted }) => {
-                let ticket = attempt.ticket;
-                self.waits.remove(&ticket);
-                match admitted {
-                    Ok(admitted) => self.admitted(attempt, admitted),
-                    Err(failure) => drop(self.feed(Event::Refused { ticket, failure })),
-                }
-            }
-            Ok(Done::Called {
-                ticket,
-                effect,
-                result,
-            }) => {
-                self.calls.remove(&ticket);
-                // What came of an effect is durable before anything else leaves, a read included.
-                self.must_commit |= effect != descriptor::Effect::Read;
-                self.feed(match result {
-                    Ok(output) => Event::Succeeded { ticket, output },
-                    Err(failure) => Event::Failed {
-                        ticket,
-                        failure,
-                        draw: self.inner.rng.u32(),
-                    },
-                });
-            }
-            Ok(Done::LookedUp { ticket, answer }) => {
-                self.feed(Event::LookedUp {
-                    ticket,
-                    answer,
-                    draw: self.inner.rng.u32(),
-                });
-            }
-            // The slower of two attempts.
-            Err(error) if error.is_cancelled() => {}
-            // The chamber catches panics; what is left is a defect of the runtime itself. Nobody
-            // saw the end of the attempt.
-            Err(error) => {
-                tracing::error!(run = self.row.run, %error, "a call's task died");
-                let died = self.calls.iter().find(|(_, call)| call.id() == error.id());
-                if let Some(ticket) = died.map(|(ticket, _)| *ticket) {
-                    self.calls.remove(&ticket);
-                    self.must_commit = true;
-                    self.feed(Event::Lost { ticket });
-                }
-            }
-        }
     }
 
     /// The runtime shuts down: what is under way may still end, nothing begins.

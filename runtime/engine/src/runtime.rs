@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cofferdam_core::call::Decision;
 use cofferdam_store::{Batch, JournalStore, Table};
 use futures::FutureExt;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ pub(crate) struct Inner {
     /// What opening found out about generations, until it is written.
     pub found: Mutex<Batch>,
     active: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
-    definitions: Mutex<HashMap<String, Definition>>,
+    definitions: Mutex<IndexMap<String, Definition>>,
     pub waiters: Waiters,
     /// Runs that an error has stopped, and why.
     stopped: Mutex<HashMap<String, Stop>>,
@@ -479,15 +480,13 @@ impl Inner {
     }
 
     /// Keeps a compiled definition at hand.
-    pub(crate) fn remember(&self, definition: &Definition) {
+    fn remember(&self, definition: &Definition) {
         let mut definitions = self.definitions.lock();
-        // What is asked for again is compiled again.
-        if definitions.len() >= DEFINITIONS_MAX
-            && let Some(one) = definitions.keys().next().cloned()
-        {
-            definitions.remove(&one);
-        }
         definitions.insert(definition.hash().to_owned(), definition.clone());
+        // The oldest goes: what is asked for again is compiled again.
+        if definitions.len() > DEFINITIONS_MAX {
+            definitions.shift_remove_index(0);
+        }
     }
 }
 

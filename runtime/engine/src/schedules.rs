@@ -199,7 +199,8 @@ async fn register(inner: &Arc<Inner>, planned: &[Planned]) -> Result<(), Error> 
     let known = query::Query::new(&*inner.store).schedules()?;
     for row in &known {
         if !planned.iter().any(|p| p.name == row.name) {
-            let batch = forget(inner, row, Batch::new())?
+            let batch = forget(inner, row, Batch::new())
+                .await?
                 .delete(Table::Schedule, key(ROW, &row.name))
                 .delete(Table::Schedule, key(PAUSED, &row.name));
             inner.store.commit(batch).await?;
@@ -215,7 +216,7 @@ async fn register(inner: &Arc<Inner>, planned: &[Planned]) -> Result<(), Error> 
         }
         let mut batch = Batch::new();
         if let Some(row) = before {
-            batch = forget(inner, row, batch)?;
+            batch = forget(inner, row, batch).await?;
         }
         let mut row = ScheduleRow {
             name: plan.name.clone(),
@@ -245,16 +246,27 @@ async fn register(inner: &Arc<Inner>, planned: &[Planned]) -> Result<(), Error> 
     Ok(())
 }
 
-/// What a schedule asks for is told by its own row: the watches of the strategy that it had.
-fn forget(inner: &Inner, row: &ScheduleRow, mut batch: Batch) -> Result<Batch, Error> {
+/// What a schedule asks for is told by its own row: the watches of the strategy that it had. Its letters
+/// go before it, so that one that is cut short is forgotten again.
+async fn forget(inner: &Inner, row: &ScheduleRow, batch: Batch) -> Result<Batch, Error> {
     let owner = Owner::Schedule {
         name: row.name.clone(),
     };
     let letters = KeyRange::prefix(keys::letter_prefix(&owner));
-    for (key, bytes) in inner.store.scan(Table::Subscription, letters, PAGE)? {
-        batch = delete_row(batch, Table::Subscription, key, &bytes);
+    loop {
+        let rows = inner
+            .store
+            .scan(Table::Subscription, letters.clone(), PAGE)?;
+        if rows.is_empty() {
+            return delete_watches(batch, &owner, &row.watches);
+        }
+        let mut gone = Batch::new();
+        for (key, bytes) in rows {
+            gone = delete_row(gone, Table::Subscription, key, &bytes);
+            inner.letters.take(&owner);
+        }
+        inner.store.commit(gone).await?;
     }
-    delete_watches(batch, &owner, &row.watches)
 }
 
 /// In words, so that a change is noticed; the events of `on` by the text that they are compiled from.

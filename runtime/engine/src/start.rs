@@ -290,8 +290,6 @@ impl Inner {
         first: First,
     ) -> Result<bool, Error> {
         let run = row.run.clone();
-        // It may be asked for before it is in the store.
-        self.remember(definition);
         let machine = Run::new(&run, definition.workflow(), definition.bindings()).slim();
         let mut rows = Batch::new();
         let hash = definition.hash().as_bytes();

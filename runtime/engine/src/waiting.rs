@@ -92,10 +92,7 @@ impl Runtime {
             let held = self.inner.is_held(run);
             let stopped = self.inner.is_stopped(run);
             if enough(row.status) && !held {
-                // Nor after a commit of it has failed: only what comes after it tells.
-                if stopped && self.inner.store.commit(Batch::new()).await.is_err() {
-                    return Err(self.inner.why_stopped(run));
-                }
+                self.is_on_disk(run, stopped).await?;
                 drop(changed);
                 self.inner.waiters.forget_closed(run);
                 return self.run(run);
@@ -113,6 +110,20 @@ impl Runtime {
                 },
                 () = self.inner.closing.cancelled() => return Err(Error::ShuttingDown),
             }
+        }
+    }
+
+    /// What was read of a run may come of a commit that failed, and whose runner nobody remembers: only
+    /// a commit after it tells. A full disk refuses before it touches anything, and keeps nobody
+    /// waiting here.
+    async fn is_on_disk(&self, run: &str, stopped: bool) -> Result<(), Error> {
+        let store = &self.inner.store;
+        if !stopped && store.full().is_some() {
+            return Ok(());
+        }
+        match store.commit(Batch::new()).await {
+            Err(_) if stopped => Err(self.inner.why_stopped(run)),
+            committed => Ok(committed?),
         }
     }
 

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Clock, Config, Connection, Connector, Decision, Descriptor, Effect,
-    EffectState, Failure, Health, HealthStatus, Runtime, RuntimeBuilder, Source, Sources,
-    StartOptions, Status,
+    Call, Class, Clock, Config, Connection, Connector, Decision, Definition, Descriptor, Effect,
+    EffectState, Error, Failure, Health, Query, Runtime, RuntimeBuilder, StartOptions, Status,
 };
 use cofferdam_store::{
     Batch, Commit, Head, JournalStore, KeyRange, MemoryStore, Records, Report, Rows, Table, Write,
@@ -18,35 +19,21 @@ use cofferdam_store::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use common::{Looked, descriptor, healthy, named};
+
 /// Counts what it was asked for, by task, and fails as it is told to.
 #[derive(Default)]
 struct Service {
     asked: Mutex<BTreeMap<String, usize>>,
 }
 
-fn action(effect: Effect) -> Action {
-    Action {
-        title: "Act".into(),
-        description: String::new(),
-        effect,
-        input: json!({}),
-        output: json!({}),
-        compensated_by: None,
-        lookup: false,
-        examples: Vec::new(),
-    }
-}
-
 #[async_trait]
 impl Connector for Service {
     fn descriptor(&self) -> Descriptor {
-        let actions = [("keep", Effect::Idempotent), ("pay", Effect::Once)];
-        Descriptor {
-            name: "svc".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions.map(|(name, e)| (name.to_owned(), action(e))).into(),
-        }
+        descriptor(
+            "svc",
+            &[("keep", Effect::Idempotent), ("pay", Effect::Once)],
+        )
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -67,10 +54,7 @@ impl Connector for Service {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
@@ -164,14 +148,12 @@ fn builder(store: &Arc<Watched>, service: &Arc<Service>) -> RuntimeBuilder {
         .clock(Clock::tokio(1_000))
 }
 
+fn define(runtime: &Runtime, name: &str, tasks: &str) -> Definition {
+    runtime.define(&named(name, tasks)).unwrap()
+}
+
 async fn begin(runtime: &Runtime, tasks: &str) {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    let others = BTreeMap::new();
-    let definition = runtime.define(&Sources { main, others }).unwrap();
+    let definition = define(runtime, "t", tasks);
     let options = StartOptions {
         id: Some("r".to_owned()),
         ..StartOptions::default()
@@ -464,4 +446,115 @@ async fn no_record_goes_that_the_checkpoint_does_not_have() {
     let runtime = open(&left).await.unwrap();
     let view = runtime.wait("r").await.unwrap();
     assert_eq!(view.output.as_deref(), Some(&json!({"was": "last"})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_is_not_at_hand_any_more_still_begins_runs() {
+    let store = Watched::of(MemoryStore::new());
+    let runtime = forgetful(&store, &Arc::default()).open().await.unwrap();
+    let task = "  - a: {set: {n: 1}}\n";
+    let first = define(&runtime, "first", task);
+    // More than are kept.
+    for n in 0..=1_000 {
+        define(&runtime, &format!("other-{n}"), task);
+    }
+    let run = runtime.start(&first, json!({})).await.unwrap();
+    assert_eq!(runtime.wait(&run).await.unwrap().status, Status::Completed);
+}
+
+/// So many times it is taken up, goes on by a record or two, and is set aside.
+async fn take_up(runtime: &Runtime, times: usize) {
+    for _ in 0..times {
+        runtime.suspend("r", None).await.unwrap();
+        runtime.settle("r").await.unwrap();
+        runtime.resume("r").await.unwrap();
+        runtime.settle("r").await.unwrap();
+    }
+    assert_eq!(runtime.active_runs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_counts_for_the_next_checkpoint_however_often_a_run_is_taken_up() {
+    let store = Watched::of(MemoryStore::new());
+    let keeping = keeping(&store, &Arc::default(), 20).checkpoint_every(50);
+    let runtime = keeping.open().await.unwrap();
+    begin(&runtime, &calls_and_a_wait(1)).await;
+    runtime.settle("r").await.unwrap();
+    take_up(&runtime, 100).await;
+    let next = store.store.head("r").unwrap().next_seq;
+    let written = store.checkpoints.load(Ordering::SeqCst) as u64;
+    assert!(
+        (next / 60..=next / 50).contains(&written),
+        "{written} of {next}"
+    );
+    assert!(first_record(&store) > next - 80);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_stands_for_its_records_also_for_who_takes_the_run_up_after_it() {
+    let store = Watched::of(after(30, Some(7)).await);
+    let keeping = keeping(&store, &Arc::default(), 20).checkpoint_every(1_000);
+    let runtime = keeping.open().await.unwrap();
+    take_up(&runtime, 1).await;
+    assert_eq!(store.checkpoints.load(Ordering::SeqCst), 0);
+    assert!(first_record(&store) > 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_missing_between_others_were_not_let_go() {
+    let left = after(600, None).await;
+    // In a page of the journal, and where one ends.
+    for (gone, says) in [(700, "record 701 follows"), (1_000, "record 1001 follows")] {
+        let store = left.snapshot();
+        let gap = Batch::new().prune("r", gone..gone + 1).unwrap();
+        store.commit(gap).wait().unwrap();
+        let error = Query::new(&store).run("r").unwrap_err();
+        assert!(error.is_storage(), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(!Query::new(&store).verify().unwrap().is_clean());
+    }
+    // From the oldest on without a gap: they were let go.
+    let store = left.snapshot();
+    let oldest = Batch::new().prune("r", 0..1_000).unwrap();
+    store.commit(oldest).wait().unwrap();
+    let view = Query::new(&store).run("r").unwrap();
+    assert_eq!(view.records_from, Some(1_000));
+    assert!(Query::new(&store).verify().unwrap().is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_a_run_beside_its_runner_is_not_misled_by_records_that_go_meanwhile() {
+    let whole = after(600, Some(7)).await;
+    let store = Watched::of(whole.snapshot());
+    let runtime = forgetful(&store, &Arc::default()).open().await.unwrap();
+    take_up(&runtime, 1).await;
+    let pruned = store.store.snapshot();
+    assert!(first_record(&store) > 1_000);
+    take_up(&runtime, 30).await;
+    let later = store.store.snapshot();
+    // The first page of records was read, and the checkpoint was.
+    let misled = [
+        (&whole, &pruned, Table::Journal),
+        (&pruned, &later, Table::Checkpoint),
+    ]
+    .map(|(before, after, table)| {
+        let after = Mutex::new(Some(after.clone()));
+        let look = move |read| after.lock().take_if(|_| read == table);
+        let beside = Looked::new(before.clone(), look);
+        let view = Query::new(&beside).run("r");
+        let first = beside.journal("r", 0, 1).unwrap()[0].0;
+        match view {
+            Ok(view) if view.records_from.is_some_and(|from| from <= first) => None,
+            other => Some((table, other)),
+        }
+    });
+    assert!(misled.iter().all(Option::is_none), "{misled:?}");
+    let error = {
+        // Nobody writes one anew where it is damaged.
+        let damaged = later.snapshot();
+        let damage = Batch::new().put(Table::Checkpoint, "r", "{}");
+        damaged.commit(damage).wait().unwrap();
+        Query::new(&damaged).run("r").unwrap_err()
+    };
+    assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
 }

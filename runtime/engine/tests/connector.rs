@@ -1,16 +1,19 @@
 //! Connections that code of the embedding program serves, for its own tests and simulations.
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error,
-    Failure, Health, HealthStatus, Rng, Runtime, Source, Sources, StartOptions, Status, Swap,
+    Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error, Failure,
+    Health, Rng, Runtime, StartOptions, Status, Swap,
 };
 use serde_json::{Value, json};
+
+use common::{descriptor, healthy, sources};
 
 /// Doubles `n`; hangs if it is told to.
 #[derive(Default)]
@@ -22,22 +25,7 @@ struct Doubler {
 #[async_trait]
 impl Connector for Doubler {
     fn descriptor(&self) -> Descriptor {
-        let action = Action {
-            title: "Double".into(),
-            description: String::new(),
-            effect: Effect::Idempotent,
-            input: json!({}),
-            output: json!({}),
-            compensated_by: None,
-            lookup: false,
-            examples: Vec::new(),
-        };
-        Descriptor {
-            name: "doubler".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: [("double".to_owned(), action)].into_iter().collect(),
-        }
+        descriptor("doubler", &[("double", Effect::Idempotent)])
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -59,21 +47,7 @@ impl Connector for Doubler {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
-    }
-}
-
-fn sources(task: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{task}"),
-        },
-        others: BTreeMap::new(),
+        Ok(healthy())
     }
 }
 
@@ -261,4 +235,36 @@ async fn a_task_that_is_gone_leaves_the_line() {
     assert_eq!(runtime.settle(&run).await.unwrap().status, Status::Waiting);
     assert_eq!(runtime.active_runs(), 0);
     assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_turn_or_a_place_ends_with_the_time_of_all_attempts() {
+    for limits in [
+        "{ calls = 1, per = '1h', max-wait = '1h' }",
+        "{ calls = 100, per = '1s' }\nlimits.concurrency = 1\nbulkhead = { queue = 9, max-wait = '1h' }",
+    ] {
+        let (runtime, doubler) = limited(limits).await;
+        let first = runtime.define(&sources(
+            "  - a: {call: sum.double, with: {n: 1, takesS: 20}}\n",
+        ));
+        let first = runtime.start(&first.unwrap(), json!({})).await.unwrap();
+        while doubler.calls.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let task = "  - a:\n      call: sum.double\n      with: {n: 2}\n      \
+            metadata: {cofferdam: {onOutage: fail, timeout: {scheduleToClose: PT5S}}}\n";
+        let definition = runtime.define(&sources(task)).unwrap();
+        let begun = tokio::time::Instant::now();
+        let run = runtime.start(&definition, json!({})).await.unwrap();
+        let view = runtime.wait(&run).await.unwrap();
+        let took = begun.elapsed();
+        assert!((5..6).contains(&took.as_secs()), "{limits}: {took:?}");
+        let details = view.error.unwrap().cofferdam.unwrap();
+        assert_eq!(details.code, "timeout.schedule-to-close");
+        assert_eq!(view.tasks[0].attempts.len(), 0);
+        // Whose turn it was is not kept from it.
+        let first = runtime.wait(&first).await.unwrap();
+        assert_eq!(first.status, Status::Completed);
+        assert_eq!(doubler.calls.load(Ordering::Relaxed), 1);
+    }
 }

@@ -2,28 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::{
-    Clock, CloudEvent, Config, Error, EventOptions, Lifecycle, Runtime, Source, Sources, StartAt,
-    Status, SubscribeOptions, Subscriber,
+    Clock, CloudEvent, Config, Error, EventOptions, Lifecycle, Runtime, StartAt, Status,
+    SubscribeOptions, Subscriber,
 };
 use cofferdam_store::{Fault, JournalStore, MemoryStore, Options, SledStore};
 use serde_json::{Value, json};
 
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    Sources {
-        main,
-        others: BTreeMap::new(),
-    }
-}
+use common::{memory, sources};
 
 async fn open_with(store: &Arc<dyn JournalStore>, events: EventOptions) -> Runtime {
     Runtime::builder(Config::new().with_events(events))
@@ -35,10 +26,6 @@ async fn open_with(store: &Arc<dyn JournalStore>, events: EventOptions) -> Runti
 
 async fn open(store: &Arc<dyn JournalStore>) -> Runtime {
     open_with(store, EventOptions::default()).await
-}
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
 }
 
 fn event(id: u64) -> CloudEvent {
@@ -117,6 +104,28 @@ async fn an_event_that_the_store_refused_can_be_published_again() {
     memory.inject(Fault::Busy);
     assert!(runtime.publish(event(1)).await.is_err());
     assert!(!runtime.publish(event(1)).await.unwrap().duplicate);
+    runtime.shutdown().await;
+}
+
+/// The numbers of refused events are not given again to those who do not wait for them.
+#[tokio::test(start_paused = true)]
+async fn who_subscribes_after_a_refused_event_gets_the_next_also_after_a_restart() {
+    let memory = MemoryStore::new();
+    let store: Arc<dyn JournalStore> = Arc::new(memory.clone());
+    let runtime = open(&store).await;
+    runtime.publish(event(1)).await.unwrap();
+    for _ in 0..3 {
+        memory.inject(Fault::Busy);
+        assert!(runtime.publish(event(2)).await.is_err());
+    }
+    let options = SubscribeOptions::default();
+    runtime.subscribe("s", options.clone()).await.unwrap();
+    runtime.shutdown().await;
+    let runtime = open(&store).await;
+    runtime.publish(event(3)).await.unwrap();
+    let mut subscriber = runtime.subscribe("s", options).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_mins(1), read(&mut subscriber, 1)).await;
+    assert_eq!(next.expect("it is not missed"), ["3"]);
     runtime.shutdown().await;
 }
 

@@ -2,26 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 
-use cofferdam::{
-    CloudEvent, Config, EventOptions, Lifecycle, Runtime, Source, Sources, StartOptions, Status,
-};
+use cofferdam::{CloudEvent, Config, EventOptions, Lifecycle, Runtime, StartOptions, Status};
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    Sources {
-        main,
-        others: BTreeMap::new(),
-    }
-}
+use common::{memory, sources};
 
 async fn open(store: &Arc<dyn JournalStore>) -> Runtime {
     Runtime::builder(Config::new())
@@ -29,10 +18,6 @@ async fn open(store: &Arc<dyn JournalStore>) -> Runtime {
         .open()
         .await
         .expect("the store opens")
-}
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
 }
 
 fn event(id: u64, kind: &str, data: &Value) -> CloudEvent {

@@ -3,20 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Clock, Config, Connection, Connector, Decision, Descriptor, Effect, EffectState,
-    Error, Failure, Health, HealthStatus, Provenance, RunView, Runtime, Source, Sources, Status,
+    Call, Class, Clock, Config, Connection, Connector, Decision, Descriptor, Effect, EffectState,
+    Error, Failure, Health, Provenance, RunView, Runtime, Status,
 };
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+use common::{descriptor, healthy, sources};
 
 /// Answers what the test has put down, in order; then `{"n": <calls so far>}`.
 #[derive(Default)]
@@ -52,29 +55,13 @@ impl Script {
 #[async_trait]
 impl Connector for Script {
     fn descriptor(&self) -> Descriptor {
-        let action = |effect| Action {
-            title: "Do".into(),
-            description: String::new(),
-            effect,
-            input: json!({}),
-            output: json!({}),
-            compensated_by: None,
-            lookup: false,
-            examples: Vec::new(),
-        };
         let actions = [
             ("read", Effect::Read),
             ("keep", Effect::Idempotent),
             ("pay", Effect::Once),
             ("undo", Effect::Idempotent),
         ];
-        let actions = actions.map(|(name, effect)| (name.to_owned(), action(effect)));
-        Descriptor {
-            name: "script".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions.into_iter().collect(),
-        }
+        descriptor("script", &actions)
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -108,10 +95,7 @@ impl Connector for Script {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
@@ -163,17 +147,6 @@ impl World {
     }
 }
 
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        },
-        others: BTreeMap::new(),
-    }
-}
-
 async fn begin(runtime: &Runtime, tasks: &str) -> String {
     let definition = runtime.define(&sources(tasks)).unwrap();
     runtime.start(&definition, json!({})).await.unwrap()
@@ -185,7 +158,7 @@ async fn play(runtime: &Runtime, tasks: &str) -> RunView {
 }
 
 fn unavailable() -> Failure {
-    Failure::new(cofferdam::Class::Unavailable, "down", "down")
+    Failure::new(Class::Unavailable, "down", "down")
 }
 
 fn down() -> Answer {
@@ -447,6 +420,37 @@ async fn an_output_that_does_not_pass_waits_for_a_person_over_a_restart() {
 }
 
 #[tokio::test]
+async fn what_a_person_knows_of_a_call_is_not_taken_back_by_what_is_decided_of_another() {
+    let world = World::new();
+    let runtime = world.open().await;
+    let lost = Failure::new(Class::Timeout, "lost", "no answer").with_effect(EffectState::Unknown);
+    world.main.then([Answer::Now(Err(lost))]);
+    let call =
+        "{call: main.pay, with: {}, metadata: {cofferdam: {idempotencyKey: '${ \"one\" }'}}}";
+    let tasks = format!("  - f: {{fork: {{branches: [{{a: {call}}}, {{b: {call}}}]}}}}\n");
+    let run = begin(&runtime, &tasks).await;
+    runtime.settle(&run).await.unwrap();
+    assert_eq!(runtime.query().reviews().unwrap().len(), 2);
+    let approve = |n| Decision::Approve {
+        output: json!({"n": n}),
+    };
+    runtime.decide(&run, "/f/a", approve(7)).await.unwrap();
+    for denies in [Decision::Retry, approve(8)] {
+        let refused = runtime.decide(&run, "/f/b", denies).await;
+        assert!(
+            matches!(refused, Err(Error::TakenBack { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(runtime.query().reviews().unwrap().len(), 1);
+    runtime.decide(&run, "/f/b", approve(7)).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.output.as_deref(), Some(&json!([{"n": 7}, {"n": 7}])));
+    assert_eq!(world.main.called(), ["pay"]);
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_answer_of_a_person_says_so() {
     let world = World::new();
     let runtime = world.open().await;
@@ -538,7 +542,7 @@ async fn an_attempt_gets_no_more_time_than_its_task_has() {
 async fn credentials_that_are_not_accepted_park_the_task_until_they_are() {
     let world = World::new();
     let runtime = world.open().await;
-    let failure = Failure::new(cofferdam::Class::Unauthenticated, "expired", "expired");
+    let failure = Failure::new(Class::Unauthenticated, "expired", "expired");
     world.main.then([Answer::Now(Err(failure))]);
     let run = begin(&runtime, "  - a: {call: main.pay, with: {}}\n").await;
     let view = runtime.wait(&run).await.unwrap();

@@ -2,35 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::{
     CloudEvent, Config, Error, EventOptions, PAYLOAD_BYTES_MAX, PurgeFilter, Query, Runtime,
-    Source, Sources, StartOptions, Status,
+    Source, StartOptions, Status,
 };
 use cofferdam_store::{Batch, JournalStore, KeyRange, MemoryStore, Options, SledStore, Table};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use common::sources;
 
 const LISTENS: &str = "  - l: {listen: {to: {one: {with: {type: t}}}}}\n";
 const DONE: &str = "  - a: {set: {n: 1}}\n";
 const WAITS: &str = "  - a: {wait: {days: 9}}\n";
 const FAULTS: &str =
     "  - a: {raise: {error: {type: \"https://example.com/e\", status: 500, title: t}}}\n";
-
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    Sources {
-        main,
-        others: BTreeMap::new(),
-    }
-}
 
 async fn open(store: &MemoryStore) -> Runtime {
     let builder = Runtime::builder(Config::new()).store(Arc::new(store.clone()));

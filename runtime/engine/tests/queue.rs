@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam::config::Admission;
-use cofferdam::{Config, Definition, Runtime, Source, Sources, StartOptions, Status};
-use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
+use cofferdam::{Config, Definition, Runtime, StartOptions, Status};
+use cofferdam_store::{JournalStore, KeyRange, Table};
 use serde_json::json;
+
+use common::{memory, sources};
 
 /// Publishes who it is when its turn comes, and is in memory until it is told to end.
 const HOLD: &str = "  - tell: {emit: {event: {with: {source: \"https://example.com/t\", type: com.example.turn, data: {who: \"${ .who }\"}}}}}\n  - w: {wait: {hours: 1}}\n";
@@ -28,18 +31,8 @@ async fn open(store: &Arc<dyn JournalStore>, text: &str) -> Runtime {
         .unwrap()
 }
 
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
-}
-
 fn define(runtime: &Runtime, tasks: &str) -> Definition {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    let others = BTreeMap::new();
-    runtime.define(&Sources { main, others }).unwrap()
+    runtime.define(&sources(tasks)).unwrap()
 }
 
 async fn start(runtime: &Runtime, tasks: &str, id: &str, options: StartOptions) {

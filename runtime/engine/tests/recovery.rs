@@ -3,21 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::config::Admission;
 use cofferdam::{
-    Action, Call, Config, Connection, Connector, Descriptor, Effect, Failure, Health, HealthStatus,
-    Runtime, Source, Sources, StartOptions, Status,
+    Call, Config, Connection, Connector, Descriptor, Effect, Failure, Health, Runtime,
+    StartOptions, Status,
 };
 use cofferdam_store::{
     Batch, Commit, Head, JournalStore, KeyRange, MemoryStore, Records, Report, Rows, Table,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+
+use common::{descriptor, healthy, sources};
 
 /// Answers when it is let, and counts.
 struct Gate {
@@ -37,22 +40,7 @@ impl Gate {
 #[async_trait]
 impl Connector for Gate {
     fn descriptor(&self) -> Descriptor {
-        let action = Action {
-            title: "Pass".into(),
-            description: String::new(),
-            effect: Effect::Idempotent,
-            input: json!({}),
-            output: json!({}),
-            compensated_by: None,
-            lookup: false,
-            examples: Vec::new(),
-        };
-        Descriptor {
-            name: "gate".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: [("pass".to_owned(), action)].into_iter().collect(),
-        }
+        descriptor("gate", &[("pass", Effect::Idempotent)])
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -68,24 +56,11 @@ impl Connector for Gate {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
-fn sources() -> Sources {
-    let text = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\n\
-        do:\n  - a: {call: gate.pass, with: {n: \"${ .n }\"}}\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: text.into(),
-        },
-        others: BTreeMap::new(),
-    }
-}
+const PASS: &str = "  - a: {call: gate.pass, with: {n: \"${ .n }\"}}\n";
 
 async fn runtime(store: Arc<dyn JournalStore>, gate: &Arc<Gate>) -> Runtime {
     runtime_of(store, gate, Admission::default().runs_active_max).await
@@ -125,7 +100,7 @@ async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
     const ROOM: usize = 300;
     let store = MemoryStore::new();
     let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
-    let definition = first.define(&sources()).unwrap();
+    let definition = first.define(&sources(PASS)).unwrap();
     for n in 0..RUNS {
         let run = first.start_with(&definition, json!({"n": n}), id(n));
         run.await.unwrap();
@@ -219,7 +194,7 @@ async fn without_room_nothing_begins_and_what_has_begun_keeps_its_results_until_
     });
     let gate = Gate::new(0);
     let runtime = runtime(store.clone(), &gate).await;
-    let definition = runtime.define(&sources()).unwrap();
+    let definition = runtime.define(&sources(PASS)).unwrap();
     for n in 0..10 {
         let run = runtime.start_with(&definition, json!({"n": n}), id(n));
         run.await.unwrap();

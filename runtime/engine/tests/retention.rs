@@ -2,30 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cofferdam::{Clock, Config, Runtime, Source, Sources, StartOptions, Status};
+use cofferdam::{Clock, Config, PURGE_MAX, PurgeFilter, Runtime, StartOptions, Status};
 use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use serde_json::json;
+
+use common::{Looked, sources};
 
 const HOUR: Duration = Duration::from_hours(1);
 
 /// More records than are removed in one batch.
 const LONG: &str = "  - each:\n      for: {each: n, in: \"${ [range(300)] }\"}\n      \
     do:\n        - a: {wait: {milliseconds: 1}}\n";
-
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    Sources {
-        main: Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        },
-        others: BTreeMap::new(),
-    }
-}
 
 async fn runtime(store: &MemoryStore, hours: u64) -> Runtime {
     let builder = Runtime::builder(Config::new()).store(Arc::new(store.clone()));
@@ -108,4 +101,49 @@ async fn a_removal_that_was_interrupted_is_done_by_the_next() {
         assert!(left.journal("long", 0, 1).unwrap().is_empty());
         assert!(left.verify().unwrap().is_clean());
     }
+}
+
+#[tokio::test]
+async fn runs_that_are_named_go_together_or_not_at_all_however_many_they_are() {
+    let count = PURGE_MAX + 100;
+    let store = MemoryStore::new();
+    let first = runtime(&store, 1_000).await;
+    let mut names = Vec::new();
+    for n in 0..count {
+        let id = format!("done-{n}");
+        start(&first, &id, "  - a: {set: {n: 1}}\n").await;
+        names.push(id);
+    }
+    start(&first, "waits", "  - a: {wait: {days: 900}}\n").await;
+    first.shutdown().await;
+    let rows_read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rows_read);
+    let looked = Looked::new(store.clone(), move |table| {
+        counted.fetch_add(usize::from(table == Table::Run), Ordering::SeqCst);
+        None
+    });
+    let builder = Runtime::builder(Config::new()).store(Arc::new(looked));
+    let second = builder.idle().open().await.unwrap();
+    let mut filter = PurgeFilter {
+        runs: [names.as_slice(), &["waits".to_owned()]].concat(),
+        ..PurgeFilter::default()
+    };
+    let refused = second.purge(&filter, None).await.unwrap_err().to_string();
+    assert!(refused.contains("CD0220"), "{refused}");
+    assert_eq!(kept(&second).len(), count + 1);
+    filter.runs = names.clone();
+    filter.dry_run = true;
+    assert_eq!(second.purge(&filter, None).await.unwrap().runs, names);
+    filter.dry_run = false;
+    rows_read.store(0, Ordering::SeqCst);
+    let purged = second.purge(&filter, None).await.unwrap();
+    assert_eq!((purged.runs, purged.next), (names, None));
+    assert_eq!(
+        rows_read.load(Ordering::SeqCst),
+        count,
+        "each is looked at once"
+    );
+    assert_eq!(kept(&second), ["waits"]);
+    assert!(store.verify().unwrap().is_clean());
+    second.shutdown().await;
 }

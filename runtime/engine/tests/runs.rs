@@ -1,23 +1,14 @@
 //! Whole runs on a real store: begun, interrupted, taken up again, waited for.
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 
-use cofferdam::{Config, Error, Runtime, Source, Sources, StartOptions, Status};
+use cofferdam::{Config, Error, Runtime, StartOptions, Status};
 use cofferdam_store::{Fault, JournalStore, MemoryStore, Options, SledStore};
 use serde_json::{Value, json};
 
-fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    Sources {
-        main,
-        others: BTreeMap::new(),
-    }
-}
+use common::{memory, sources};
 
 async fn runtime(store: &Arc<dyn JournalStore>) -> Runtime {
     Runtime::builder(Config::new())
@@ -25,10 +16,6 @@ async fn runtime(store: &Arc<dyn JournalStore>) -> Runtime {
         .open()
         .await
         .expect("the store opens")
-}
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
 }
 
 const DOUBLE: &str = "  - a: {set: {n: \"${ .n * 2 }\"}}\n";

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cofferdam::{Clock, CloudEvent, Config, Error, Runtime, ScheduleRow, Status};
-use cofferdam_store::{JournalStore, MemoryStore};
+use cofferdam::{Clock, CloudEvent, Config, Error, EventOptions, Runtime, ScheduleRow, Status};
+use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Table};
 use serde_json::{Value, json};
+
+use common::memory;
 
 /// 2026-11-22T10:00:00Z.
 const MORNING_MS: u64 = 1_795_341_600_000;
@@ -58,10 +62,6 @@ impl Plan {
 }
 
 const SET: &str = "  - a: {set: {got: \"${ . }\"}}\n";
-
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
-}
 
 fn row(runtime: &Runtime) -> ScheduleRow {
     runtime.query().schedules().unwrap().remove(0)
@@ -303,6 +303,48 @@ async fn a_schedule_that_was_changed_begins_anew_and_one_that_is_gone_is_forgott
         .unwrap();
     assert!(runtime.run_schedules().await.unwrap().is_empty());
     assert!(runtime.query().schedules().unwrap().is_empty());
+    runtime.shutdown().await;
+}
+
+/// More letters than are read in one go; the first has a value that is stored apart.
+#[tokio::test]
+async fn a_schedule_that_is_forgotten_takes_its_letters_and_their_values_with_it() {
+    const LETTERS: usize = 1_200;
+    let (plan, store) = (Plan::of("{on: {one: {with: {type: go}}}}", SET), memory());
+    // Events go as soon as they were dispatched, but for the last one.
+    let events = EventOptions {
+        keep_max: 1,
+        ..EventOptions::default()
+    };
+    let open = async |config: Config| {
+        let builder = Runtime::builder(config.with_events(events));
+        builder.store(Arc::clone(&store)).open().await.unwrap()
+    };
+    let rows = |table| store.scan(table, KeyRange::all(), 9_999).unwrap().len();
+    let runtime = open(Config::new().with_workflow("tick", plan.file(), json!({}))).await;
+    runtime.run_schedules().await.unwrap();
+    runtime.pause_schedule("tick").await.unwrap();
+    let without = rows(Table::Subscription);
+    let large = json!({
+        "specversion": "1.0", "id": "large", "source": "/test", "type": "go", "data": "x".repeat(100_000),
+    });
+    runtime.publish_json(large).await.unwrap();
+    for id in 1..LETTERS {
+        runtime.publish(event(id as u64, "go")).await.unwrap();
+    }
+    // The last event: its row and its identity.
+    while rows(Table::Event) > 2 || rows(Table::Subscription) < without + LETTERS {
+        tokio::task::yield_now().await;
+    }
+    // A value, and the letter that refers to it.
+    assert_eq!(rows(Table::Payload), 2);
+    runtime.shutdown().await;
+    let runtime = open(Config::new()).await;
+    runtime.run_schedules().await.unwrap();
+    assert_eq!(rows(Table::Payload), 0);
+    // The form of its filter is all that stays, until the store is opened again.
+    assert!(rows(Table::Subscription) < without);
+    assert!(runtime.query().verify().unwrap().is_clean());
     runtime.shutdown().await;
 }
 

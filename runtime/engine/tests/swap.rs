@@ -5,6 +5,8 @@
 #[path = "swap/plugins.rs"]
 mod plugins;
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use cofferdam::{
 use cofferdam_host::Limits;
 use plugins::Plugins;
 use serde_json::json;
+
+use common::until;
 
 /// Longer than anything here takes on the busiest machine.
 const LONG: Duration = Duration::from_mins(1);
@@ -80,16 +84,6 @@ fn serving(runtime: &Runtime) -> u64 {
 fn happened(runtime: &Runtime) -> Vec<Happening> {
     let rows = runtime.history("crm").unwrap();
     rows.into_iter().rev().map(|row| row.what).collect()
-}
-
-/// Waits for what the runtime does by itself.
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(LONG, async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    waited.await.expect("it comes to pass");
 }
 
 #[tokio::test]

@@ -1,40 +1,127 @@
 //! What is told is on the disk.
 
-use std::collections::BTreeMap;
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod common;
+
 use std::sync::Arc;
 
-use cofferdam::{Config, Runtime, Source, Sources};
+use async_trait::async_trait;
+use cofferdam::{
+    Call, Config, Connection, Connector, Definition, Descriptor, Durability, Effect, Failure,
+    Health, Runtime, StartOptions, Status,
+};
 use cofferdam_store::{Fault, JournalStore, MemoryStore};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use common::{descriptor, healthy, sources};
+
+/// Answers at once.
+struct Prompt;
+
+#[async_trait]
+impl Connector for Prompt {
+    fn descriptor(&self) -> Descriptor {
+        descriptor("prompt", &[("act", Effect::Once)])
+    }
+
+    async fn invoke(&self, _: Call) -> Result<Value, Failure> {
+        Ok(json!(1))
+    }
+
+    async fn lookup(&self, _: &str, _: &str) -> Result<Option<Value>, Failure> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<Health, Failure> {
+        Ok(healthy())
+    }
+}
+
+async fn open(store: &MemoryStore) -> Runtime {
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let builder = Runtime::builder(Config::new()).store(shared);
+    builder.open().await.unwrap()
+}
+
+fn define(runtime: &Runtime, tasks: &str) -> Definition {
+    runtime.define(&sources(tasks)).unwrap()
+}
+
+/// A read sees what is committed next; nothing says that this survives.
+fn lose_the_next_answer(store: &MemoryStore) {
+    store.inject(Fault::Unacknowledged);
+    store.stop_after(1);
+}
 
 #[tokio::test]
 async fn a_run_whose_last_commit_failed_is_not_told_to_have_ended() {
     let store = MemoryStore::new();
-    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
-    let runtime = Runtime::builder(Config::new())
-        .store(shared)
-        .open()
-        .await
-        .unwrap();
-    let text = r#"
-document: {dsl: "1.0.3", namespace: t, name: t, version: "1.0.0"}
-do:
-  - w: {wait: {milliseconds: 200}}
-  - a: {set: {x: 1}}
-"#;
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: text.into(),
-    };
-    let others = BTreeMap::new();
-    let definition = runtime.define(&Sources { main, others }).unwrap();
+    let runtime = open(&store).await;
+    let tasks = "  - w: {wait: {milliseconds: 200}}\n  - a: {set: {x: 1}}\n";
+    let definition = define(&runtime, tasks);
     let run = runtime.start(&definition, json!({})).await.unwrap();
-    // A read sees that it has ended; nothing says that this survives.
-    store.inject(Fault::Unacknowledged);
-    store.stop_after(1);
+    lose_the_next_answer(&store);
     let told = runtime.wait(&run).await;
     assert!(
         matches!(told, Err(ref error) if error.is_storage()),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn a_run_whose_only_commit_failed_is_not_told_to_have_ended() {
+    let store = MemoryStore::new();
+    let runtime = open(&store).await;
+    let definition = define(&runtime, "  - a: {set: {x: 1}}\n");
+    store.hold();
+    let starting = tokio::spawn({
+        let runtime = runtime.clone();
+        let options = StartOptions {
+            id: Some("r".to_owned()),
+            ..StartOptions::default()
+        };
+        async move { runtime.start_with(&definition, json!({}), options).await }
+    });
+    while runtime.active_runs() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It hands over its commit.
+    tokio::task::yield_now().await;
+    lose_the_next_answer(&store);
+    store.release();
+    // Its row is there, and the run is still held: its end is waited for.
+    assert_eq!((store.commits(), runtime.active_runs()), (1, 1));
+    let told = runtime.wait("r").await;
+    assert!(
+        matches!(told, Err(ref error) if error.is_storage()),
+        "{told:?}"
+    );
+    assert!(starting.await.unwrap().is_err());
+}
+
+/// Calls of one task of a run, all at the same time.
+const TOGETHER: u64 = 12;
+
+#[tokio::test]
+async fn what_ends_together_is_made_durable_together() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let config = Config::new().with_connection(Connection::new("main", "none"));
+    let config = config.with_durability(Durability::EveryTask);
+    let builder = Runtime::builder(config).store(shared);
+    let builder = builder.connector("main", Arc::new(Prompt));
+    let runtime = builder.open().await.unwrap();
+    let each = format!(
+        "  - each:\n      for: {{each: n, in: \"${{ [range({TOGETHER})] }}\"}}\n      metadata: {{cofferdam: {{maxConcurrency:          {TOGETHER}}}}}\n      do:\n        - act: {{call: main.act, with: {{}}}}\n"
+    );
+    let definition = define(&runtime, &each);
+    let before = store.commits();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    let view = runtime.wait(&run).await.unwrap();
+    assert_eq!(view.status, Status::Completed);
+    // One by one there would be an intent and an outcome of each.
+    let commits = store.commits() - before;
+    assert!(commits < TOGETHER, "{commits} commits");
+    runtime.shutdown().await;
 }

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 
 use cofferdam::{
-    Config, Definition, Error, LetterFilter, OnConflict, RunView, Runtime, Source, Sources,
-    StartOptions, Status,
+    Config, Definition, Error, LetterFilter, OnConflict, RunView, Runtime, StartOptions, Status,
 };
 use cofferdam_store::{JournalStore, MemoryStore};
 use serde_json::{Value, json};
+
+use common::sources;
 
 const WAIT: &str = "  - w: {wait: {hours: 1}}\n  - a: {set: {woken: true}}\n";
 /// Publishes an event, then faults unless `n` is at least zero.
@@ -37,13 +39,7 @@ impl Stage {
     }
 
     fn define(&self, tasks: &str) -> Definition {
-        let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-        let main = Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        };
-        let others = BTreeMap::new();
-        self.runtime.define(&Sources { main, others }).unwrap()
+        self.runtime.define(&sources(tasks)).unwrap()
     }
 
     async fn start(&self, tasks: &str, input: Value) -> String {

@@ -2,18 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose stage cannot be set fails")]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Config, Connection, Connector, Definition, Descriptor, Effect, Error,
-    Failure, Health, HealthStatus, Runtime, Source, Sources, StartOptions, Status,
+    Call, Class, Config, Connection, Connector, Definition, Descriptor, Effect, Error, Failure,
+    Health, Runtime, StartOptions, Status,
 };
 use cofferdam_store::{JournalStore, MemoryStore};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+use common::{descriptor, healthy, sources};
 
 /// A service that counts what it is asked, with the keys and tenants; `stuck` waits for a signal.
 #[derive(Default)]
@@ -24,32 +27,11 @@ struct Service {
     go_on: Notify,
 }
 
-fn action(effect: Effect) -> Action {
-    Action {
-        title: "Act".into(),
-        description: String::new(),
-        effect,
-        input: json!({}),
-        output: json!({}),
-        compensated_by: None,
-        lookup: false,
-        examples: Vec::new(),
-    }
-}
-
 #[async_trait]
 impl Connector for Service {
     fn descriptor(&self) -> Descriptor {
         let actions = ["pay", "undo", "tell", "stuck"];
-        Descriptor {
-            name: "service".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions
-                .map(|name| (name.to_owned(), action(Effect::Idempotent)))
-                .into_iter()
-                .collect(),
-        }
+        descriptor("service", &actions.map(|name| (name, Effect::Idempotent)))
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -70,10 +52,7 @@ impl Connector for Service {
     }
 
     async fn check(&self) -> Result<Health, Failure> {
-        Ok(Health {
-            status: HealthStatus::Healthy,
-            message: String::new(),
-        })
+        Ok(healthy())
     }
 }
 
@@ -108,13 +87,7 @@ impl Stage {
     }
 
     fn define(&self, tasks: &str) -> Definition {
-        let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-        let main = Source {
-            origin: "test.yaml".into(),
-            text: format!("{head}{tasks}"),
-        };
-        let others = BTreeMap::new();
-        self.runtime.define(&Sources { main, others }).unwrap()
+        self.runtime.define(&sources(tasks)).unwrap()
     }
 
     async fn start(&self, tasks: &str) -> String {

@@ -5,7 +5,8 @@
 //! Calls go to code of this program, not to a chamber: what is measured is the journal and the
 //! engine. `durable` measures tasks with a chamber.
 //!
-//! `--only sled output-commit` measures one engine, one durability, or one of both.
+//! `--only sled output-commit fanOut` measures one engine, one durability, one part, or several of
+//! each; of what is not named, all.
 
 mod grow;
 mod many;
@@ -18,6 +19,16 @@ use cofferdam_bench::{load, quick};
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
+
+const PARTS: [&str; 7] = [
+    "fanOut",
+    "recovery",
+    "history",
+    "takenUp",
+    "listeners",
+    "stored",
+    "waiting",
+];
 
 /// How much of each.
 pub(crate) struct Size {
@@ -74,16 +85,21 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Whether `--only NAME…` names it, or says nothing.
+/// Whether `--only NAME…` names it, or nothing of its kind.
 fn is_asked(name: &str) -> bool {
-    let mut only = std::env::args().skip_while(|argument| argument != "--only");
-    let names: Vec<String> = only.by_ref().skip(1).collect();
-    let of_its_kind = |name: &str| Engine::from_name(name).is_some();
-    let kind: Vec<&String> = names
-        .iter()
-        .filter(|other| of_its_kind(other) == of_its_kind(name))
-        .collect();
-    kind.is_empty() || kind.iter().any(|other| *other == name)
+    let only = std::env::args().skip_while(|argument| argument != "--only");
+    let names: Vec<String> = only.skip(1).collect();
+    let mut of_its_kind = names.iter().filter(|other| kind(other) == kind(name));
+    of_its_kind.clone().next().is_none() || of_its_kind.any(|other| other == name)
+}
+
+/// What a name is one of: the engines, the parts, or the durabilities.
+fn kind(name: &str) -> u8 {
+    match name {
+        _ if Engine::from_name(name).is_some() => 0,
+        _ if PARTS.contains(&name) => 1,
+        _ => 2,
+    }
 }
 
 /// Each part is told as soon as it is known: the whole takes long.
@@ -94,25 +110,30 @@ async fn measure(stage: &Stage, size: &Size) -> Result<Value> {
         "durability": stage.durability_name(),
         "bareCommitsPerS": floor.round(),
     });
-    let mut tell = |part: &str, value: Value| {
+    for part in PARTS.into_iter().filter(|part| is_asked(part)) {
+        let value = match part {
+            "fanOut" => many::fan_out(stage, size.fan_out, floor).await?,
+            "recovery" => many::recovery(stage, size.in_flight, floor).await?,
+            "history" => grow::history(stage, size.history, floor).await?,
+            "takenUp" => grow::resumed(stage, size.history).await?,
+            "listeners" => shared::listeners(stage, size.listeners).await?,
+            "stored" => grow::stored(stage, size.stored, floor).await?,
+            _ => waiting(stage, size, floor).await?,
+        };
         eprintln!("{} {part}: {value}", stage.engine.as_str());
         row[part] = value;
-    };
-    tell("fanOut", many::fan_out(stage, size.fan_out, floor).await?);
-    tell(
-        "recovery",
-        many::recovery(stage, size.in_flight, floor).await?,
-    );
-    tell("history", grow::history(stage, size.history, floor).await?);
-    tell("takenUp", grow::resumed(stage, size.history).await?);
-    tell("listeners", shared::listeners(stage, size.listeners).await?);
-    tell("stored", grow::stored(stage, size.stored, floor).await?);
-    let mut waiting = Vec::new();
-    for runs in size.waiting {
-        waiting.push(many::waiting(stage, *runs, floor).await?);
-        tell("waiting", json!(waiting));
     }
     Ok(row)
+}
+
+async fn waiting(stage: &Stage, size: &Size, floor: f64) -> Result<Value> {
+    let mut rows = Vec::new();
+    for runs in size.waiting {
+        let row = many::waiting(stage, *runs, floor).await?;
+        eprintln!("{} waiting: {row}", stage.engine.as_str());
+        rows.push(row);
+    }
+    Ok(Value::Array(rows))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use cofferdam::{Act, PURGE_MAX, PurgeFilter, Purged, Status};
+use cofferdam::{Act, PurgeFilter, Purged, Status};
 use serde_json::json;
 
 use crate::context::{Context, block_on};
@@ -66,7 +66,7 @@ pub fn run(context: &Context, args: &PurgeArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let removed = block_on(async {
         let reach = Reach::new(config, Others::Stay).await?;
-        let removed = purge_all(context, args, &reach).await;
+        let removed = purge(context, args, &reach).await;
         reach.close().await;
         removed
     })?;
@@ -88,55 +88,29 @@ pub fn run(context: &Context, args: &PurgeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Of runs that are named all go, or none.
-async fn purge_all(context: &Context, args: &PurgeArgs, reach: &Reach) -> Result<usize> {
-    if args.runs.len() > PURGE_MAX && !args.dry_run {
-        purge(context, args, reach, Look::Quietly).await?;
-    }
-    let look = if args.dry_run { Look::Aloud } else { Look::No };
-    purge(context, args, reach, look).await
-}
-
-/// Whether runs are only looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    No,
-    Quietly,
-    /// And told.
-    Aloud,
-}
-
-/// Goes from page to page, so that each request is short; how many were removed, or would be.
-async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach, look: Look) -> Result<usize> {
-    let pages: Vec<&[String]> = match args.runs.as_slice() {
-        [] => vec![&[]],
-        runs => runs.chunks(PURGE_MAX).collect(),
+/// Goes from page to page, so that each request is short, unless runs are named: of those all go, or none.
+/// How many were removed, or would be.
+async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach) -> Result<usize> {
+    let filter = PurgeFilter {
+        runs: args.runs.clone(),
+        ended_before_ms: args.ended_before.map(|age| age.as_millis() as u64),
+        status: args.status.map(Status::from),
+        tenant: args.tenant.clone(),
+        dry_run: args.dry_run,
     };
-    let ended_before_ms = args.ended_before.map(|age| age.as_millis() as u64);
-    let mut removed = 0;
-    for runs in pages {
-        let filter = PurgeFilter {
-            runs: runs.to_vec(),
-            ended_before_ms,
-            status: args.status.map(Status::from),
-            tenant: args.tenant.clone(),
-            dry_run: look != Look::No,
-        };
-        let mut after = None;
-        loop {
-            let filter = filter.clone();
-            let page: Purged = reach.act(Act::Purge { filter, after }).await?;
-            removed += page.runs.len();
-            if look == Look::Aloud && !context.is_json() {
-                for run in &page.runs {
-                    eprintln!("{run}");
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
+    let (mut removed, mut after) = (0, None);
+    loop {
+        let filter = filter.clone();
+        let page: Purged = reach.act(Act::Purge { filter, after }).await?;
+        removed += page.runs.len();
+        if args.dry_run && !context.is_json() {
+            for run in &page.runs {
+                eprintln!("{run}");
             }
         }
+        after = page.next;
+        if after.is_none() {
+            return Ok(removed);
+        }
     }
-    Ok(removed)
 }

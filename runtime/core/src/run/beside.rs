@@ -215,6 +215,30 @@ impl Run {
         work.asked_after = known.map_or(0, |known| known.attempts);
     }
 
+    /// Whether a decision about a task in review would take back what has become known of its effect by
+    /// another task: that it happened, and with which output. What was known first stands. Asked before the
+    /// decision is told, since journals have decisions that were taken.
+    pub fn takes_back(&self, task: &str, decision: &Decision) -> bool {
+        let Some(Work::Call(work)) = self.frames.get(task).map(|f| &f.work) else {
+            return false;
+        };
+        // What is held is the task's own outcome, which a person may want another instead of.
+        if !matches!(work.state.phase, Phase::Review { .. }) || work.state.held.is_some() {
+            return false;
+        }
+        let known = work.effect.as_ref().and_then(|id| self.ledger.get(id));
+        let Some((known, (happened, _))) = known.and_then(|k| Some((k, k.outcome.as_ref()?)))
+        else {
+            return false;
+        };
+        match decision {
+            // One that is behind goes on with what is known.
+            Decision::Retry => !self.heeds_the_ledger() || known.attempts <= work.asked_after,
+            Decision::Approve { output } => **happened != *output,
+            Decision::Accept | Decision::Answer { .. } | Decision::Reject { .. } => false,
+        }
+    }
+
     /// A call of unknown outcome is taken over by another task: it belongs to that now.
     pub(super) fn hand_over(&mut self, ticket: u64, key: &str) {
         if let Some(InFlight { task, beside, .. }) = self.in_flight.get_mut(&ticket) {

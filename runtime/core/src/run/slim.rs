@@ -154,6 +154,7 @@ impl Run {
             let ledger = &mut self.ledger;
             slim.late.retain(|id| !ledger.forget(id));
         }
-        slim.over.append(&mut step.over.drain(..).collect());
+        // Not `append`, which builds the whole set anew.
+        slim.over.extend(step.over.drain(..));
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
-use super::keys::{self, Hash, Owner, WatchRow};
+use super::keys::{self, CursorRow, Hash, Owner, WatchRow};
 use crate::Error;
 use crate::payloads;
 use crate::rows::{EventRow, decode, encode};
@@ -51,7 +51,15 @@ struct Sequence {
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Event(Box<EventRow>),
-    Watch { owner: Owner, watches: Vec<Watch> },
+    Watch {
+        owner: Owner,
+        watches: Vec<Watch>,
+    },
+    /// The first place of a subscriber that gets what is published from here on.
+    Cursor {
+        name: String,
+        at_ms: u64,
+    },
 }
 
 /// A batch on its way, with the events that are in it.
@@ -78,8 +86,8 @@ impl Bus {
                 None => break,
             }
         }
-        // A batch that was refused takes its numbers with it; those who have begun to listen since
-        // do not wait for them, and must not miss what would get them.
+        // A batch that was refused takes its numbers with it; those who have begun to listen or to read
+        // since do not wait for them, and must not miss what would get them.
         let promised = match store.get(Table::Cursor, &keys::PROMISED)? {
             None => 0,
             Some(bytes) => keys::seq_of("cursor", &bytes)?,
@@ -147,6 +155,16 @@ impl Bus {
                         keys::PROMISED,
                         encode(&next)?,
                     );
+                }
+                Outgoing::Cursor { name, at_ms } => {
+                    let row = CursorRow {
+                        done_seq: next - 1,
+                        at_ms,
+                        ..CursorRow::default()
+                    };
+                    batch = batch
+                        .put(Table::Cursor, keys::cursor_key(&name), encode(&row)?)
+                        .put(Table::Cursor, keys::PROMISED, encode(&next)?);
                 }
             }
         }

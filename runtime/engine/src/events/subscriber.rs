@@ -8,7 +8,7 @@ use cofferdam_store::{Batch, JournalStore, KeyRange, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::bus::EVENTS_PAGE;
+use super::bus::{EVENTS_PAGE, Outgoing};
 use super::keys::{self, CursorRow, EventLetter};
 use crate::Error;
 use crate::mutation::Mutation;
@@ -121,22 +121,9 @@ impl Runtime {
         check_name(name)?;
         let inner = Arc::clone(&self.inner);
         let last = inner.bus.last.subscribe();
-        let row = if let Some(row) = read(&*inner.store, name)? {
-            row
-        } else {
-            let done_seq = match options.start {
-                StartAt::Now => inner.bus.next_seq() - 1,
-                StartAt::Oldest => 0,
-                StartAt::Seq(seq) => seq.saturating_sub(1),
-            };
-            let at_ms = inner.clock.now_ms();
-            let row = CursorRow {
-                done_seq,
-                at_ms,
-                ..CursorRow::default()
-            };
-            write(&inner, name, &row, Batch::new()).await?;
-            row
+        let row = match read(&*inner.store, name)? {
+            Some(row) => row,
+            None => begin(&inner, name, options.start).await?,
         };
         Ok(Subscriber {
             inner,
@@ -397,6 +384,32 @@ impl Subscriber {
         self.row = row;
         Ok(())
     }
+}
+
+/// Writes the first place of a subscriber.
+async fn begin(inner: &Inner, name: &str, start: StartAt) -> Result<CursorRow, Error> {
+    let at_ms = inner.clock.now_ms();
+    let done_seq = match start {
+        StartAt::Now => {
+            let cursor = vec![Outgoing::Cursor {
+                name: name.to_owned(),
+                at_ms,
+            }];
+            let store = &*inner.store;
+            let handed = inner.bus.hand_over(store, Batch::new(), cursor)?;
+            handed.settle(&inner.bus).await?;
+            return known(store, name);
+        }
+        StartAt::Oldest => 0,
+        StartAt::Seq(seq) => seq.saturating_sub(1),
+    };
+    let row = CursorRow {
+        done_seq,
+        at_ms,
+        ..CursorRow::default()
+    };
+    write(inner, name, &row, Batch::new()).await?;
+    Ok(row)
 }
 
 async fn write(inner: &Inner, name: &str, row: &CursorRow, batch: Batch) -> Result<(), Error> {

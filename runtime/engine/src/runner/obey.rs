@@ -163,7 +163,8 @@ impl Runner {
             Pass::Wait(waiter) => {
                 let (slot, ticket) = (Arc::clone(slot), attempt.ticket);
                 let waiting = self.under_way.spawn(async move {
-                    let admitted = admission::admit_in_turn(&slot, waiter, &attempt.key).await;
+                    let waiting = admission::admit_in_turn(&slot, waiter, &attempt.key);
+                    let admitted = admission::in_time(&slot, &attempt, waiting).await;
                     carried(attempt, admitted, leave)
                 });
                 self.waits.insert(ticket, waiting);
@@ -188,9 +189,10 @@ impl Runner {
             Admission::Full(queued) => {
                 // It is another's as long as the call waits for a place.
                 drop(token);
-                let ticket = attempt.ticket;
+                let (slot, ticket) = (Arc::clone(slot), attempt.ticket);
                 let waiting = self.under_way.spawn(async move {
-                    let admitted = admission::admit_at_last(queued, &attempt.key).await;
+                    let waiting = admission::admit_at_last(queued, &attempt.key);
+                    let admitted = admission::in_time(&slot, &attempt, waiting).await;
                     carried(attempt, admitted, leave)
                 });
                 self.waits.insert(ticket, waiting);

@@ -102,10 +102,6 @@ async fn open_with(store: Arc<dyn JournalStore>, places: usize, crm: &Arc<Servic
         .unwrap()
 }
 
-fn memory() -> Arc<dyn JournalStore> {
-    Arc::new(MemoryStore::new())
-}
-
 fn status(runtime: &Runtime, run: &str) -> Option<Status> {
     let runs = runtime.query().runs(None, usize::MAX).unwrap();
     runs.into_iter()

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::{
-    Action, Call, Class, Clock, Config, Connection, ConnectionState, Connector, Definition,
-    Descriptor, Effect, EffectState, Failure, Health, HealthStatus, RunView, Runtime, Source,
-    Sources, StartOptions,
+    Call, Class, Clock, Config, Connection, ConnectionState, Connector, Definition, Descriptor,
+    Effect, EffectState, Failure, Health, RunView, Runtime, StartOptions,
 };
 use cofferdam_store::{JournalStore, MemoryStore};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// Longer than anything here takes on the busiest machine.
-pub const LONG: Duration = Duration::from_mins(2);
+pub use crate::common::{LONG, memory, sources, until};
+use crate::common::{descriptor, healthy};
+
 pub const HOUR_MS: u64 = 3_600_000;
 /// When the clocks of the tests begin.
 pub const EPOCH_MS: u64 = 1_000_000 * HOUR_MS;
@@ -132,36 +132,18 @@ pub fn crash() -> Failure {
     Failure::new(Class::Internal, "plugin.trap", "it crashed")
 }
 
-fn action(effect: Effect, lookup: bool) -> Action {
-    Action {
-        title: "Act".into(),
-        description: String::new(),
-        effect,
-        input: json!({}),
-        output: json!({}),
-        compensated_by: None,
-        lookup,
-        examples: Vec::new(),
-    }
-}
-
 #[async_trait]
 impl Connector for Service {
     fn descriptor(&self) -> Descriptor {
         let actions = [
-            ("read", action(Effect::Read, false)),
-            ("keep", action(Effect::Idempotent, false)),
-            ("pay", action(Effect::Once, true)),
-            ("post", action(Effect::Once, false)),
+            ("read", Effect::Read),
+            ("keep", Effect::Idempotent),
+            ("pay", Effect::Once),
+            ("post", Effect::Once),
         ];
-        Descriptor {
-            name: "service".into(),
-            version: "1.0.0".into(),
-            description: String::new(),
-            actions: actions
-                .map(|(name, action)| (name.to_owned(), action))
-                .into(),
-        }
+        let mut descriptor = descriptor("service", &actions);
+        descriptor.actions.get_mut("pay").unwrap().lookup = true;
+        descriptor
     }
 
     async fn invoke(&self, call: Call) -> Result<Value, Failure> {
@@ -198,8 +180,7 @@ impl Connector for Service {
         if fails {
             return Err(down());
         }
-        let (status, message) = (HealthStatus::Healthy, String::new());
-        Ok(Health { status, message })
+        Ok(healthy())
     }
 }
 
@@ -244,17 +225,6 @@ pub async fn open(
     open_at(store, EPOCH_MS, connections).await
 }
 
-/// A workflow of these tasks.
-pub fn sources(tasks: &str) -> Sources {
-    let head = "document: {dsl: \"1.0.3\", namespace: t, name: t, version: \"1.0.0\"}\ndo:\n";
-    let main = Source {
-        origin: "test.yaml".into(),
-        text: format!("{head}{tasks}"),
-    };
-    let others = BTreeMap::new();
-    Sources { main, others }
-}
-
 /// One call of an action, with a policy.
 pub fn one_call(runtime: &Runtime, target: &str, policy: &str) -> Definition {
     let task =
@@ -296,14 +266,4 @@ pub fn code(view: &RunView) -> String {
 pub fn state(runtime: &Runtime, name: &str) -> ConnectionState {
     let states = runtime.connections();
     states.into_iter().find(|s| s.name == name).unwrap()
-}
-
-/// Waits for what the runtime does by itself.
-pub async fn until(mut is_so: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(LONG, async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    waited.await.expect("it comes to pass");
 }

@@ -7,6 +7,7 @@ mod model;
 mod power;
 mod room;
 mod sync;
+mod tear;
 
 use std::path::Path;
 
