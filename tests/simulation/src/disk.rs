@@ -66,13 +66,13 @@ impl State {
     }
 
     fn flush_one(&mut self) {
-        if let Some(batch) = self.disk.unflushed.pop_front()
-            && let Err(error) = self.disk.durable.commit(batch.clone()).wait()
-        {
+        let Some(batch) = self.disk.unflushed.pop_front() else {
+            return;
+        };
+        match self.disk.durable.commit(batch.clone()).wait() {
+            Ok(()) => self.judge_durable(&batch),
             // It was applied before: the durable part is a prefix of what was.
-            self.violated(format!("what was applied cannot be written: {error}"));
-        } else {
-            self.judge_durable();
+            Err(error) => self.violated(format!("what was applied cannot be written: {error}")),
         }
     }
 }

@@ -21,7 +21,7 @@ use cofferdam::{Call, Effect as Repeat, Status};
 use cofferdam_core::cloud_event::CloudEvent;
 use cofferdam_core::run::{Bindings, Event, Run};
 use cofferdam_core::workflow::{Sources, Workflow};
-use cofferdam_store::{JournalStore, MemoryStore, Table};
+use cofferdam_store::{Batch, JournalStore, MemoryStore, Table, Write};
 use serde_json::Value;
 
 use crate::flow::Promise;
@@ -65,6 +65,8 @@ pub(crate) struct Oracle {
     pub scheduled: BTreeMap<String, usize>,
     deferrals: Vec<outbox::Deferral>,
     schedules: BTreeMap<String, schedules::Known>,
+    /// Schedules that are paused.
+    paused: BTreeSet<String>,
     pub timing: time::Timing,
     pub pace: pace::Pace,
     pub lines: line::Lines,
@@ -75,6 +77,48 @@ pub(crate) struct Oracle {
     /// What is removed at the end.
     pub purge: Option<Purge>,
     pub bus: bus::Book,
+}
+
+/// What a batch has changed.
+struct Touched {
+    runs: BTreeSet<String>,
+    tables: BTreeSet<Table>,
+    /// Keys of reviews that were written.
+    reviews: Vec<Vec<u8>>,
+}
+
+impl Touched {
+    fn by(batch: &Batch) -> Self {
+        let mut touched = Self {
+            runs: BTreeSet::new(),
+            tables: BTreeSet::new(),
+            reviews: Vec::new(),
+        };
+        for write in &batch.writes {
+            match write {
+                Write::Append { run, .. } => drop(touched.runs.insert(run.clone())),
+                Write::Put { table, key, .. }
+                | Write::PutNew { table, key, .. }
+                | Write::Delete { table, key }
+                | Write::DeleteUnreferenced { table, key, .. } => {
+                    touched.tables.insert(*table);
+                    if *table == Table::Run {
+                        let run = String::from_utf8_lossy(key).into_owned();
+                        touched.runs.insert(run);
+                    }
+                    if *table == Table::Review {
+                        touched.reviews.push(key.clone());
+                    }
+                }
+                Write::Claim { .. } | Write::Place { .. } | Write::Forget { .. } => {}
+            }
+        }
+        touched
+    }
+
+    fn has(&self, table: Table) -> bool {
+        self.tables.contains(&table)
+    }
 }
 
 /// What is known besides a run's journal.
@@ -181,35 +225,42 @@ impl State {
         }
     }
 
-    /// Folds what has become durable since the last time.
-    pub fn judge_durable(&mut self) {
+    /// Folds what has just become durable.
+    pub fn judge_durable(&mut self, batch: &Batch) {
         self.judge_time();
-        if let Err(wrong) = self.fold_all() {
+        if let Err(wrong) = self.fold_all(&Touched::by(batch)) {
             self.violated(wrong);
         }
     }
 
-    fn fold_all(&mut self) -> Result<(), String> {
+    fn fold_all(&mut self, touched: &Touched) -> Result<(), String> {
         let store = self.disk.durable.clone();
         let seq_before = self.oracle.bus.last_seq();
-        self.fold_events()?;
+        self.fold_events(touched)?;
         let now_ms = self.now_ms();
-        self.note_reviews();
-        self.fold_gone()?;
-        for (key, row) in rows(&store, Table::Run) {
-            let run = String::from_utf8_lossy(&key).into_owned();
+        self.note_reviews(touched);
+        for run in &touched.runs {
+            let row = store.get(Table::Run, run.as_bytes());
+            let Some(row) = row.map_err(|e| e.to_string())? else {
+                self.judge_removal(run)?;
+                continue;
+            };
             let changed = self
-                .fold(&store, &run, seq_before)
+                .fold(&store, run, seq_before)
                 .map_err(|wrong| format!("run {run}: {wrong}"))?;
-            let is_kept = changed && self.is_kept(&run);
-            if let Some(shadow) = self.oracle.runs.get_mut(&run) {
+            let is_kept = changed && self.is_kept(run);
+            if let Some(shadow) = self.oracle.runs.get_mut(run) {
                 shadow.look_at_row(&row, changed, now_ms);
                 shadow.is_kept = if changed { is_kept } else { shadow.is_kept };
             }
         }
-        self.fold_lines()?;
-        let paused = self.fold_schedules()?;
-        self.note_time(&paused);
+        if touched.has(Table::Queue) {
+            self.fold_lines()?;
+        }
+        if touched.has(Table::Schedule) {
+            self.fold_schedules()?;
+        }
+        self.note_time();
         Ok(())
     }
 

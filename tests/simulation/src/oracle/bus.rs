@@ -9,7 +9,7 @@ use cofferdam_store::Table;
 use serde_json::Value;
 
 use super::shadow::Shadow;
-use super::{Facts, rows, text};
+use super::{Facts, Touched, rows, text};
 use crate::dice::Dice;
 use crate::world::State;
 
@@ -137,7 +137,17 @@ impl Reader {
 
 impl State {
     /// Reads what has been published since the last time.
-    pub(super) fn fold_events(&mut self) -> Result<(), String> {
+    pub(super) fn fold_events(&mut self, touched: &Touched) -> Result<(), String> {
+        if touched.has(Table::Event) {
+            self.fold_new_events()?;
+        }
+        if self.swarm.events && touched.has(Table::DeadLetter) {
+            self.fold_letters()?;
+        }
+        Ok(())
+    }
+
+    fn fold_new_events(&mut self) -> Result<(), String> {
         let known = self.oracle.bus.last_seq();
         let from = cofferdam_store::KeyRange::between((known + 1).to_be_bytes().to_vec(), vec![1]);
         let store = &self.disk.durable;
@@ -153,9 +163,10 @@ impl State {
             }
             self.oracle.bus.events.insert(seq, event);
         }
-        if !self.swarm.events {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    fn fold_letters(&mut self) -> Result<(), String> {
         for (key, row) in rows(&self.disk.durable, Table::DeadLetter) {
             if key.first() == Some(&0) {
                 let row: Value = serde_json::from_slice(&row).map_err(|e| e.to_string())?;

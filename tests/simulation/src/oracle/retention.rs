@@ -1,11 +1,8 @@
 //! Runs that have ended are there as long as they are to be kept, and go as a whole.
 
-use std::collections::BTreeSet;
-
 use cofferdam::Status;
 use cofferdam_store::{JournalStore, KeyRange, Table};
 
-use super::rows;
 use crate::world::State;
 
 const ENDED: [Status; 3] = [Status::Completed, Status::Faulted, Status::Cancelled];
@@ -22,35 +19,23 @@ impl State {
                     .is_ok_and(|found| !found.is_empty()))
     }
 
-    /// Looks which runs have been removed.
-    pub(super) fn fold_gone(&mut self) -> Result<(), String> {
-        let Some(kept_ms) = self.oracle.kept_ms.filter(|_| !self.oracle.removes) else {
+    /// A run is not there any more: its time was over.
+    pub(super) fn judge_removal(&mut self, run: &str) -> Result<(), String> {
+        let kept_ms = self.oracle.kept_ms.filter(|_| !self.oracle.removes);
+        let Some(kept_ms) = kept_ms else {
             return Ok(());
         };
         let now_ms = self.now_ms();
-        let there: BTreeSet<Vec<u8>> = rows(&self.disk.durable, Table::Run)
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
-        let oracle = &self.oracle;
-        let is_gone =
-            |run: &&String| !there.contains(run.as_bytes()) && !oracle.gone.contains(*run);
-        let gone: Vec<String> = oracle.runs.keys().filter(is_gone).cloned().collect();
-        for run in gone {
-            let ended_ms = self.oracle.ended_ms(&run);
-            let is_kept = self
-                .oracle
-                .runs
-                .get(&run)
-                .is_some_and(|shadow| shadow.is_kept);
-            if is_kept || ended_ms.is_none_or(|at| at + kept_ms > now_ms) {
-                return Err(format!(
-                    "{run} is removed, has ended at {ended_ms:?}, and is to be kept: {is_kept}"
-                ));
-            }
-            self.judge_gone(&run)?;
-            self.oracle.gone.insert(run);
+        let ended_ms = self.oracle.ended_ms(run);
+        let shadow = self.oracle.runs.get(run);
+        let is_kept = shadow.is_some_and(|shadow| shadow.is_kept);
+        if is_kept || ended_ms.is_none_or(|at| at + kept_ms > now_ms) {
+            return Err(format!(
+                "{run} is removed, has ended at {ended_ms:?}, and is to be kept: {is_kept}"
+            ));
         }
+        self.judge_gone(run)?;
+        self.oracle.gone.insert(run.to_owned());
         Ok(())
     }
 

@@ -39,15 +39,13 @@ impl Known {
 }
 
 impl State {
-    /// Looks at the schedules that have moved; says which are paused.
-    pub(super) fn fold_schedules(&mut self) -> Result<Vec<String>, String> {
-        let mut paused = Vec::new();
-        if !self.swarm.schedules {
-            return Ok(paused);
-        }
+    /// Looks at the schedules that have moved, and which are paused.
+    pub(super) fn fold_schedules(&mut self) -> Result<(), String> {
+        self.oracle.paused.clear();
         for (key, row) in rows(&self.disk.durable, Table::Schedule) {
             if key.first() != Some(&0) {
-                paused.push(String::from_utf8_lossy(&key[1..]).into_owned());
+                let name = String::from_utf8_lossy(&key[1..]).into_owned();
+                self.oracle.paused.insert(name);
                 continue;
             }
             let row: Value = serde_json::from_slice(&row).map_err(|e| e.to_string())?;
@@ -73,7 +71,7 @@ impl State {
                 }
             }
         }
-        Ok(paused)
+        Ok(())
     }
 
     fn judge_moved(&self, before: &Value, after: &Value) -> Result<(), String> {

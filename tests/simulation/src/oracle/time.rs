@@ -7,12 +7,11 @@
 //! memory.
 
 use cofferdam::{RunView, Status, TaskStatus};
-use cofferdam_store::Table;
 use serde_json::Value;
 
 use super::schedules::AFTER_MS;
 use super::shadow::Shadow;
-use super::{Oracle, rows};
+use super::{Oracle, Touched};
 use crate::world::State;
 
 /// A run that was set aside is woken, and a schedule begins a run, so long after the instant at the
@@ -181,12 +180,12 @@ impl State {
     }
 
     /// Where nobody has to decide, who was asked has been told all the same.
-    pub(super) fn note_reviews(&mut self) {
+    pub(super) fn note_reviews(&mut self, touched: &Touched) {
         if !self.swarm.deadlines {
             return;
         }
-        for (key, _) in rows(&self.disk.durable, Table::Review) {
-            let key = String::from_utf8_lossy(&key).into_owned();
+        for key in &touched.reviews {
+            let key = String::from_utf8_lossy(key).into_owned();
             if let Some((run, task)) = key.split_once('\0') {
                 let told = (run.to_owned(), task.to_owned());
                 self.oracle.reviewed.insert(told);
@@ -213,7 +212,7 @@ impl State {
     }
 
     /// Notes what is due from here on.
-    pub(super) fn note_time(&mut self, paused: &[String]) {
+    pub(super) fn note_time(&mut self) {
         let now_ms = self.now_ms();
         let all = self.oracle.runs.values();
         let in_memory = all.filter(|shadow| shadow.told.is_in_memory).count();
@@ -227,7 +226,7 @@ impl State {
                 Some(_) => ended_ms.map(|ended_ms| ended_ms + AFTER_MS),
                 None => known.next_ms(),
             };
-            let due_ms = due_ms.filter(|_| !paused.contains(name));
+            let due_ms = due_ms.filter(|_| !self.oracle.paused.contains(name));
             known.owed = Owed::next(known.owed, due_ms, now_ms);
         }
     }
