@@ -101,6 +101,9 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str, armed: Armed) -> Result<Adm
     Ok(admitted)
 }
 
+/// Code of a failure of calls that got no leave while the time of all attempts lasted.
+pub(crate) const OUT_OF_TIME: &str = "timeout.schedule-to-close";
+
 /// Waits for leave, no longer than the time of all attempts of a call lasts; unless that was over before
 /// it came to wait. Cancel-safe, as that which it waits by is.
 pub(crate) async fn in_time<T>(
@@ -120,7 +123,7 @@ fn not_in_time(connection: &str) -> Failure {
         "the call could not begin within `scheduleToClose`: there was no place on connection `{connection}`, \
          or no turn under its rate limit"
     );
-    Failure::new(Class::Timeout, "timeout.schedule-to-close", message)
+    Failure::new(Class::Timeout, OUT_OF_TIME, message)
 }
 
 /// Waits for a token of the rate limit, holding nothing else, and then for admission. Without a

@@ -71,7 +71,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NoRun`]; [`Error::WrongState`] for a run that has not ended; [`Error::Purge`] for too many
-    /// names and a status that is no end; [`Error::Store`].
+    /// names and a status that is no end; [`Error::ShuttingDown`], when some may be gone; [`Error::Store`].
     pub async fn purge(&self, filter: &PurgeFilter, after: Option<&str>) -> Result<Purged, Error> {
         if filter.status.is_some_and(|status| !status.is_final()) {
             let what = "names a status that is no end; use completed, faulted or cancelled".into();
@@ -82,10 +82,13 @@ impl Runtime {
         let before_ms = before_ms(inner, age);
         let (found, next) = match filter.runs.as_slice() {
             [] => find(inner, filter, before_ms, after)?,
-            _ => (named(inner, filter, before_ms)?, None),
+            _ => (named(inner, filter, before_ms).await?, None),
         };
         let mut runs = Vec::new();
         for page in found.chunks(PURGE_MAX) {
+            if inner.closing.is_cancelled() {
+                return Err(Error::ShuttingDown);
+            }
             let removed = if filter.dry_run {
                 vec![Ok(()); page.len()]
             } else {
@@ -124,7 +127,7 @@ impl Found {
 }
 
 /// Those of the runs that are named which fit.
-fn named(inner: &Inner, filter: &PurgeFilter, before_ms: u64) -> Result<Vec<Found>, Error> {
+async fn named(inner: &Inner, filter: &PurgeFilter, before_ms: u64) -> Result<Vec<Found>, Error> {
     let names = &filter.runs;
     if names.len() > PURGE_NAMES_MAX {
         let what = format!(
@@ -134,9 +137,13 @@ fn named(inner: &Inner, filter: &PurgeFilter, before_ms: u64) -> Result<Vec<Foun
         return Err(Error::Purge { what });
     }
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
-    for run in names {
+    for (at, run) in names.iter().enumerate() {
         if !seen.insert(run) {
             continue;
+        }
+        if at % PURGE_MAX == 0 {
+            // Others have something to do, too.
+            tokio::task::yield_now().await;
         }
         let (row, head) = read(inner, run)?.ok_or_else(|| Error::NoRun { run: run.clone() })?;
         if !row.status.is_final() {

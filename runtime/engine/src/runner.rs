@@ -107,6 +107,12 @@ pub(crate) struct Begin {
     pub told: tokio::sync::oneshot::Sender<Result<bool, Error>>,
 }
 
+impl Launch {
+    fn is_call(&self, ticket: u64) -> bool {
+        matches!(self, Self::Call(attempt, _) if attempt.ticket == ticket)
+    }
+}
+
 /// A run whose next instant is nearer than this stays in memory.
 const NEAR_MS: u64 = 2_000;
 /// Records that need not be durable yet are held back up to these; a run of reads would else grow
@@ -116,6 +122,7 @@ const BUFFERED_RECORDS_MAX: usize = 256;
 /// A step that writes more, thousands of tasks that park at once, is written in parts of about this
 /// many rows and records: a batch of the store has an end.
 const PART_MAX: usize = 2_000;
+const PART_BYTES_MAX: usize = 8 << 20;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -454,9 +461,8 @@ impl Runner {
         self.leave_lines();
         while let Some(effect) = self.effects.pop_front() {
             self.obey(effect)?;
-            if self.records.len() + self.batch.writes.len() + 2 * self.outgoing.len() > PART_MAX
-                && self.is_whole()
-            {
+            let is_long = self.rows() > PART_MAX || self.bytes() > PART_BYTES_MAX;
+            if is_long && self.is_whole() {
                 self.commit().await?;
             }
         }
@@ -492,9 +498,19 @@ impl Runner {
 
     /// Whether no more is to be held back from the journal.
     fn is_full(&self) -> bool {
+        self.rows() > BUFFERED_RECORDS_MAX || self.bytes() > BUFFERED_BYTES_MAX
+    }
+
+    /// Records and rows of the next commit. An event is a row, and one for somebody who hears it.
+    fn rows(&self) -> usize {
+        self.records.len() + self.batch.writes.len() + 2 * self.outgoing.len()
+    }
+
+    /// Bytes of the next commit without the events, which are bounded by their number.
+    fn bytes(&self) -> usize {
         let payloads = self.payloads.iter().map(Payload::len_bytes);
-        let bytes: usize = self.records.iter().map(Vec::len).chain(payloads).sum();
-        bytes > BUFFERED_BYTES_MAX || self.records.len() > BUFFERED_RECORDS_MAX
+        let records = self.records.iter().map(Vec::len);
+        records.chain(payloads).sum::<usize>() + self.batch.len_bytes()
     }
 
     /// What was asked for is on the disk.

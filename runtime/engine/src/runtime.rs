@@ -480,8 +480,10 @@ impl Inner {
     }
 
     /// Keeps a compiled definition at hand.
-    fn remember(&self, definition: &Definition) {
+    pub(crate) fn remember(&self, definition: &Definition) {
         let mut definitions = self.definitions.lock();
+        // To the end: it is not the next to go.
+        definitions.shift_remove(definition.hash());
         definitions.insert(definition.hash().to_owned(), definition.clone());
         // The oldest goes: what is asked for again is compiled again.
         if definitions.len() > DEFINITIONS_MAX {

@@ -290,6 +290,8 @@ impl Inner {
         first: First,
     ) -> Result<bool, Error> {
         let run = row.run.clone();
+        // A run that it begins in its first step is looked up by it before it is in the store.
+        self.remember(definition);
         let machine = Run::new(&run, definition.workflow(), definition.bindings()).slim();
         let mut rows = Batch::new();
         let hash = definition.hash().as_bytes();

@@ -103,25 +103,62 @@ async fn a_run_whose_only_commit_failed_is_not_told_to_have_ended() {
 /// Calls of one task of a run, all at the same time.
 const TOGETHER: u64 = 12;
 
-#[tokio::test]
-async fn what_ends_together_is_made_durable_together() {
-    let store = MemoryStore::new();
+async fn open_prompt(store: &MemoryStore) -> Runtime {
     let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
     let config = Config::new().with_connection(Connection::new("main", "none"));
     let config = config.with_durability(Durability::EveryTask);
     let builder = Runtime::builder(config).store(shared);
     let builder = builder.connector("main", Arc::new(Prompt));
-    let runtime = builder.open().await.unwrap();
+    builder.open().await.unwrap()
+}
+
+/// Does these tasks so many times at the same time, to the end.
+async fn play_together(runtime: &Runtime, times: u64, tasks: &str) {
     let each = format!(
-        "  - each:\n      for: {{each: n, in: \"${{ [range({TOGETHER})] }}\"}}\n      metadata: {{cofferdam: {{maxConcurrency:          {TOGETHER}}}}}\n      do:\n        - act: {{call: main.act, with: {{}}}}\n"
+        "  - each:\n      for: {{each: n, in: \"${{ [range({times})] }}\"}}\n      metadata: {{cofferdam: {{maxConcurrency: \
+         {times}}}}}\n      do:\n{tasks}  - all: {{emit: {{event: {{with: {{source: \"https://example.com\", type: all}}}}}}}}\n"
     );
-    let definition = define(&runtime, &each);
-    let before = store.commits();
+    let definition = define(runtime, &each);
     let run = runtime.start(&definition, json!({})).await.unwrap();
     let view = runtime.wait(&run).await.unwrap();
-    assert_eq!(view.status, Status::Completed);
+    assert_eq!(view.status, Status::Completed, "{:?}", view.error);
+}
+
+fn types_of_events(runtime: &Runtime) -> Vec<String> {
+    let events = runtime.query().events().unwrap();
+    let kind = |event: &Value| event["type"].as_str().unwrap().to_owned();
+    events.iter().map(|row| kind(&row.event)).collect()
+}
+
+#[tokio::test]
+async fn what_ends_together_is_made_durable_together() {
+    let store = MemoryStore::new();
+    let runtime = open_prompt(&store).await;
+    let before = store.commits();
+    play_together(
+        &runtime,
+        TOGETHER,
+        "        - act: {call: main.act, with: {}}\n",
+    )
+    .await;
     // One by one there would be an intent and an outcome of each.
     let commits = store.commits() - before;
     assert!(commits < TOGETHER, "{commits} commits");
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_follows_from_calls_that_end_together_has_its_order_and_fits_into_the_store() {
+    let store = MemoryStore::new();
+    let runtime = open_prompt(&store).await;
+    let tasks = "        - act: {call: main.act, with: {}}\n        - parts: {for: {each: m, in: \"${ [range(700)] }\"}, do: \
+                 [{part: {emit: {event: {with: {source: \"https://example.com\", type: part}}}}}]}\n";
+    play_together(&runtime, TOGETHER, tasks).await;
+    let types = types_of_events(&runtime);
+    assert_eq!(types.len(), 700 * TOGETHER as usize + 1);
+    assert_eq!(
+        types.iter().position(|kind| kind == "all"),
+        Some(types.len() - 1)
+    );
     runtime.shutdown().await;
 }

@@ -158,7 +158,7 @@ impl State {
                 self.tainted |= connection == self.connection;
                 Some(match first {
                     None => Phase::InFlight,
-                    Some(first) if plan.counts_each_failure() && first != lost() => {
+                    Some(first) if plan.counts_each_failure() && first.code != lost().code => {
                         self.first_failed_alone(first, now_ms, plan)
                     }
                     Some(_) => self.unknown(lost(), None, now_ms, plan),
@@ -168,24 +168,24 @@ impl State {
         }
     }
 
-    /// The first attempt failed, and nobody saw the end of the second: one attempt is used up, and
-    /// nobody knows what became of the call.
+    /// The first attempt failed, and nobody saw the end of the second: one attempt is used up. A read goes
+    /// on as if there had been no second one; of all else nobody knows what became of the call.
     fn first_failed_alone(&mut self, first: Failure, now_ms: u64, plan: &Plan) -> Phase {
-        self.failed_here += 1;
+        // The restart took its time, but who said how long to wait is not asked sooner.
+        let draw = first.retry_after_ms.map(|_| 0);
+        if plan.effect == descriptor::Effect::Read {
+            return self.failed(first, draw.unwrap_or(0), now_ms, plan);
+        }
         let unseen = Failure {
             retry_after_ms: first.retry_after_ms,
             ..lost()
         };
-        // The restart took its time, but who said how long to wait is not asked sooner.
-        let draw = first.retry_after_ms.map(|_| 0);
+        self.failed_here += 1;
         match self.unknown(unseen, draw, now_ms, plan) {
-            Phase::Exhausted { .. } if first.class.is_transient() => {
-                self.elsewhere(first, now_ms, plan)
+            Phase::Exhausted { .. } => {
+                self.failed_here -= 1;
+                self.failed(first, draw.unwrap_or(0), now_ms, plan)
             }
-            Phase::Exhausted { .. } => Phase::Exhausted {
-                failure: first,
-                fallback: true,
-            },
             phase => phase,
         }
     }

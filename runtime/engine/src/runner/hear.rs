@@ -37,16 +37,27 @@ impl Runner {
             Some(message) = mailbox.recv() => self.take(message),
             Some(done) = self.under_way.join_next() => self.done(done),
         }
-        self.done_too();
+        self.done_too()?;
         Ok(true)
     }
 
-    /// What has ended besides, so that one commit makes all of it durable.
-    fn done_too(&mut self) {
-        while !self.is_full()
-            && let Some(done) = self.under_way.try_join_next()
-        {
-            self.done(done);
+    /// What has ended besides, so that one commit makes all of it durable. What follows from one comes
+    /// before what follows from the next, as if there were a commit between them.
+    fn done_too(&mut self) -> Result<(), Error> {
+        loop {
+            while !self.is_full()
+                && let Some(effect) = self.effects.pop_front()
+            {
+                self.obey(effect)?;
+            }
+            let goes_on = !self.inner.closing.is_cancelled() && !self.row.status.is_final();
+            if !goes_on || self.is_full() {
+                return Ok(());
+            }
+            match self.under_way.try_join_next() {
+                Some(done) => self.done(done),
+                None => return Ok(()),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use cofferdam_core::run::{Attempt, Effect, Event, Outcome, Question};
 use cofferdam_store::Table;
 
 use super::{Done, Launch, Runner};
-use crate::admission::{self, Admission, Admitted};
+use crate::admission::{self, Admission, Admitted, OUT_OF_TIME};
 use crate::mutation::Mutation;
 use crate::pace::Pass;
 use crate::ramp::Leave;
@@ -94,6 +94,7 @@ impl Runner {
                 self.batch = answers.keep(batch, about, &output, max_age_ms, at_ms)?;
             }
             Effect::Cancel { ticket } => {
+                self.launches.retain(|launch| !launch.is_call(ticket));
                 if let Some(slower) = self.calls.remove(&ticket) {
                     slower.abort();
                 }
@@ -263,6 +264,10 @@ fn carried(
 ) -> Done {
     match (&mut admitted, leave) {
         (Ok(admitted), leave) => admitted.carry(leave),
+        // That says nothing of what is behind the connection.
+        (Err(failure), Some(mut leave)) if failure.code == OUT_OF_TIME => {
+            leave.went(Ended::Neutral);
+        }
         (Err(_), Some(mut leave)) => leave.went(Ended::Bad),
         (Err(_), None) => {}
     }

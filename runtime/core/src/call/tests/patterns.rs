@@ -277,6 +277,20 @@ fn an_attempt_that_failed_counts_although_the_one_beside_it_was_lost() {
     assert_eq!((spent.phase.name(), spent.failed_here), ("ready", 1));
     // Who said how long to wait is not asked sooner.
     assert_eq!(fails(limited(50_000), &plan).due_ms(), Some(50_300));
+    // What is wrong about the call itself is as wrong of a read that was made twice.
+    let reads = hedging(Effect::Read);
+    let denied = Failure::new(Class::Denied, "http.403", "no");
+    assert_eq!(fails(denied, &reads).phase.name(), "exhausted");
+    for class in [Class::Unauthenticated, Class::Unavailable] {
+        let failure = Failure::new(class, "x", "no");
+        for plan in [&reads, &plan] {
+            let mut plan = plan.clone();
+            plan.attempts_max = 1;
+            plan.connections.truncate(1);
+            let name = fails(failure.clone(), &plan).phase.name();
+            assert_eq!(name, "parked", "{class:?} of {:?}", plan.effect);
+        }
+    }
     // Nobody saw either end: nothing counts.
     let both = at(pair(&plan), 300, Event::Lost, &plan);
     assert_eq!(at(both, 300, lost(), &plan).failed_here, 0);
