@@ -70,6 +70,12 @@ fn engine(name: &str) -> Result<Engine, String> {
 pub fn backup(context: &Context, args: &BackupArgs) -> Result<ExitCode> {
     let to = std::path::absolute(&args.to)
         .with_context(|| format!("the file {} has no place", args.to.display()))?;
+    if !to.parent().is_some_and(std::path::Path::is_dir) {
+        return Err(usage(format!(
+            "cannot write the backup `{}`: its folder is not there\nhelp: check the path, or make the folder",
+            args.to.display()
+        )));
+    }
     let path = context.store_path()?;
     let request = Request::Backup { to: to.clone() };
     let answer = block_on(async { Ok(control::ask(&path, &request).await?) })?;
@@ -87,6 +93,17 @@ pub fn restore(context: &Context, args: &RestoreArgs) -> Result<ExitCode> {
         return Err(usage(
             "restore wants the folder to restore to\nhelp: name one that is empty or absent with --data DIR",
         ));
+    }
+    if !args.file.is_file() {
+        let what = if args.file.exists() {
+            "it is no file"
+        } else {
+            "no such file"
+        };
+        return Err(usage(format!(
+            "cannot read the backup `{}`: {what}\nhelp: check the path",
+            args.file.display()
+        )));
     }
     let mut config = context.place()?;
     if let Some(engine) = args.engine {

@@ -74,7 +74,7 @@ pub struct CallArgs {
 
 pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     let input = match &args.input {
-        Some(text) => input::inline(text)?,
+        Some(text) => input::inline(text, "--input")?,
         None => json!({}),
     };
     let config = context.config()?;

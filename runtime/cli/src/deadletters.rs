@@ -88,7 +88,7 @@ pub struct RedriveLettersArgs {
     /// The run's id
     run: Option<String>,
     /// What is to come into the task that failed, as JSON: a file, or `-` for standard input
-    #[arg(long, value_name = "FILE|-", requires = "run")]
+    #[arg(long, value_name = "FILE|-", requires = "run", conflicts_with = "all")]
     input: Option<String>,
     #[command(flatten)]
     follow: FollowArgs,

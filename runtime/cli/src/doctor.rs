@@ -95,9 +95,10 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
         }
         Err(error) => findings.push(Finding::fail("sandbox", &format!("{error:#}"))),
     }
+    findings.extend(workflows(&config));
     if let Some(path) = &data {
         findings.push(store(path));
-        findings.extend(disk(path));
+        findings.extend(disk(path, config.reserve_bytes()));
     }
     findings.push(toolchain());
     tell(context, &findings)
@@ -128,6 +129,27 @@ fn configuration(context: &Context, findings: &mut Vec<Finding>) -> Config {
             }
         }
     }
+}
+
+/// The workflows that are named, for whoever serves them.
+fn workflows(config: &Config) -> Vec<Finding> {
+    let judge = |configured: &cofferdam::config::ConfiguredWorkflow| {
+        let what = format!("workflow {}", configured.name);
+        let file = configured.file.display();
+        let read = config.read_workflow(&configured.file);
+        let sources = match read {
+            Ok(sources) => sources,
+            Err(error) => {
+                let remedy = format!("check the path in `[workflows] {}`", configured.name);
+                return Finding::new(Verdict::Fail, what, error.to_string(), remedy);
+            }
+        };
+        match cofferdam_core::dsl::compile(&sources) {
+            Ok(_) => Finding::ok(what, format!("{file} compiles")),
+            Err(errors) => Finding::fail(what, &errors.to_string()),
+        }
+    };
+    config.workflows().iter().map(judge).collect()
 }
 
 fn plugins(config: &Config, host: &Host, findings: &mut Vec<Finding>) {
@@ -333,7 +355,7 @@ fn verify(path: &Path) -> Result<Option<(StoreReport, u64)>, Box<cofferdam::Erro
 }
 
 /// The space where the store is or will be.
-fn disk(path: &Path) -> Option<Finding> {
+fn disk(path: &Path, reserve_bytes: u64) -> Option<Finding> {
     let there: PathBuf = path
         .ancestors()
         .map(|dir| {
@@ -348,6 +370,14 @@ fn disk(path: &Path) -> Option<Finding> {
     let found = rustix::fs::statvfs(&there).ok()?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let message = format!("{} MiB free at {}", free >> 20, there.display());
+    if free < reserve_bytes {
+        let message = format!(
+            "{message}, and `[store] reserve` is {} MiB",
+            reserve_bytes >> 20
+        );
+        let remedy = "make room, lower `[store] reserve`, or move the store with --data DIR";
+        return Some(Finding::new(Verdict::Fail, "disk", message, remedy));
+    }
     let verdict = match free {
         ..FREE_BYTES_FAIL => Verdict::Fail,
         FREE_BYTES_FAIL..FREE_BYTES_WARN => Verdict::Warn,

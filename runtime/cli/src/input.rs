@@ -25,12 +25,12 @@ pub fn from_file(path: &str) -> Result<Value> {
     }
 }
 
-/// Reads JSON text, `@FILE`, or `-` for standard input.
-pub fn inline(text: &str) -> Result<Value> {
+/// Reads JSON text, `@FILE`, or `-` for standard input; `option` is where the text was given.
+pub fn inline(text: &str, option: &str) -> Result<Value> {
     match text.strip_prefix('@') {
         Some(path) => from_file(path),
         None if text == "-" => from_file("-"),
-        None => parse(text, "--input"),
+        None => parse(text, option),
     }
 }
 
@@ -58,6 +58,11 @@ fn read(from: impl std::io::Read, origin: &str) -> Result<String> {
 /// Reads JSON, or says where it stops being JSON.
 pub fn parse(text: &str, origin: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| {
+        if error.to_string().starts_with("recursion limit") {
+            return usage(format!(
+                "{origin}: nested too deeply\nhelp: nest at most 100 levels"
+            ));
+        }
         usage(format!(
             "{origin}:{}:{}: not JSON: {error}\nhelp: correct it; text needs double quotes: '{{\"name\": \"Ada\"}}'",
             error.line(),

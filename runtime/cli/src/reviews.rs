@@ -188,7 +188,7 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
             decide(context, args.task, decision, args.wait.wait)
         }
         ReviewsVerb::Answer(args) => {
-            let output = input::inline(&args.value)?;
+            let output = input::inline(&args.value, "--value")?;
             let decision = Decision::Answer { output };
             decide(context, args.task, decision, args.wait.wait)
         }
@@ -203,7 +203,7 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
             let decision = match args.decision {
                 DecisionArgs::Approve { value } => approve(&value)?,
                 DecisionArgs::Answer { value } => Decision::Answer {
-                    output: input::inline(&value)?,
+                    output: input::inline(&value, "--value")?,
                 },
                 DecisionArgs::Accept => Decision::Accept,
                 DecisionArgs::Retry => Decision::Retry,
@@ -215,7 +215,7 @@ pub fn run(context: &Context, verb: ReviewsVerb) -> Result<ExitCode> {
 }
 
 fn approve(value: &str) -> Result<Decision> {
-    let output = input::inline(value)?;
+    let output = input::inline(value, "--value")?;
     Ok(Decision::Approve { output })
 }
 

@@ -107,7 +107,12 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     if !args.workflow.is_file() {
         let path = args.workflow.display();
         return Err(usage(format!(
-            "cannot read the workflow `{path}`: no such file\nhelp: check the path"
+            "cannot read the workflow `{path}`: {}\nhelp: check the path",
+            if args.workflow.exists() {
+                "it is no file"
+            } else {
+                "no such file"
+            }
         )));
     }
     let config = allow_http(context.config()?, &args.allow_http)?;

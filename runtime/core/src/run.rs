@@ -544,7 +544,8 @@ fn endless() -> WorkflowError {
     WorkflowError::runtime(
         format!(
             "the workflow did {OPERATIONS_MAX} steps without waiting for anything; \
-             does a `then` lead back without a call or a wait?"
+             does a `then` lead back without a call or a wait, or is a `for` without either too long? \
+             Let an expression (`map`) do the latter"
         ),
         "",
     )

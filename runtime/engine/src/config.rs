@@ -360,6 +360,11 @@ impl Config {
         self.records_max
     }
 
+    /// Free bytes of the disk below which the store takes no more commits.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.store_options.reserve_bytes
+    }
+
     pub(crate) fn store_options(&self) -> cofferdam_store::Options {
         self.store_options.clone()
     }

@@ -124,7 +124,7 @@ fn of_a_connection() -> Vec<LimitRow> {
             "`limits.queue`",
             count(limits.queue_max.into()),
             counts(0),
-            "places in the queue of the connection",
+            "places in the queue of the connection, for programs that use the host without the engine; with it, `bulkhead.queue` counts",
             "`busy`",
         ),
         row(

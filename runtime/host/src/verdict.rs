@@ -1,5 +1,7 @@
 //! The one place where the end of a call becomes a failure: class, code, message and effect.
 
+use std::time::Duration;
+
 use cofferdam_core::depth;
 use cofferdam_core::failure::{Class, EffectState, Failure};
 use cofferdam_core::schema::Violation;
@@ -126,8 +128,15 @@ fn trap_reason(error: &wasmtime::Error) -> String {
 }
 
 pub(crate) fn timed_out(scope: &Scope) -> Failure {
-    let timeout = scope.deadline.saturating_duration_since(scope.began);
-    let text = format!("no answer within {timeout:?}");
+    let timeout_ms = scope
+        .deadline
+        .saturating_duration_since(scope.began)
+        .as_secs_f64()
+        * 1e3;
+    let timeout = Duration::from_millis(timeout_ms.round() as u64);
+    let text = format!(
+        "no answer within {timeout:?}; to allow more, raise `limits.timeout` of the connection and `timeout.start-to-close`"
+    );
     Failure::new(Class::Timeout, "timeout", text).with_effect(scope.effect())
 }
 
@@ -143,7 +152,7 @@ pub(crate) fn defect(text: &str) -> Failure {
 
 pub(crate) fn input_schema(action: &str, violations: &[Violation]) -> Failure {
     let text = format!(
-        "the input of `{action}` breaks its schema at {}",
+        "the input of `{action}` breaks its schema: {}",
         listed(violations)
     );
     let mut failure = Failure::new(Class::InvalidInput, "input.schema", text);
@@ -187,7 +196,7 @@ pub(crate) fn output(
     let value = settings.scrubber.value(value);
     action.output.check(&value).map_err(|violations| {
         let text = format!(
-            "the output of `{name}` breaks its schema at {}",
+            "the output of `{name}` breaks its schema: {}",
             listed(&violations)
         );
         // The guest said that it succeeded, so what it was asked for has happened.

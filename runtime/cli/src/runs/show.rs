@@ -15,7 +15,7 @@ use crate::style::Style;
 
 pub const EXAMPLES: &str = "\
 Reads the run from its journal; it does not go on by that. Works beside a process that has the store open. For each task: what it is, how long it took, how
-its output came to be (live, backup:NAME, default, skipped, manual), and each attempt that failed.
+its output came to be (live, backup:NAME, default, stale:AGE, deferred, skipped, manual), and each attempt that failed.
 
 Examples:
   cofferdam runs show 01K0ABCDEFGHJKMNPQRSTVWXYZ

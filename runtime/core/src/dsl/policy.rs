@@ -249,7 +249,7 @@ impl<'n> Context<'n> {
                     .report
                     .fields(&queue, "queueAndForward", &["deliverWithin"])?;
                 let within = self.report.need(&queue, "deliverWithin")?;
-                let deliver_within_ms = self.fixed_ms(&within)?;
+                let deliver_within_ms = self.positive_ms(&within)?;
                 return Some(OnOutage::QueueAndForward { deliver_within_ms });
             }
             let park = self.report.need(&keys, "park")?;
@@ -328,9 +328,9 @@ impl<'n> Context<'n> {
     fn call_timeout(&self, at: &At<'n>) -> Option<(Option<u64>, Option<u64>, Option<u64>)> {
         let keys = ["startToClose", "scheduleToStart", "scheduleToClose"];
         let keys = self.report.fields(at, "timeout", &keys)?;
-        let one = optional(keys.get("startToClose"), |d| self.fixed_ms(d));
+        let one = optional(keys.get("startToClose"), |d| self.positive_ms(d));
         let begin = optional(keys.get("scheduleToStart"), |d| self.positive_ms(d));
-        let all = optional(keys.get("scheduleToClose"), |d| self.fixed_ms(d));
+        let all = optional(keys.get("scheduleToClose"), |d| self.positive_ms(d));
         Some((one?, begin?, all?))
     }
 }
