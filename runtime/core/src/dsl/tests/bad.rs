@@ -299,6 +299,24 @@ const CASES: &[(&str, &str, usize, usize)] = &[
     ),
     ("do:\n  - a: {call: nope}\n", "CD0125", 7, 15),
     (
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {timeout: {startToClose: PT0S}}}}\n",
+        "CD0170",
+        7,
+        67,
+    ),
+    (
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {timeout: {scheduleToClose: PT0S}}}}\n",
+        "CD0170",
+        7,
+        70,
+    ),
+    (
+        "do:\n  - a: {call: a.b, metadata: {cofferdam: {onOutage: {queueAndForward: {deliverWithin: PT0S}}}}}\n",
+        "CD0170",
+        7,
+        87,
+    ),
+    (
         "do:\n  - a: {call: a.b, metadata: {cofferdam: {hedge: PT0S}}}\n",
         "CD0170",
         7,
