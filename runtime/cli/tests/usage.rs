@@ -236,3 +236,40 @@ fn every_error_code_is_explained() {
         assert!(page.contains("## What to do"), "{page}");
     }
 }
+
+#[test]
+fn a_wrong_argument_is_told_as_such_and_nothing_is_done() {
+    let sandbox = Sandbox::new();
+    sandbox.file("folder/file", "");
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["deadletters", "redrive", "--all", "--input", "x.json"],
+            "--input",
+        ),
+        (&["restore", "none", "--data", "d"], "no such file"),
+        (&["restore", "folder", "--data", "d"], "it is no file"),
+        (&["backup", "--to", "none/b"], "its folder is not there"),
+        (&["run", "folder"], "it is no file"),
+        (
+            &["reviews", "answer", "r", "/t", "--value", "{"],
+            "--value:1:1",
+        ),
+    ];
+    for (args, told) in cases {
+        let done = sandbox.run(args).exits(2);
+        assert!(done.stderr.contains(told), "{args:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn doctor_judges_the_disk_and_the_workflows_as_a_start_would() {
+    let sandbox = Sandbox::new();
+    sandbox.file(
+        "cofferdam.toml",
+        "[store]\nreserve = \"900000GiB\"\n[workflows]\nnightly = \"none.yaml\"\n",
+    );
+    let done = sandbox.run(&["doctor", "--offline"]).exits(1);
+    for told in ["fail  workflow nightly", "fail  disk", "`[store] reserve`"] {
+        assert!(done.stdout.contains(told), "{told}: {}", done.stdout);
+    }
+}
