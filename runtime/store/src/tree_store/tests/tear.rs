@@ -1,8 +1,8 @@
 //! A model of a power cut at the worst moment of a group: all of it is written, none of it synced,
 //! and any pages of it reach the disk.
 //!
-//! Groups are large: sled uses segments of its log again as soon as what replaced their content was
-//! flushed, and must not do so within the group that replaces it.
+//! sled's groups are large: it uses segments of its log again as soon as what replaced their content
+//! was flushed, and must not do so within the group that replaces it. fjall's journal only grows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,26 @@ use super::super::Sled;
 use super::super::committer::Syncer;
 use super::power::{PAGE_LEN, copy_all_but, file_of, read};
 use super::{Options, Tree, TreeStore, open_as, open_with};
-use crate::{Batch, Error, JournalStore as _, Table};
+use crate::{Batch, Engine, Error, JournalStore as _, Table};
 
 const GROUPS: u64 = 14;
 const TEARS_PER_GROUP: u32 = 3;
 /// Keys that each group writes anew.
 const KEYS: u64 = 24;
 
-/// Bytes of each value of a group: now and then a group is longer than several segments.
-fn value_len(group: u64) -> usize {
-    if group.is_multiple_of(3) {
-        300_000
-    } else {
-        4_000
+/// Bytes of each value of a group: now and then a group is longer than several of sled's segments.
+/// All groups of fjall's fit in its memory, or it would write more than its journal.
+fn value_len<T: Tree>(group: u64) -> usize {
+    match (group.is_multiple_of(3), T::ENGINE) {
+        (true, Engine::Sled) => 300_000,
+        (true, Engine::Fjall) => 30_000,
+        (false, _) => 4_000,
     }
 }
 
-fn value(key: u64, group: u64) -> Vec<u8> {
+fn value<T: Tree>(key: u64, group: u64) -> Vec<u8> {
     let stamp = [key.to_be_bytes(), group.to_be_bytes()].concat();
-    stamp.repeat(value_len(group) / stamp.len())
+    stamp.repeat(value_len::<T>(group) / stamp.len())
 }
 
 /// Tears each group before it is synced.
@@ -77,8 +78,9 @@ impl Tearing {
         let store = TreeStore::<T>::open(after.path(), &Options::default());
         let store = store.map_err(|error| error.to_string())?;
         let found = |key: u64| store.get(Table::Kv, &key.to_be_bytes()).unwrap();
-        let is_whole =
-            |group: u64| (0..KEYS).all(|key| found(key) == (group > 0).then(|| value(key, group)));
+        let is_whole = |group: u64| {
+            (0..KEYS).all(|key| found(key) == (group > 0).then(|| value::<T>(key, group)))
+        };
         let whole = (self.synced..=self.group).any(is_whole);
         whole
             .then_some(())
@@ -122,7 +124,11 @@ fn tear_each_group<T: Tree>(dir: &Path, groups_per_sync: u64) -> Vec<String> {
     let store = open_with::<T>(dir, Box::new(tearing));
     for group in 1..=GROUPS {
         let put = |batch: Batch, key: u64| {
-            batch.put(Table::Kv, key.to_be_bytes().to_vec(), value(key, group))
+            batch.put(
+                Table::Kv,
+                key.to_be_bytes().to_vec(),
+                value::<T>(key, group),
+            )
         };
         let batch = (0..KEYS).fold(Batch::new(), put);
         store.commit(batch).wait().unwrap();
