@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::definition::Definition;
 use crate::queue::{self, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::rows::{RunRow, decode, encode};
-use crate::runner::{Begin, Message, Runner};
+use crate::runner::{Begin, Runner};
 use crate::runtime::{Inner, Runtime};
 use crate::{Error, query};
 
@@ -318,7 +318,7 @@ impl Inner {
         let (told, answer) = oneshot::channel();
         let begin = Begin { event, told };
         let runner = Runner::begin(Arc::clone(self), machine, row, rows, begin);
-        self.spawn(run.clone(), Some(runner), place, Message::Resume);
+        self.spawn(run.clone(), Some(runner), place, None);
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),

@@ -162,3 +162,15 @@ async fn what_follows_from_calls_that_end_together_has_its_order_and_fits_into_t
     );
     runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_run_that_waits_at_once_is_written_once() {
+    let store = MemoryStore::new();
+    let runtime = open(&store).await;
+    let definition = define(&runtime, "  - w: {wait: {hours: 1}}\n");
+    let before = store.commits();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    runtime.settle(&run).await.unwrap();
+    // That it began and waits; and who looks asks the store once.
+    assert_eq!(store.commits() - before, 2);
+}

@@ -207,8 +207,15 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
             if world.lock().oracle.ends && OF_TIME.contains(name) {
                 continue;
             }
-            let resumed = runtime.resume_schedule(name).await;
-            tell(world, name, "resume", &resumed);
+            // Until it is heard: a schedule that stays paused begins nothing.
+            loop {
+                let resumed = runtime.resume_schedule(name).await;
+                tell(world, name, "resume", &resumed);
+                if resumed.is_ok() {
+                    break;
+                }
+                nap(world, 1_000..=5_000).await;
+            }
         }
         if world.lock().oracle.ends {
             return World::never().await;
