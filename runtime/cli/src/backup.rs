@@ -115,6 +115,19 @@ pub fn restore(context: &Context, args: &RestoreArgs) -> Result<ExitCode> {
 
 pub fn migrate(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
     context.store_is_there()?;
+    let store = context.store_path()?;
+    let found = Engine::of(&store).map_err(cofferdam::Error::from)?;
+    if found == Some(args.to) {
+        let others = Engine::ALL.into_iter().filter(|other| *other != args.to);
+        let others: Vec<String> = others.map(|other| format!("--to {other}")).collect();
+        return Err(usage(format!(
+            "--to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
+             help: name another engine, with {}",
+            store.display(),
+            others.join(" or "),
+            to = args.to,
+        )));
+    }
     let moved = cofferdam::migrate_store(&context.place()?, args.to)?;
     tell(context, "moved and compared", &moved)?;
     if context.engine().is_some_and(|engine| engine != args.to) {

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 /// The run faulted, the call failed, or a check did not pass.
 pub const FAILED: u8 = 1;
 /// The command line or a file that it names is wrong.
@@ -63,12 +65,12 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exit = code(error);
-    tell(&text(error), exit, json);
+    tell(&text(error), exit, json, details(error));
     ExitCode::from(exit)
 }
 
 /// Standard error may be gone too; there is nobody left to tell then.
-fn tell(text: &str, exit: u8, json: bool) {
+fn tell(text: &str, exit: u8, json: bool, details: Option<Value>) {
     let code = code_in(text);
     let known = if exit == FAILED { UNEXPECTED } else { COMMAND };
     if json {
@@ -83,6 +85,9 @@ fn tell(text: &str, exit: u8, json: bool) {
         });
         if let Some(help) = help {
             error["help"] = help.into();
+        }
+        if let Some(details) = details {
+            error["details"] = details;
         }
         let line = serde_json::json!({ "error": error });
         let _ = fmt::Write::write_str(&mut Stderr, &format!("{line:#}\n"));
@@ -121,6 +126,11 @@ impl fmt::Write for Stderr {
             .write_all(text.as_bytes())
             .map_err(|_| fmt::Error)
     }
+}
+
+/// What programs are told besides.
+pub fn details(error: &anyhow::Error) -> Option<Value> {
+    error.downcast_ref::<cofferdam::Error>()?.details()
 }
 
 fn text(error: &anyhow::Error) -> String {
@@ -181,10 +191,14 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(text) = negative(error) {
+        tell(&text, USAGE, json, None);
+        return ExitCode::from(USAGE);
+    }
     if json {
         let text = error.render().to_string();
         let text = text.trim().trim_start_matches("error: ");
-        tell(text, USAGE, true);
+        tell(text, USAGE, true, None);
     } else {
         let text = error.render();
         let text = if crate::style::stderr_is_terminal() {
@@ -196,6 +210,37 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let _ = fmt::Write::write_str(&mut Stderr, &text);
     }
     ExitCode::from(USAGE)
+}
+
+/// What is told of a number below zero: alone it looks like an option that nobody knows.
+fn negative(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ErrorKind};
+    let said = |kind| Some(error.get(kind)?.to_string());
+    let is_number = |text: &str| {
+        let digits = text.strip_prefix('-').unwrap_or_default();
+        digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+    };
+    let (place, value) = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let unknown = said(ContextKind::InvalidArg).filter(|arg| is_number(arg))?;
+            let args: Vec<_> = std::env::args().collect();
+            let at = args.iter().position(|arg| arg.starts_with(&unknown))?;
+            let before = at.checked_sub(1).map_or("", |before| &args[before]);
+            let option = before.starts_with("--").then(|| before.to_owned());
+            (option, args[at].clone())
+        }
+        ErrorKind::ValueValidation => (
+            said(ContextKind::InvalidArg),
+            said(ContextKind::InvalidValue).filter(|value| is_number(value))?,
+        ),
+        _ => return None,
+    };
+    let place = place.map_or_else(String::new, |option| format!("{option} "));
+    Some(format!(
+        "`{place}{value}`: it cannot be negative\nhelp: write a value from zero on, such as `{}`; \
+         `cofferdam VERB --help` tells what is allowed",
+        value.trim_start_matches('-')
+    ))
 }
 
 /// Whether errors of a command line that cannot be read are wanted as JSON all the same.

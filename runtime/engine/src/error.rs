@@ -1,6 +1,7 @@
 //! What can go wrong at the runtime's boundary.
 
 use cofferdam_core::failure::Class;
+use serde_json::{Value, json};
 
 /// Why the runtime could not do what it was asked. A *run* that fails is no error of the runtime:
 /// its end says so.
@@ -79,6 +80,19 @@ pub enum Error {
     Purge {
         /// What is wrong, and what to do instead.
         what: String,
+    },
+    /// What was to be purged is gone in part. [`Error::details`] names the runs.
+    #[error(
+        "{why}; {} of {} runs were removed before that, and the others are still there: purge them again \
+         when that is put right", removed.len(), removed.len() + kept.len()
+    )]
+    PurgeStopped {
+        /// Those that are gone.
+        removed: Vec<String>,
+        /// Those that are still there.
+        kept: Vec<String>,
+        /// What happened.
+        why: Box<Self>,
     },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
@@ -412,6 +426,20 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Nobody can be asked through a socket whose path is longer than the system allows.
+    #[error(
+        "CD0273: the control socket `{path}`: its path has {bytes} bytes, and the system allows {bytes_max}: \
+         no other process can ask the one that has this store open; name the store's folder by a shorter \
+         path, such as a relative one or a link"
+    )]
+    ControlPath {
+        /// The socket.
+        path: String,
+        /// How long its path is.
+        bytes: usize,
+        /// The most.
+        bytes_max: usize,
+    },
     /// Another process did not answer.
     #[error(
         "CD0276: the process behind `{path}` did not answer: {source}; what was asked for may have happened: \
@@ -432,6 +460,8 @@ pub enum Error {
         class: Class,
         /// Whether its store is the reason.
         is_storage: bool,
+        /// Its [`Error::details`].
+        details: Option<Value>,
     },
     /// Something is no event that can be published.
     #[error("CD0277: {0}")]
@@ -502,6 +532,7 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::ControlPath { .. }
             | Self::Purge { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
@@ -526,6 +557,7 @@ impl Error {
             | Self::Same { .. } => Class::Conflict,
             Self::CheckFailed { .. } => Class::Refused,
             Self::Remote { class, .. } => *class,
+            Self::PurgeStopped { why, .. } => why.class(),
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
@@ -552,6 +584,18 @@ impl Error {
         }
     }
 
+    /// What a program may want to know besides, as an object: the runs that were `removed` and those
+    /// that were `kept`.
+    pub fn details(&self) -> Option<Value> {
+        match self {
+            Self::PurgeStopped { removed, kept, .. } => {
+                Some(json!({"removed": removed, "kept": kept}))
+            }
+            Self::Remote { details, .. } => details.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether another process has the store open.
     pub fn is_in_use(&self) -> bool {
         matches!(
@@ -572,6 +616,7 @@ impl Error {
             | Self::Checkpoint { .. }
             | Self::Shelf { .. } => true,
             Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
+            Self::PurgeStopped { why, .. } => why.is_storage(),
             _ => false,
         }
     }

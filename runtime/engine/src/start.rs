@@ -166,7 +166,6 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        self.inner.check_room()?;
         options.check()?;
         check_input(&input)?;
         let hash = input_hash(&input)?;
@@ -174,9 +173,11 @@ impl Runtime {
         if let Some(row) = existing {
             fits(&row, definition, &options, &hash)?;
             // What was read may not be on the disk yet, and this answer says that it is.
-            self.inner.store.commit(Batch::new()).await?;
+            self.inner.is_on_disk(&run).await?;
             return Ok(run);
         }
+        // Only what is begun takes room.
+        self.inner.check_room()?;
         let row = RunRow {
             tenant: options.tenant.clone(),
             priority: options.priority.unwrap_or(PRIORITY_DEFAULT),

@@ -46,7 +46,7 @@ pub struct ChaosArgs {
     #[arg(value_enum)]
     scenario: Scenario,
     /// How long it lasts [default: 60s of timeouts, 5m of outage]
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::some_time)]
     lasts: Option<Duration>,
     /// How many leads arrive [default: 100, and 1000 for saturation]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=10_000))]
