@@ -143,6 +143,18 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+/// More rows than these are no list for anybody.
+const ROWS_MAX: usize = 1_000_000;
+
+/// Reads how many of something are wanted: at least one.
+pub fn count(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=ROWS_MAX).contains(count));
+    count.ok_or_else(|| format!("write a whole number from 1 to {ROWS_MAX}"))
+}
+
 /// Reads `64MiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     cofferdam_core::manifest::parse_bytes(text).ok_or_else(|| {

@@ -9,7 +9,7 @@ use cofferdam::control::{self, Request};
 use cofferdam::{BackupSummary, Engine};
 
 use crate::context::{Context, block_on};
-use crate::exit::usage;
+use crate::exit::{storage, usage};
 use crate::output;
 
 pub const BACKUP_EXAMPLES: &str = "\
@@ -76,6 +76,13 @@ pub fn backup(context: &Context, args: &BackupArgs) -> Result<ExitCode> {
             args.to.display()
         )));
     }
+    if to.exists() {
+        let what = if to.is_dir() { "folder" } else { "file" };
+        return Err(storage(format!(
+            "CD0415: cannot write the backup `{}`: there is a {what} already\nhelp: name another file, or move that one away",
+            args.to.display()
+        )));
+    }
     let path = context.store_path()?;
     let request = Request::Backup { to: to.clone() };
     let answer = block_on(async { Ok(control::ask(&path, &request).await?) })?;
@@ -120,8 +127,8 @@ pub fn migrate(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
     if found == Some(args.to) {
         let others = Engine::ALL.into_iter().filter(|other| *other != args.to);
         let others: Vec<String> = others.map(|other| format!("--to {other}")).collect();
-        return Err(usage(format!(
-            "--to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
+        return Err(storage(format!(
+            "CD0401: --to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
              help: name another engine, with {}",
             store.display(),
             others.join(" or "),

@@ -15,7 +15,7 @@ use cofferdam_host::{
 use serde::Serialize;
 
 use crate::context::{Context, block_on};
-use crate::exit::FAILED;
+use crate::exit::{self, FAILED};
 use crate::style::Style;
 use crate::{output, plugin};
 
@@ -103,7 +103,7 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
             plugins(&config, &host, &mut findings);
             connections(&config, &host, args.offline, &mut findings)?;
         }
-        Err(error) => findings.push(Finding::fail("sandbox", &format!("{error:#}"))),
+        Err(error) => findings.push(Finding::fail("sandbox", &exit::text(&error))),
     }
     findings.extend(workflows(&config));
     if let Some(path) = &data {
@@ -138,7 +138,7 @@ fn configuration(context: &Context, findings: &mut Vec<Finding>) -> Config {
             config
         }
         Err(error) => {
-            findings.push(Finding::fail("configuration", &format!("{error:#}")));
+            findings.push(Finding::fail("configuration", &exit::text(&error)));
             match context.store_path() {
                 Ok(path) => Config::new().with_store(path),
                 Err(_) => Config::new(),

@@ -133,7 +133,8 @@ pub fn details(error: &anyhow::Error) -> Option<Value> {
     error.downcast_ref::<cofferdam::Error>()?.details()
 }
 
-fn text(error: &anyhow::Error) -> String {
+/// The message, with its code where it has one and its help in a line of its own.
+pub fn text(error: &anyhow::Error) -> String {
     // These name their causes themselves.
     if let Some(host) = error.downcast_ref::<cofferdam_host::Error>() {
         format!("{}: {host}", host.code())
@@ -191,14 +192,22 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    if let Some(text) = negative(error) {
+    if let Some(text) = negative(error).or_else(|| no_text(error)) {
         tell(&text, USAGE, json, None);
         return ExitCode::from(USAGE);
     }
     if json {
         let text = error.render().to_string();
         let text = text.trim().trim_start_matches("error: ");
-        tell(text, USAGE, true, None);
+        // What clap adds in paragraphs of their own says how it is done.
+        let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
+        let help: Vec<&str> = help.split("\n\n").map(str::trim).collect();
+        let help = help.join("; ");
+        let text = match help.as_str() {
+            "" => message.to_owned(),
+            help => format!("{message}\nhelp: {help}"),
+        };
+        tell(&text, USAGE, true, None);
     } else {
         let text = error.render();
         let text = if crate::style::stderr_is_terminal() {
@@ -223,7 +232,8 @@ fn negative(error: &clap::Error) -> Option<String> {
     let (place, value) = match error.kind() {
         ErrorKind::UnknownArgument => {
             let unknown = said(ContextKind::InvalidArg).filter(|arg| is_number(arg))?;
-            let args: Vec<_> = std::env::args().collect();
+            let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+            let args: Vec<String> = args.collect();
             let at = args.iter().position(|arg| arg.starts_with(&unknown))?;
             let before = at.checked_sub(1).map_or("", |before| &args[before]);
             let option = before.starts_with("--").then(|| before.to_owned());
@@ -240,6 +250,20 @@ fn negative(error: &clap::Error) -> Option<String> {
         "`{place}{value}`: it cannot be negative\nhelp: write a value from zero on, such as `{}`; \
          `cofferdam VERB --help` tells what is allowed",
         value.trim_start_matches('-')
+    ))
+}
+
+/// Which argument is not text; few of them have to be.
+fn no_text(error: &clap::Error) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let mut args = std::env::args_os().enumerate();
+    let (at, arg) = args.find(|(_, arg)| arg.to_str().is_none())?;
+    Some(format!(
+        "argument {at}, `{}`, is not text in UTF-8\nhelp: write it again, or set a locale with UTF-8; only paths may \
+         have other bytes",
+        arg.to_string_lossy()
     ))
 }
 

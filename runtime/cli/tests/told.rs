@@ -113,7 +113,7 @@ fn a_store_is_not_moved_to_the_engine_that_keeps_it() {
     let sandbox = Sandbox::new();
     sandbox.file("w.yaml", GREET);
     sandbox.run(&["run", "w.yaml"]).exits(0);
-    let done = sandbox.run(&["migrate-store", "--to", "sled"]).exits(2);
+    let done = sandbox.run(&["migrate-store", "--to", "sled"]).exits(4);
     contains(
         &done.stderr,
         &[
@@ -252,5 +252,177 @@ fn a_time_that_a_limit_cuts_short_is_a_warning() {
             "`limits.timeout` of the connection, 1m",
             "help:",
         ],
+    );
+}
+
+/// Arguments, and what standard error must contain.
+type Case<'a> = (&'a [&'a str], &'a [&'a str]);
+
+#[test]
+fn wrong_input_is_told_with_its_place_its_cause_and_what_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.file("w.yaml", GREET);
+    sandbox.file("latin.yaml", b"do: \xff");
+    sandbox.file("not.toml", "document: 1\n");
+    sandbox.run(&["run", "w.yaml", "--id", "r"]).exits(0);
+    let long = "k".repeat(2000);
+    let cases: [Case; 13] = [
+        (
+            &["runs", "restart", "r", "--id", "r"],
+            &[
+                "CD0225",
+                "cannot have the id of the old one, `r`",
+                "choose another",
+            ],
+        ),
+        (
+            &["runs", "fork", "r", "--from", "greet"],
+            &["CD0222", "`greet`", "begins with `/`", "runs show r"],
+        ),
+        (
+            &["runs", "fork", "r", "--from", "/greet", "--id", "r"],
+            &["CD0224", "`r` exists and is completed", "choose another id"],
+        ),
+        (
+            &["run", "w.yaml", "--priority", "300"],
+            &["--priority", "0..=9"],
+        ),
+        (
+            &["run", "w.yaml", "--key", &long],
+            &["CD0225", "2000 bytes", "1 to 512"],
+        ),
+        (
+            &["run", "latin.yaml"],
+            &["CD0251", "latin.yaml", "text in UTF-8"],
+        ),
+        (
+            &["runs", "list", "--limit", "0"],
+            &["--limit", "from 1 to 1000000"],
+        ),
+        (
+            &["events", "list", "--limit", "99999999999999999999999"],
+            &["--limit", "from 1 to 1000000"],
+        ),
+        (
+            &["chaos", "outage", "--config", "not.toml"],
+            &["not.toml:1:11: CD0201"],
+        ),
+        (
+            &["demo", "--keep", "w.yaml"],
+            &["w.yaml` is no folder", "--keep DIR"],
+        ),
+        (
+            &["doctor", "--config", "none.toml", "--wait"],
+            &["unexpected argument '--wait'"],
+        ),
+        (
+            &["plugin", "swap", "x", "y", "--canary", "-5%"],
+            &["`--canary -5%`: it cannot be negative"],
+        ),
+        (
+            &["restore", "none", "--data", "new"],
+            &["`none`: no such file", "help:"],
+        ),
+    ];
+    for (args, told) in cases {
+        let done = sandbox.run(args).exits(2);
+        assert_eq!(done.stdout, "", "{args:?}");
+        contains(&done.stderr, told);
+    }
+    let done = sandbox
+        .run(&["restore", "w.yaml", "--data", "new"])
+        .exits(4);
+    contains(&done.stderr, &["CD0413", "w.yaml", "another kind of file"]);
+    assert!(!sandbox.path("new").join("engine").exists());
+    for (to, what) in [("w.yaml", "file"), (".", "folder")] {
+        let done = sandbox.run(&["backup", "--to", to]).exits(4);
+        let told = format!("`{to}`: there is a {what} already");
+        contains(&done.stderr, &["CD0415", &told, "help:"]);
+    }
+}
+
+#[test]
+fn a_limit_of_a_call_is_told_as_the_option_that_it_was_given_by() {
+    let sandbox = plugin("memory = \"64MiB\"");
+    for (option, value, told) in [
+        (
+            "--memory",
+            "1GiB",
+            "--memory 1073741824B: it must be from 128KiB to 256MiB",
+        ),
+        (
+            "--timeout",
+            "0s",
+            "--timeout 0s: it must be longer than zero",
+        ),
+        (
+            "--timeout",
+            "900h",
+            ": it must be longer than zero and at most one hour",
+        ),
+        ("--fuel", "0", "--fuel 0: it must be from 100000 to"),
+    ] {
+        let args = [
+            "call",
+            "./http",
+            "get",
+            "--allow-http",
+            "http://127.0.0.1:1",
+            option,
+            value,
+        ];
+        let done = sandbox.run(&args).exits(2);
+        contains(&done.stderr, &["CD0317", told, "help:"]);
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let sandbox = Sandbox::new();
+    sandbox.file("w.yaml", GREET);
+    let bad = std::ffi::OsStr::from_bytes(b"so\xffon");
+    let mut command = sandbox.command(&["run", "w.yaml", "--wait"]);
+    let done = common::done(command.arg(bad)).exits(2);
+    contains(
+        &done.stderr,
+        &["CD0218", "argument 4", "so\u{fffd}on", "UTF-8", "help:"],
+    );
+    // Nor does it harm where another one is wrong.
+    let mut command = sandbox.command(&["run", "--wait", "-5s"]);
+    let done = common::done(command.arg(bad)).exits(2);
+    contains(&done.stderr, &["`--wait -5s`"]);
+}
+
+#[test]
+fn errors_of_the_command_line_have_their_help_apart_as_json() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["runs", "fork", "r", "--output", "json"][..],
+        &["nope", "--output", "json"],
+    ] {
+        let done = sandbox.run(args).exits(2);
+        let told: serde_json::Value = serde_json::from_str(&done.stderr).expect("JSON alone");
+        let error = &told["error"];
+        let message = error["message"].as_str().expect("text");
+        assert!(!message.contains("Usage"), "{message}");
+        contains(
+            error["help"].as_str().expect("text"),
+            &["Usage: cofferdam", "--help"],
+        );
+    }
+}
+
+#[test]
+fn doctor_tells_a_missing_configuration_once() {
+    let sandbox = Sandbox::new();
+    let done = sandbox
+        .run(&["doctor", "--offline", "--config", "none.toml"])
+        .exits(1);
+    assert_eq!(
+        done.stdout.matches("No such file").count(),
+        1,
+        "{}",
+        done.stdout
     );
 }

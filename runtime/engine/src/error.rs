@@ -40,7 +40,10 @@ pub enum Error {
         source: cofferdam_store::Error,
     },
     /// A file cannot be read.
-    #[error("CD0251: cannot read `{path}`: {source}")]
+    #[error(
+        "CD0251: cannot read `{path}`: {source}; check that the path is right, that it may be read, and that it is \
+         text in UTF-8"
+    )]
     Read {
         /// The file.
         path: String,
@@ -260,7 +263,8 @@ pub enum Error {
     },
     /// A task that never began.
     #[error(
-        "CD0222: run `{run}` never began a task `{task}`; `cofferdam runs show {run}` names those that it did"
+        "CD0222: run `{run}` never began a task `{task}`{}; `cofferdam runs show {run}` names those that it did",
+        if task.starts_with('/') { "" } else { ": a task is named by its path, which begins with `/`" }
     )]
     NoTask {
         /// The run.
@@ -280,7 +284,7 @@ pub enum Error {
         run: String,
     },
     /// A start that is not to find a run found one.
-    #[error("CD0224: run `{run}` exists and is {}; `on-conflict: fail` asks for a new one", status.as_str())]
+    #[error("CD0224: run `{run}` exists and is {}, and a new one was asked for; choose another id", status.as_str())]
     Exists {
         /// The run.
         run: String,
@@ -443,7 +447,7 @@ pub enum Error {
     /// Another process did not answer.
     #[error(
         "CD0276: the process behind `{path}` did not answer: {source}; what was asked for may have happened: \
-         `cofferdam plugin history CONNECTION` tells, once that process answers or is gone"
+         `cofferdam runs list` and `cofferdam plugin history CONNECTION` tell, once that process answers or is gone"
     )]
     Unanswered {
         /// The socket.
@@ -482,7 +486,7 @@ pub enum Error {
     },
     /// Events were let go before a subscriber came to them.
     #[error(
-        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with          the oldest that is: keep more with `keep` in [events], or read faster"
+        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with the oldest that is: keep more with `keep` in [events], or read faster"
     )]
     Lagged {
         /// The subscriber.
@@ -492,7 +496,7 @@ pub enum Error {
     },
     /// A workflow waits for events that nobody publishes.
     #[error(
-        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events:          set `lifecycle = \"{wanted}\"` in [events]"
+        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events: set `lifecycle = \"{wanted}\"` in [events]"
     )]
     NoLifecycle {
         /// The workflow.

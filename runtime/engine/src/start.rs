@@ -97,7 +97,10 @@ impl StartOptions {
         if let Some(key) = &self.key
             && !(1..=KEY_BYTES_MAX).contains(&key.len())
         {
-            return refuse(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
+            return refuse(format!(
+                "the key has {} bytes: use 1 to {KEY_BYTES_MAX}, such as those of a hash of what it stands for",
+                key.len()
+            ));
         }
         if self.key.is_none() && self.on_conflict.restarts() {
             return refuse(

@@ -258,7 +258,7 @@ impl<'a> Item<'a> {
             .value
             .as_str()
             .ok_or_else(|| self.wrong_type("a duration such as \"30s\""))?;
-        let most = humantime::format_duration(max);
+        let most = most(max);
         let out_of_range = |how: &str| {
             let remedy = format!("write a duration above zero and at most \"{most}\"");
             self.refuse(format!("\"{text}\" is {how}"), remedy)
@@ -373,6 +373,17 @@ impl<'a> Item<'a> {
                 Value::Object(pairs.collect::<Result<_, Error>>()?)
             }
         })
+    }
+}
+
+/// A bound as somebody would write it: in days, if that is what it is made of.
+fn most(bound: Duration) -> String {
+    const DAY_S: u64 = 24 * 60 * 60;
+    match bound.as_secs() {
+        seconds if seconds > DAY_S && seconds.is_multiple_of(DAY_S) => {
+            format!("{}days", seconds / DAY_S)
+        }
+        _ => humantime::format_duration(bound).to_string(),
     }
 }
 

@@ -134,6 +134,10 @@ fn what_is_out_of_range_is_told_with_the_value_and_the_bounds() {
             &["the first delay, 5m, is longer than the longest, 1m"],
         ),
         (
+            "hedge = { delay = \"32days\" }",
+            &["\"32days\" is out of range", "at most \"31days\""],
+        ),
+        (
             "health = { timeout = \"1s\", slow = \"2s\" }",
             &["\"2s\" has been given up", "1000 ms"],
         ),
