@@ -128,7 +128,7 @@ pub fn migrate(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
         let others = Engine::ALL.into_iter().filter(|other| *other != args.to);
         let others: Vec<String> = others.map(|other| format!("--to {other}")).collect();
         return Err(storage(format!(
-            "CD0401: --to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
+            "--to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
              help: name another engine, with {}",
             store.display(),
             others.join(" or "),

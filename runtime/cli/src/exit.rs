@@ -236,18 +236,18 @@ fn negative(error: &clap::Error) -> Option<String> {
             let args: Vec<String> = args.collect();
             let at = args.iter().position(|arg| arg.starts_with(&unknown))?;
             let before = at.checked_sub(1).map_or("", |before| &args[before]);
-            let option = before.starts_with("--").then(|| before.to_owned());
+            // Anything else that begins like this may be meant as a name.
+            let option = before.starts_with("--").then(|| before.to_owned())?;
             (option, args[at].clone())
         }
         ErrorKind::ValueValidation => (
-            said(ContextKind::InvalidArg),
+            said(ContextKind::InvalidArg)?,
             said(ContextKind::InvalidValue).filter(|value| is_number(value))?,
         ),
         _ => return None,
     };
-    let place = place.map_or_else(String::new, |option| format!("{option} "));
     Some(format!(
-        "`{place}{value}`: it cannot be negative\nhelp: write a value from zero on, such as `{}`; \
+        "`{place} {value}`: it cannot be negative\nhelp: write a value from zero on, such as `{}`; \
          `cofferdam VERB --help` tells what is allowed",
         value.trim_start_matches('-')
     ))

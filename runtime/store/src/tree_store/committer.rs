@@ -126,7 +126,7 @@ impl<T: Tree> Committer<T> {
         self.inner.apply(changes)?;
         self.inner.tree().flush()?;
         self.syncer.sync(self.inner.tree())?;
-        self.inner.is_synced();
+        self.inner.synced();
         self.mark.set(self.count);
         Ok(verdicts)
     }

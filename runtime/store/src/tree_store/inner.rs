@@ -73,7 +73,7 @@ impl<T: Tree> Inner<T> {
     }
 
     /// The group that was noted last is on the disk.
-    pub(super) fn is_synced(&self) {
+    pub(super) fn synced(&self) {
         self.lock_unsynced().clear();
     }
 
