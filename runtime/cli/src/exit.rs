@@ -237,8 +237,10 @@ fn negative(error: &clap::Error) -> Option<String> {
             let at = args.iter().position(|arg| arg.starts_with(&unknown))?;
             let before = at.checked_sub(1).map_or("", |before| &args[before]);
             // Anything else that begins like this may be meant as a name.
-            let option = before.starts_with("--").then(|| before.to_owned())?;
-            (option, args[at].clone())
+            if !before.starts_with("--") {
+                return None;
+            }
+            (before.to_owned(), args[at].clone())
         }
         ErrorKind::ValueValidation => (
             said(ContextKind::InvalidArg)?,

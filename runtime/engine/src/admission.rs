@@ -288,11 +288,11 @@ impl Admitted {
         self.give_back(verdict);
         // A connector may have a timeout of its own, and be told of in the same words.
         let is_over = begun.elapsed() >= given;
-        let told = |failure| match is_over {
-            true => self.explained(failure, attempt, given),
-            false => failure,
+        let told = match outcome.result {
+            Err(failure) if is_over => Err(self.explained(failure, attempt, given)),
+            told => told,
         };
-        outcome.result.map_err(told).and_then(bounded)
+        told.and_then(bounded)
     }
 
     /// A call that was over because of what it was given here says which key gave it that.

@@ -455,3 +455,27 @@ fn is_same_user(stream: &UnixStream, path: &Path) -> bool {
     let theirs = stream.peer_cred().map(|credentials| credentials.uid());
     matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs || theirs == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_over_with_its_details_and_from_an_older_process_without() {
+        let stopped = Error::PurgeStopped {
+            removed: vec!["a".to_owned()],
+            kept: vec!["b".to_owned()],
+            why: Box::new(Error::ShuttingDown),
+        };
+        let line = serde_json::to_string(&Answer::from(&stopped)).expect("JSON");
+        let Ok(Answer::Err { class, details, .. }) = serde_json::from_str(&line) else {
+            panic!("{line}");
+        };
+        assert_eq!(class, Class::Unavailable);
+        assert_eq!(details, Some(json!({"removed": ["a"], "kept": ["b"]})));
+        let plain = serde_json::to_string(&Answer::from(&Error::ShuttingDown)).expect("JSON");
+        assert!(!plain.contains("details"), "{plain}");
+        let older: Result<Answer, _> = serde_json::from_str(&plain);
+        assert!(matches!(older, Ok(Answer::Err { details: None, .. })));
+    }
+}

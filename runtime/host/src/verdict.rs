@@ -135,12 +135,11 @@ pub(crate) fn timed_out(scope: &Scope) -> Failure {
         * 1e3;
     let timeout = Duration::from_millis(timeout_ms.round() as u64);
     // What the caller gave is the caller's to explain.
-    let text = match scope.given {
-        Some(given) => format!("no answer within {timeout:?}; the call was given {given:?}"),
-        None => {
-            let limit = scope.settings.limits.timeout;
-            format!("no answer within {timeout:?}; `limits.timeout` of the connection is {limit:?}")
-        }
+    let text = if let Some(given) = scope.given {
+        format!("no answer within {timeout:?}; the call was given {given:?}")
+    } else {
+        let limit = scope.settings.limits.timeout;
+        format!("no answer within {timeout:?}; `limits.timeout` of the connection is {limit:?}")
     };
     Failure::new(Class::Timeout, "timeout", text).with_effect(scope.effect())
 }
