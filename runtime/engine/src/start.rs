@@ -97,7 +97,10 @@ impl StartOptions {
         if let Some(key) = &self.key
             && !(1..=KEY_BYTES_MAX).contains(&key.len())
         {
-            return refuse(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
+            return refuse(format!(
+                "the key has {} bytes: use 1 to {KEY_BYTES_MAX}, such as those of a hash of what it stands for",
+                key.len()
+            ));
         }
         if self.key.is_none() && self.on_conflict.restarts() {
             return refuse(
@@ -166,7 +169,6 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        self.inner.check_room()?;
         options.check()?;
         check_input(&input)?;
         let hash = input_hash(&input)?;
@@ -174,9 +176,11 @@ impl Runtime {
         if let Some(row) = existing {
             fits(&row, definition, &options, &hash)?;
             // What was read may not be on the disk yet, and this answer says that it is.
-            self.inner.store.commit(Batch::new()).await?;
+            self.inner.is_on_disk(&run).await?;
             return Ok(run);
         }
+        // Only what is begun takes room.
+        self.inner.check_room()?;
         let row = RunRow {
             tenant: options.tenant.clone(),
             priority: options.priority.unwrap_or(PRIORITY_DEFAULT),

@@ -122,9 +122,11 @@ impl<T: Tree> Committer<T> {
         // log again once what replaced the segment's content has been flushed, and flushed is to
         // mean synced by then, or else a power cut could take the new copy and the old one. And
         // so at most one group is ever torn.
+        self.inner.touches(&changes);
         self.inner.apply(changes)?;
         self.inner.tree().flush()?;
         self.syncer.sync(self.inner.tree())?;
+        self.inner.synced();
         self.mark.set(self.count);
         Ok(verdicts)
     }

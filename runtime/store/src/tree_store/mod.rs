@@ -274,6 +274,10 @@ impl<T: Tree> JournalStore for TreeStore<T> {
         verify::read_all(self.inner()?, visit)
     }
 
+    fn is_durable(&self, run: &str) -> bool {
+        self.inner().is_ok_and(|inner| inner.is_durable(run))
+    }
+
     fn full(&self) -> Option<Error> {
         self.open.as_ref()?.room.check().err()
     }
