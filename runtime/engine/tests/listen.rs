@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use cofferdam::{CloudEvent, Config, EventOptions, Lifecycle, Runtime, StartOptions, Status};
-use cofferdam_store::{JournalStore, KeyRange, MemoryStore, Options, SledStore, Table};
+use cofferdam_store::{Fault, JournalStore, KeyRange, MemoryStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 
 use common::{memory, sources};
@@ -77,6 +77,20 @@ async fn a_run_gets_its_event_and_no_other() {
     publish(&runtime, 3, "paid", json!({"order": 7, "n": 1})).await;
     assert_eq!(output(&runtime, &run).await, json!([{"order": 7, "n": 1}]));
     nothing_is_left_over(&*store).await;
+    runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_was_refused_is_written_later() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = open(&shared).await;
+    let run = begin(&runtime, ONE, json!({"order": 7}), "r").await;
+    publish(&runtime, 1, "paid", json!({"order": 7})).await;
+    // The letter, and then the place to go on from.
+    store.inject(Fault::Busy);
+    store.fail_get(Table::Cursor);
+    assert_eq!(output(&runtime, &run).await, json!([{"order": 7}]));
     runtime.shutdown().await;
 }
 

@@ -20,7 +20,7 @@ use cofferdam_store::{
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use common::{descriptor, healthy, sources};
+use common::{descriptor, healthy, sources, until};
 
 /// Answers when it is let, and counts.
 struct Gate {
@@ -117,6 +117,26 @@ async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
         assert!(second.active_runs() <= ROOM);
     }
     assert_eq!(gate.begun.load(Ordering::SeqCst), RUNS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_at_once_is_taken_up_later() {
+    const RUNS: usize = 3;
+    let store = MemoryStore::new();
+    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
+    let definition = first.define(&sources(PASS)).unwrap();
+    for n in 0..RUNS {
+        let run = first.start_with(&definition, json!({"n": n}), id(n));
+        run.await.unwrap();
+    }
+    let left = store.snapshot();
+    let gate = Gate::new(0);
+    let second = runtime_of(Arc::new(left.clone()), &gate, 1).await;
+    until(|| gate.begun.load(Ordering::SeqCst) == 1).await;
+    left.fail_get(Table::Run);
+    gate.open.add_permits(RUNS);
+    until(|| gate.begun.load(Ordering::SeqCst) == RUNS).await;
+    second.shutdown().await;
 }
 
 /// A store on a disk that may have no room: commits wait then, as those of a real one do.

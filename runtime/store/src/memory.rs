@@ -39,6 +39,8 @@ struct State {
     /// Commits applied so far.
     applied: u64,
     faults: VecDeque<Fault>,
+    /// Of the next row that cannot be read.
+    unreadable: Option<Table>,
     holding: bool,
     held: VecDeque<(Batch, Answer)>,
     /// Commits that are still applied before the store stops.
@@ -63,6 +65,11 @@ impl MemoryStore {
     /// used up in order, one per commit.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push_back(fault);
+    }
+
+    /// The next row that is asked for by its key in this table cannot be read.
+    pub fn fail_get(&self, table: Table) {
+        self.lock().unreadable = Some(table);
     }
 
     /// From here on commits wait, unapplied and in order, until [`release`](Self::release): a
@@ -130,7 +137,7 @@ impl State {
         let changes = heads::resolve(batch, |run| Ok(self.data.head(run)))?;
         let fault = self.faults.pop_front();
         match fault {
-            Some(Fault::Lost) => return Err(injected()),
+            Some(Fault::Lost) => return Err(injected("a commit")),
             Some(Fault::Busy) => {
                 return Err(Error::Busy {
                     commits: self.held.len() + 1,
@@ -148,15 +155,15 @@ impl State {
             *left -= 1;
         }
         match fault {
-            Some(_) => Err(injected()),
+            Some(_) => Err(injected("a commit")),
             None => Ok(()),
         }
     }
 }
 
-fn injected() -> Error {
+fn injected(action: &str) -> Error {
     Error::Io {
-        action: "a commit".to_owned(),
+        action: action.to_owned(),
         detail: "injected fault".to_owned(),
     }
 }
@@ -233,7 +240,11 @@ impl JournalStore for MemoryStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.lock().data.rows.get(&(table, key.to_vec())).cloned())
+        let mut state = self.lock();
+        if state.unreadable.take_if(|of| *of == table).is_some() {
+            return Err(injected("a read"));
+        }
+        Ok(state.data.rows.get(&(table, key.to_vec())).cloned())
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Result<Rows, Error> {
