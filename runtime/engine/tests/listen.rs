@@ -5,12 +5,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::{CloudEvent, Config, EventOptions, Lifecycle, Runtime, StartOptions, Status};
 use cofferdam_store::{Fault, JournalStore, KeyRange, MemoryStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 
-use common::{memory, sources};
+use common::{LONG, Looked, memory, sources};
 
 async fn open(store: &Arc<dyn JournalStore>) -> Runtime {
     Runtime::builder(Config::new())
@@ -83,14 +84,27 @@ async fn a_run_gets_its_event_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_was_refused_is_written_later() {
     let store = MemoryStore::new();
-    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let looked = Looked::new(store.clone(), {
+        let is_armed = Arc::clone(&is_armed);
+        move |table| {
+            // Who wants the event was looked up. The letter is refused, and so is the place to go
+            // on from.
+            if table == Table::Subscription && is_armed.swap(false, Ordering::SeqCst) {
+                store.inject(Fault::Busy);
+                store.fail_get(Table::Cursor);
+            }
+            None
+        }
+    });
+    let shared: Arc<dyn JournalStore> = Arc::new(looked);
     let runtime = open(&shared).await;
     let run = begin(&runtime, ONE, json!({"order": 7}), "r").await;
+    is_armed.store(true, Ordering::SeqCst);
     publish(&runtime, 1, "paid", json!({"order": 7})).await;
-    // The letter, and then the place to go on from.
-    store.inject(Fault::Busy);
-    store.fail_get(Table::Cursor);
-    assert_eq!(output(&runtime, &run).await, json!([{"order": 7}]));
+    let output = tokio::time::timeout(LONG, output(&runtime, &run)).await;
+    assert_eq!(output.unwrap(), json!([{"order": 7}]));
+    assert!(!is_armed.load(Ordering::SeqCst));
     runtime.shutdown().await;
 }
 

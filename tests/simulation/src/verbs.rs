@@ -204,11 +204,8 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
     }
     loop {
         for name in &plan.schedules {
-            if world.lock().oracle.ends && OF_TIME.contains(name) {
-                continue;
-            }
             // Until it is heard: a schedule that stays paused begins nothing.
-            loop {
+            while !(world.lock().oracle.ends && OF_TIME.contains(name)) {
                 let resumed = runtime.resume_schedule(name).await;
                 tell(world, name, "resume", &resumed);
                 if resumed.is_ok() {
