@@ -207,8 +207,10 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
             if world.lock().oracle.ends && OF_TIME.contains(name) {
                 continue;
             }
-            let resumed = runtime.resume_schedule(name).await;
-            tell(world, name, "resume", &resumed);
+            // One that was paused before stays so, and nobody else would come back for it.
+            while !tell(world, name, "resume", &runtime.resume_schedule(name).await) {
+                nap(world, 200..=1_000).await;
+            }
         }
         if world.lock().oracle.ends {
             return World::never().await;
