@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cofferdam::{Config, Connection, Durability, Runtime, Source, Sources};
-use cofferdam_bench::{load, percentile_us, plugins, quick, ratio, reset_peak, resident_bytes};
+use cofferdam_bench::{
+    cpu_seconds, load, percentile_us, plugins, quick, ratio, reset_peak, resident_bytes,
+};
 use cofferdam_store::{Batch, JournalStore, Options, SledStore, Table};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -234,18 +236,4 @@ fn sources() -> Sources {
         main,
         others: std::collections::BTreeMap::new(),
     }
-}
-
-/// CPU time of this process so far, from `/proc/self/stat`; zero where there is none.
-fn cpu_seconds() -> f64 {
-    const TICKS_PER_S: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|t| t.parse::<f64>().ok())
-        .sum();
-    ticks / TICKS_PER_S
 }

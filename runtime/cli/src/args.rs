@@ -118,16 +118,48 @@ pub enum Verb {
     CompileComponent(compile::CompileArgs),
 }
 
+/// Longer than anybody waits, and far from where counting milliseconds ends.
+const DURATION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
+
 /// Reads `30s`, `5m`, `1h 30m`; `0` is zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a number and a unit, such as 500ms, 30s or 1h"))
+    const FORM: &str = "write a number and a unit, such as 500ms, 30s or 1h";
+    if text.trim_start().starts_with('-') {
+        return Err(format!("a duration is not negative; {FORM}"));
+    }
+    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; {FORM}"))?;
+    if parsed > DURATION_MAX {
+        return Err("that is longer than a century; write at most 100years".to_owned());
+    }
+    Ok(parsed)
+}
+
+/// The same for what is nothing if it takes no time.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if parsed.is_zero() {
+        return Err("nothing would happen in no time; write at least 1ms".to_owned());
+    }
+    Ok(parsed)
+}
+
+/// More rows than these are no list for anybody.
+const ROWS_MAX: usize = 1_000_000;
+
+/// Reads how many of something are wanted: at least one.
+pub fn count(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=ROWS_MAX).contains(count));
+    count.ok_or_else(|| format!("write a whole number from 1 to {ROWS_MAX}"))
 }
 
 /// Reads `64MiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    cofferdam_core::manifest::parse_bytes(text)
-        .ok_or_else(|| "write a whole number and a unit, such as 64MiB or 512KiB".to_owned())
+    cofferdam_core::manifest::parse_bytes(text).ok_or_else(|| {
+        "write a whole number above zero and a unit (B, KiB, MiB or GiB), such as 64MiB".to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use cofferdam::control::{self, Request};
 use cofferdam::{BackupSummary, Engine};
 
 use crate::context::{Context, block_on};
-use crate::exit::usage;
+use crate::exit::{storage, usage};
 use crate::output;
 
 pub const BACKUP_EXAMPLES: &str = "\
@@ -76,6 +76,13 @@ pub fn backup(context: &Context, args: &BackupArgs) -> Result<ExitCode> {
             args.to.display()
         )));
     }
+    if to.exists() {
+        let what = if to.is_dir() { "folder" } else { "file" };
+        return Err(storage(format!(
+            "CD0415: cannot write the backup `{}`: there is a {what} already\nhelp: name another file, or move that one away",
+            args.to.display()
+        )));
+    }
     let path = context.store_path()?;
     let request = Request::Backup { to: to.clone() };
     let answer = block_on(async { Ok(control::ask(&path, &request).await?) })?;
@@ -115,6 +122,19 @@ pub fn restore(context: &Context, args: &RestoreArgs) -> Result<ExitCode> {
 
 pub fn migrate(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
     context.store_is_there()?;
+    let store = context.store_path()?;
+    let found = Engine::of(&store).map_err(cofferdam::Error::from)?;
+    if found == Some(args.to) {
+        let others = Engine::ALL.into_iter().filter(|other| *other != args.to);
+        let others: Vec<String> = others.map(|other| format!("--to {other}")).collect();
+        return Err(storage(format!(
+            "--to {to}: the store `{}` is kept by {to} already, and stays as it is\n\
+             help: name another engine, with {}",
+            store.display(),
+            others.join(" or "),
+            to = args.to,
+        )));
+    }
     let moved = cofferdam::migrate_store(&context.place()?, args.to)?;
     tell(context, "moved and compared", &moved)?;
     if context.engine().is_some_and(|engine| engine != args.to) {

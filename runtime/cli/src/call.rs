@@ -89,7 +89,9 @@ pub fn run(context: &Context, args: &CallArgs) -> Result<ExitCode> {
     let services = Services {
         kv: Arc::new(MemoryKv::default()),
     };
-    let connection = plugin.connect(spec, services).map_err(refused)?;
+    let connection = plugin
+        .connect(spec, services)
+        .map_err(|error| refused(args, error))?;
     let call = Call {
         action: args.action.clone(),
         input,
@@ -125,7 +127,7 @@ fn trust(args: &CallArgs, config: &Config) -> Trust {
 }
 
 /// What is missing is given on the command line here, not in a file.
-fn refused(error: cofferdam_host::Error) -> anyhow::Error {
+fn refused(args: &CallArgs, error: cofferdam_host::Error) -> anyhow::Error {
     let code = error.code();
     match error {
         cofferdam_host::Error::MissingGrant {
@@ -135,6 +137,22 @@ fn refused(error: cofferdam_host::Error) -> anyhow::Error {
              help: allow it with --allow-http URL or --secret NAME=ENVVAR@HOST; or write `{line}` \
              into the grants of a connection and name that with --connection NAME"
         )),
+        cofferdam_host::Error::BadLimit {
+            key, value, reason, ..
+        } => {
+            let option = match key {
+                "memory_bytes" => args.memory.map(|bytes| format!("--memory {bytes}B")),
+                "timeout" => args
+                    .timeout
+                    .map(|timeout| format!("--timeout {}", humantime::format_duration(timeout))),
+                "fuel" => args.fuel.map(|fuel| format!("--fuel {fuel}")),
+                _ => None,
+            };
+            let what = option.unwrap_or_else(|| format!("`{key} = {value}`"));
+            usage(format!(
+                "{code}: {what}: it {reason}\nhelp: write a value in that range, or leave the option out"
+            ))
+        }
         other => other.into(),
     }
 }

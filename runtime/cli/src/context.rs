@@ -177,6 +177,9 @@ impl Context {
 
 /// Opens a runtime, and says which plugins nobody vouches for.
 pub async fn open(config: Config) -> Result<Runtime> {
+    for warning in config.warnings() {
+        eprintln!("warning: {}", warning.replace('\n', "\n  "));
+    }
     let compiler = Context::compiler()?;
     let runtime = Runtime::builder(config).compiler(compiler).open().await?;
     let unsigned = runtime.unsigned_plugins();

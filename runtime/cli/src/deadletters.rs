@@ -96,7 +96,7 @@ pub struct RedriveLettersArgs {
     #[arg(long, conflicts_with = "run")]
     all: bool,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = REDRIVE_MAX, requires = "all")]
+    #[arg(long, value_name = "N", default_value_t = REDRIVE_MAX, value_parser = crate::args::count, requires = "all")]
     limit: usize,
     #[command(flatten)]
     filter: FilterArgs,

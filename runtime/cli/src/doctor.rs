@@ -8,12 +8,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use cofferdam::config::Connection;
-use cofferdam::{Archive, Config, ConnectionState, QuarantineState, StoreReport};
-use cofferdam_host::{Artifact, Health, HealthStatus, Host, MemoryKv, Services, Signer};
+use cofferdam::{Archive, Config, ConnectionState, QuarantineState, StoreReport, check_engine};
+use cofferdam_host::{
+    Artifact, Health, HealthStatus, Host, MemoryKv, Services, Signer, check_wishes,
+};
 use serde::Serialize;
 
 use crate::context::{Context, block_on};
-use crate::exit::FAILED;
+use crate::exit::{self, FAILED};
 use crate::style::Style;
 use crate::{output, plugin};
 
@@ -77,10 +79,18 @@ impl Finding {
         Self::new(Verdict::Ok, what, message, "")
     }
 
-    /// A message of ours ends in its remedy; the two are told apart for programs.
     fn fail(what: impl Into<String>, error: &str) -> Self {
+        Self::told(Verdict::Fail, what, error)
+    }
+
+    fn warn(what: impl Into<String>, error: &str) -> Self {
+        Self::told(Verdict::Warn, what, error)
+    }
+
+    /// A message of ours ends in its remedy; the two are told apart for programs.
+    fn told(verdict: Verdict, what: impl Into<String>, error: &str) -> Self {
         let (message, remedy) = error.split_once("\nhelp: ").unwrap_or((error, ""));
-        Self::new(Verdict::Fail, what, message, remedy)
+        Self::new(verdict, what, message, remedy)
     }
 }
 
@@ -93,11 +103,17 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
             plugins(&config, &host, &mut findings);
             connections(&config, &host, args.offline, &mut findings)?;
         }
-        Err(error) => findings.push(Finding::fail("sandbox", &format!("{error:#}"))),
+        Err(error) => findings.push(Finding::fail("sandbox", &exit::text(&error))),
     }
     findings.extend(workflows(&config));
     if let Some(path) = &data {
         findings.push(store(path));
+        if let Some(Err(error)) = config.engine().map(|engine| check_engine(path, engine)) {
+            findings.push(Finding::fail("store engine", &error.to_string()));
+        }
+        if let Err(error) = cofferdam::control::check_place(path) {
+            findings.push(Finding::warn("control socket", &error.to_string()));
+        }
         findings.extend(disk(path, config.reserve_bytes()));
     }
     findings.push(toolchain());
@@ -122,7 +138,7 @@ fn configuration(context: &Context, findings: &mut Vec<Finding>) -> Config {
             config
         }
         Err(error) => {
-            findings.push(Finding::fail("configuration", &format!("{error:#}")));
+            findings.push(Finding::fail("configuration", &exit::text(&error)));
             match context.store_path() {
                 Ok(path) => Config::new().with_store(path),
                 Err(_) => Config::new(),
@@ -165,6 +181,17 @@ fn plugins(config: &Config, host: &Host, findings: &mut Vec<Finding>) {
     for (name, path) in plugins {
         let what = format!("plugin {name}");
         let admitted = plugin::load(host, &path);
+        if let Ok(plugin) = &admitted
+            && let Some(manifest) = plugin.manifest()
+            && let Err(error) = check_wishes(&manifest.limits, "plugin.toml")
+        {
+            let told = format!(
+                "{}: {error}\nhelp: get another version from its author; until then, what \
+                 [connections.NAME.limits] says counts",
+                error.code()
+            );
+            findings.push(Finding::warn(what.clone(), &told));
+        }
         findings.push(match admitted {
             Ok(plugin) => match plugin.descriptor() {
                 Some(descriptor) => Finding::ok(
@@ -206,6 +233,7 @@ fn connections(
         }
         let made = match make(connection, config, host) {
             Ok((made, signer)) => {
+                let advice = connection.advice(made.plugin().manifest());
                 if !signer.is_trusted() {
                     findings.push(Finding::new(
                         Verdict::Warn,
@@ -214,6 +242,7 @@ fn connections(
                         "sign it with `cofferdam plugin sign`, and name the key in `[plugins] trusted-keys`",
                     ));
                 }
+                findings.extend(advice.map(|advice| Finding::warn(what.clone(), &advice)));
                 made
             }
             Err(error) => {

@@ -73,7 +73,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "NUMBER")]
     from: Option<u64>,
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = crate::args::count)]
     limit: usize,
 }
 

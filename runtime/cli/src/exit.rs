@@ -6,6 +6,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 /// The run faulted, the call failed, or a check did not pass.
 pub const FAILED: u8 = 1;
 /// The command line or a file that it names is wrong.
@@ -63,12 +65,12 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exit = code(error);
-    tell(&text(error), exit, json);
+    tell(&text(error), exit, json, details(error));
     ExitCode::from(exit)
 }
 
 /// Standard error may be gone too; there is nobody left to tell then.
-fn tell(text: &str, exit: u8, json: bool) {
+fn tell(text: &str, exit: u8, json: bool, details: Option<Value>) {
     let code = code_in(text);
     let known = if exit == FAILED { UNEXPECTED } else { COMMAND };
     if json {
@@ -83,6 +85,9 @@ fn tell(text: &str, exit: u8, json: bool) {
         });
         if let Some(help) = help {
             error["help"] = help.into();
+        }
+        if let Some(details) = details {
+            error["details"] = details;
         }
         let line = serde_json::json!({ "error": error });
         let _ = fmt::Write::write_str(&mut Stderr, &format!("{line:#}\n"));
@@ -123,7 +128,13 @@ impl fmt::Write for Stderr {
     }
 }
 
-fn text(error: &anyhow::Error) -> String {
+/// What programs are told besides.
+pub fn details(error: &anyhow::Error) -> Option<Value> {
+    error.downcast_ref::<cofferdam::Error>()?.details()
+}
+
+/// The message, with its code where it has one and its help in a line of its own.
+pub fn text(error: &anyhow::Error) -> String {
     // These name their causes themselves.
     if let Some(host) = error.downcast_ref::<cofferdam_host::Error>() {
         format!("{}: {host}", host.code())
@@ -181,10 +192,22 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(text) = negative(error).or_else(|| no_text(error)) {
+        tell(&text, USAGE, json, None);
+        return ExitCode::from(USAGE);
+    }
     if json {
         let text = error.render().to_string();
         let text = text.trim().trim_start_matches("error: ");
-        tell(text, USAGE, true);
+        // What clap adds in paragraphs of their own says how it is done.
+        let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
+        let help: Vec<&str> = help.split("\n\n").map(str::trim).collect();
+        let help = help.join("; ");
+        let text = match help.as_str() {
+            "" => message.to_owned(),
+            help => format!("{message}\nhelp: {help}"),
+        };
+        tell(&text, USAGE, true, None);
     } else {
         let text = error.render();
         let text = if crate::style::stderr_is_terminal() {
@@ -196,6 +219,54 @@ pub fn of_clap(error: &clap::Error, json: bool) -> ExitCode {
         let _ = fmt::Write::write_str(&mut Stderr, &text);
     }
     ExitCode::from(USAGE)
+}
+
+/// What is told of a number below zero: alone it looks like an option that nobody knows.
+fn negative(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ErrorKind};
+    let said = |kind| Some(error.get(kind)?.to_string());
+    let is_number = |text: &str| {
+        let digits = text.strip_prefix('-').unwrap_or_default();
+        digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+    };
+    let (place, value) = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let unknown = said(ContextKind::InvalidArg).filter(|arg| is_number(arg))?;
+            let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+            let args: Vec<String> = args.collect();
+            let at = args.iter().position(|arg| arg.starts_with(&unknown))?;
+            let before = at.checked_sub(1).map_or("", |before| &args[before]);
+            // Anything else that begins like this may be meant as a name.
+            if !before.starts_with("--") {
+                return None;
+            }
+            (before.to_owned(), args[at].clone())
+        }
+        ErrorKind::ValueValidation => (
+            said(ContextKind::InvalidArg)?,
+            said(ContextKind::InvalidValue).filter(|value| is_number(value))?,
+        ),
+        _ => return None,
+    };
+    Some(format!(
+        "`{place} {value}`: it cannot be negative\nhelp: write a value from zero on, such as `{}`; \
+         `cofferdam VERB --help` tells what is allowed",
+        value.trim_start_matches('-')
+    ))
+}
+
+/// Which argument is not text; few of them have to be.
+fn no_text(error: &clap::Error) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let mut args = std::env::args_os().enumerate();
+    let (at, arg) = args.find(|(_, arg)| arg.to_str().is_none())?;
+    Some(format!(
+        "argument {at}, `{}`, is not text in UTF-8\nhelp: write it again, or set a locale with UTF-8; only paths may \
+         have other bytes",
+        arg.to_string_lossy()
+    ))
 }
 
 /// Whether errors of a command line that cannot be read are wanted as JSON all the same.

@@ -47,7 +47,10 @@ impl Reach {
                 opened => return Ok(Self::Open(opened?)),
             }
         }
-        Ok(Self::Open(open(config, others).await?))
+        match open(config, others).await {
+            Err(error) => Err(why_held(&store, error)),
+            opened => Ok(Self::Open(opened?)),
+        }
     }
 
     /// Does something with runs.
@@ -133,7 +136,7 @@ pub fn look<T: DeserializeOwned>(context: &Context, look: Look) -> Result<T> {
                 Err(error) => {
                     let error = error.into();
                     if tries == TRIES || !is_in_use(&error) {
-                        return Err(error);
+                        return Err(why_held(&store, error));
                     }
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
@@ -141,6 +144,14 @@ pub fn look<T: DeserializeOwned>(context: &Context, look: Look) -> Result<T> {
         }
     })?;
     Ok(serde_json::from_value(answer)?)
+}
+
+/// Why a store that is in use cannot be reached through who uses it, if that is known.
+fn why_held(store: &std::path::Path, error: anyhow::Error) -> anyhow::Error {
+    match control::check_place(store) {
+        Err(place) if is_in_use(&error) => place.into(),
+        _ => error,
+    }
 }
 
 fn is_in_use(error: &anyhow::Error) -> bool {

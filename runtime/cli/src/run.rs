@@ -65,7 +65,7 @@ pub struct RunArgs {
     )]
     tenant: String,
     /// 0 to 9: higher ones go first among the runs of the tenant that wait [default: 5]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: Option<u8>,
     /// Runs with the same key of this kind go one after another, or as many at a time as
     /// [workflows.concurrency] says

@@ -44,7 +44,7 @@ fn a_key_is_made_for_its_owner_alone_and_never_replaced_unasked() {
     assert!(!json.to_string().contains("private:"), "{json}");
     sandbox
         .run(&["plugin", "keygen", "--out", "no/such/acme"])
-        .exits(1);
+        .exits(2);
 }
 
 #[test]

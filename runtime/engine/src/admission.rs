@@ -22,6 +22,9 @@ use crate::mutation::{Armed, Mutation};
 use crate::pace::{Pass, Token, Waiter};
 use crate::ramp::Leave;
 
+/// The code of a call that was over before its answer came.
+const TIMED_OUT: &str = "timeout";
+
 /// Leave to make one call. Dropped unused, it gives everything back and says nothing about the
 /// connection.
 pub(crate) struct Admitted {
@@ -243,12 +246,13 @@ impl Admitted {
 
     /// Makes the call and gives the leave back.
     pub async fn call(mut self, attempt: &Attempt, tenant: String) -> Result<Value, Failure> {
+        let given = self.timeout(attempt);
         let call = Call {
             action: attempt.action.clone(),
             input: (*attempt.input).clone(),
             idempotency_key: attempt.key.clone(),
             attempt: attempt.attempt,
-            timeout: self.timeout(attempt),
+            timeout: given,
             tenant,
             traceparent: String::new(),
             secrets: (*attempt.secrets).clone(),
@@ -290,7 +294,29 @@ impl Admitted {
         };
         self.ended(result, took_ms);
         self.give_back(verdict);
-        outcome.result.and_then(bounded)
+        // A connector may have a timeout of its own, and be told of in the same words.
+        let is_over = begun.elapsed() >= given;
+        let told = match outcome.result {
+            Err(failure) if is_over => Err(self.explained(failure, attempt, given)),
+            told => told,
+        };
+        told.and_then(bounded)
+    }
+
+    /// A call that was over because of what it was given here says which key gave it that.
+    fn explained(&self, mut failure: Failure, attempt: &Attempt, given: Duration) -> Failure {
+        let limit = self.served.generation.connection.limits().timeout;
+        let is_ours = failure.class == Class::Timeout && failure.code == TIMED_OUT;
+        if !is_ours || given >= limit {
+            return failure;
+        }
+        let why = if given < Duration::from_millis(attempt.timeout_ms) {
+            "that was left of `timeout.schedule-to-close`"
+        } else {
+            "that is `timeout.start-to-close` of the connection, or `startToClose` of the task"
+        };
+        failure.message = format!("{}: {why}", failure.message);
+        failure
     }
 
     /// How long the attempt may take: no longer than its task, unless the time of that was over

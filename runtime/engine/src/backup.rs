@@ -67,6 +67,26 @@ pub fn migrate_store(config: &Config, to: Engine) -> Result<BackupSummary, Error
     Ok(transfer::migrate(dir, to, &options)?)
 }
 
+/// Whether the store in a folder, if one is there, is kept by this engine, so that a configuration
+/// that names it can open it. Touches nothing, and works while the store is in use.
+///
+/// # Errors
+/// [`Error::Store`] if another engine keeps it, this program lacks the engine, or the folder holds
+/// something else.
+pub fn check_engine(dir: &Path, wanted: Engine) -> Result<(), Error> {
+    check_built_in(dir, wanted)?;
+    match Engine::of(dir)? {
+        Some(found) if found != wanted => Err(Error::Store {
+            source: cofferdam_store::Error::OtherEngine {
+                path: dir.to_owned(),
+                found,
+                wanted,
+            },
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn place(config: &Config) -> Result<(&Path, cofferdam_store::Options), Error> {
     let dir = config.store_path().ok_or_else(|| Error::Store {
         source: cofferdam_store::Error::Invalid {

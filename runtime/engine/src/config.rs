@@ -307,6 +307,13 @@ impl Config {
         self
     }
 
+    /// What is written and can have no effect, each with its place and a remedy. Only what is known
+    /// without the plugins; [`Connection::advice`] knows more with a manifest.
+    pub fn warnings(&self) -> Vec<String> {
+        let connections = self.connections.iter();
+        connections.filter_map(|one| one.advice(None)).collect()
+    }
+
     /// Refuses connections that could never work, and backups that are not there. What was loaded
     /// or parsed has passed this.
     ///

@@ -6,6 +6,7 @@
 //! ([`RuntimeBuilder::connector`](crate::RuntimeBuilder::connector)), no configuration can.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam_core::descriptor::Descriptor;
@@ -106,7 +107,7 @@ impl Backend {
                 let calling = program.connector.invoke(call);
                 let result = match tokio::time::timeout(timeout, calling).await {
                     Ok(result) => result,
-                    Err(_) => Err(late(EffectState::Unknown)),
+                    Err(_) => Err(late(timeout, EffectState::Unknown)),
                 };
                 Outcome {
                     result,
@@ -137,12 +138,13 @@ impl Program {
         &self,
         asking: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let asked = tokio::time::timeout(self.limits.timeout, asking).await;
-        asked.unwrap_or_else(|_| Err(late(EffectState::None)))
+        let timeout = self.limits.timeout;
+        let asked = tokio::time::timeout(timeout, asking).await;
+        asked.unwrap_or_else(|_| Err(late(timeout, EffectState::None)))
     }
 }
 
-fn late(effect: EffectState) -> Failure {
-    let message = "the connector did not answer in time";
+fn late(timeout: Duration, effect: EffectState) -> Failure {
+    let message = format!("no answer within {timeout:?}");
     Failure::new(Class::Timeout, "timeout", message).with_effect(effect)
 }

@@ -25,6 +25,8 @@ use crate::{Error, Runtime};
 const SOCKET: &str = "control.sock";
 /// What it is called until somebody listens there.
 const UNHEARD: &str = "control.next";
+/// The longest path that the system has room for in a socket's address, in bytes.
+pub const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// Said with each request; one of another version is refused.
 pub const VERSION: u32 = 1;
 /// The largest input of a run, with its workflow, fits.
@@ -158,6 +160,8 @@ enum Answer {
         message: String,
         class: Class,
         is_storage: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Value>,
     },
 }
 
@@ -223,11 +227,13 @@ impl Runtime {
     /// [`ask`]. Only a runtime whose store has a folder can be asked.
     ///
     /// # Errors
-    /// [`Error::Control`] if the socket cannot be made. The runtime works all the same.
+    /// [`Error::Control`] if the socket cannot be made, [`Error::ControlPath`] if its path is too long.
+    /// The runtime works all the same.
     pub fn listen(&self) -> Result<(), Error> {
         let Some(store) = self.store_path() else {
             return Ok(());
         };
+        check_place(store)?;
         let path = socket_path(store);
         let listener = bind(&path).map_err(|source| Error::Control {
             path: path.display().to_string(),
@@ -286,6 +292,7 @@ impl Runtime {
                 message: format!("CD0274: the request cannot be understood: {why}"),
                 class: Class::InvalidInput,
                 is_storage: false,
+                details: None,
             },
         };
         let mut text = serde_json::to_vec(&answer)?;
@@ -306,6 +313,7 @@ impl From<&Error> for Answer {
             message: error.to_string(),
             class: error.class(),
             is_storage: error.is_storage(),
+            details: error.details(),
         }
     }
 }
@@ -358,10 +366,12 @@ pub async fn ask(store: &Path, request: &Request) -> Result<Option<Value>, Error
             message,
             class,
             is_storage,
+            details,
         } => Err(Error::Remote {
             message,
             class,
             is_storage,
+            details,
         }),
     }
 }
@@ -408,6 +418,23 @@ fn is_nobody(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a process that has this store open can be asked at all.
+///
+/// # Errors
+/// [`Error::ControlPath`] if the socket's path is longer than [`SOCKET_PATH_BYTES_MAX`].
+pub fn check_place(store: &Path) -> Result<(), Error> {
+    let path = socket_path(store);
+    let bytes = path.as_os_str().len();
+    if bytes <= SOCKET_PATH_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::ControlPath {
+        path: path.display().to_string(),
+        bytes,
+        bytes_max: SOCKET_PATH_BYTES_MAX,
+    })
+}
+
 fn socket_path(store: &Path) -> PathBuf {
     store.join(SOCKET)
 }
@@ -433,4 +460,28 @@ fn is_same_user(stream: &UnixStream, path: &Path) -> bool {
     let ours = std::fs::metadata(path).map(|metadata| metadata.uid());
     let theirs = stream.peer_cred().map(|credentials| credentials.uid());
     matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours == theirs || theirs == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_over_with_its_details_and_from_an_older_process_without() {
+        let stopped = Error::PurgeStopped {
+            removed: vec!["a".to_owned()],
+            kept: vec!["b".to_owned()],
+            why: Box::new(Error::ShuttingDown),
+        };
+        let line = serde_json::to_string(&Answer::from(&stopped)).expect("JSON");
+        let Ok(Answer::Err { class, details, .. }) = serde_json::from_str(&line) else {
+            panic!("{line}");
+        };
+        assert_eq!(class, Class::Unavailable);
+        assert_eq!(details, Some(json!({"removed": ["a"], "kept": ["b"]})));
+        let plain = serde_json::to_string(&Answer::from(&Error::ShuttingDown)).expect("JSON");
+        assert!(!plain.contains("details"), "{plain}");
+        let older: Result<Answer, _> = serde_json::from_str(&plain);
+        assert!(matches!(older, Ok(Answer::Err { details: None, .. })));
+    }
 }

@@ -192,7 +192,7 @@ async fn ramp_up(inner: &Arc<Inner>, slot: &Arc<Slot>) -> bool {
                 connection: slot.name.clone(),
                 leave: Some(leave),
             };
-            inner.spawn(parked.run, None, place, message);
+            inner.spawn(parked.run, None, place, Some(message));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong at the runtime's boundary.
 
 use cofferdam_core::failure::Class;
+use serde_json::{Value, json};
 
 /// Why the runtime could not do what it was asked. A *run* that fails is no error of the runtime:
 /// its end says so.
@@ -39,7 +40,10 @@ pub enum Error {
         source: cofferdam_store::Error,
     },
     /// A file cannot be read.
-    #[error("CD0251: cannot read `{path}`: {source}")]
+    #[error(
+        "CD0251: cannot read `{path}`: {source}; check that the path is right, that it may be read, and that it is \
+         text in UTF-8"
+    )]
     Read {
         /// The file.
         path: String,
@@ -79,6 +83,19 @@ pub enum Error {
     Purge {
         /// What is wrong, and what to do instead.
         what: String,
+    },
+    /// What was to be purged is gone in part. [`Error::details`] names the runs.
+    #[error(
+        "{why}; {} of {} runs were removed before that, and the others are still there: purge them again \
+         when that is put right", removed.len(), removed.len() + kept.len()
+    )]
+    PurgeStopped {
+        /// Those that are gone.
+        removed: Vec<String>,
+        /// Those that are still there.
+        kept: Vec<String>,
+        /// What happened.
+        why: Box<Self>,
     },
     /// A value cannot be written as JSON.
     #[error("CD0253: a value cannot be written as JSON: {source}")]
@@ -246,7 +263,8 @@ pub enum Error {
     },
     /// A task that never began.
     #[error(
-        "CD0222: run `{run}` never began a task `{task}`; `cofferdam runs show {run}` names those that it did"
+        "CD0222: run `{run}` never began a task `{task}`{}; `cofferdam runs show {run}` names those that it did",
+        if task.starts_with('/') { "" } else { ": a task is named by its path, which begins with `/`" }
     )]
     NoTask {
         /// The run.
@@ -266,7 +284,7 @@ pub enum Error {
         run: String,
     },
     /// A start that is not to find a run found one.
-    #[error("CD0224: run `{run}` exists and is {}; `on-conflict: fail` asks for a new one", status.as_str())]
+    #[error("CD0224: run `{run}` exists and is {}, and a new one was asked for; choose another id", status.as_str())]
     Exists {
         /// The run.
         run: String,
@@ -412,10 +430,24 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Nobody can be asked through a socket whose path is longer than the system allows.
+    #[error(
+        "CD0273: the control socket `{path}`: its path has {bytes} bytes, and the system allows {bytes_max}: \
+         no other process can ask the one that has this store open; name the store's folder by a shorter \
+         path, such as a relative one or a link"
+    )]
+    ControlPath {
+        /// The socket.
+        path: String,
+        /// How long its path is.
+        bytes: usize,
+        /// The most.
+        bytes_max: usize,
+    },
     /// Another process did not answer.
     #[error(
         "CD0276: the process behind `{path}` did not answer: {source}; what was asked for may have happened: \
-         `cofferdam plugin history CONNECTION` tells, once that process answers or is gone"
+         `cofferdam runs list` and `cofferdam plugin history CONNECTION` tell, once that process answers or is gone"
     )]
     Unanswered {
         /// The socket.
@@ -432,6 +464,8 @@ pub enum Error {
         class: Class,
         /// Whether its store is the reason.
         is_storage: bool,
+        /// Its [`Error::details`].
+        details: Option<Value>,
     },
     /// Something is no event that can be published.
     #[error("CD0277: {0}")]
@@ -452,7 +486,7 @@ pub enum Error {
     },
     /// Events were let go before a subscriber came to them.
     #[error(
-        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with          the oldest that is: keep more with `keep` in [events], or read faster"
+        "CD0280: subscriber `{name}` came too late for {missed} events, which are not kept any more; it goes on with the oldest that is: keep more with `keep` in [events], or read faster"
     )]
     Lagged {
         /// The subscriber.
@@ -462,7 +496,7 @@ pub enum Error {
     },
     /// A workflow waits for events that nobody publishes.
     #[error(
-        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events:          set `lifecycle = \"{wanted}\"` in [events]"
+        "CD0281: workflow {workflow} waits for `{kind}`, and runs publish no such events: set `lifecycle = \"{wanted}\"` in [events]"
     )]
     NoLifecycle {
         /// The workflow.
@@ -502,6 +536,7 @@ impl Error {
             | Self::Host { .. }
             | Self::Read { .. }
             | Self::RunId { .. }
+            | Self::ControlPath { .. }
             | Self::Purge { .. }
             | Self::StartOption { .. }
             | Self::NoConnection { .. }
@@ -526,6 +561,7 @@ impl Error {
             | Self::Same { .. } => Class::Conflict,
             Self::CheckFailed { .. } => Class::Refused,
             Self::Remote { class, .. } => *class,
+            Self::PurgeStopped { why, .. } => why.class(),
 
             Self::Store { source } => source.class(),
             Self::Row { .. }
@@ -552,6 +588,18 @@ impl Error {
         }
     }
 
+    /// What a program may want to know besides, as an object: the runs that were `removed` and those
+    /// that were `kept`.
+    pub fn details(&self) -> Option<Value> {
+        match self {
+            Self::PurgeStopped { removed, kept, .. } => {
+                Some(json!({"removed": removed, "kept": kept}))
+            }
+            Self::Remote { details, .. } => details.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether another process has the store open.
     pub fn is_in_use(&self) -> bool {
         matches!(
@@ -572,6 +620,7 @@ impl Error {
             | Self::Checkpoint { .. }
             | Self::Shelf { .. } => true,
             Self::Stopped { is_storage, .. } | Self::Remote { is_storage, .. } => *is_storage,
+            Self::PurgeStopped { why, .. } => why.is_storage(),
             _ => false,
         }
     }

@@ -83,7 +83,7 @@ pub use activation::{Swap, Swapped};
 pub use ambient::{Clock, Rng};
 pub use answers::AnswerLimits;
 pub use archive::{Archive, StoreReport};
-pub use backup::{BackupSummary, Engine, migrate_store, restore};
+pub use backup::{BackupSummary, Engine, check_engine, migrate_store, restore};
 pub use breakers::BreakerSetting;
 pub use builder::RuntimeBuilder;
 pub use cofferdam_core::breaker::{Config as BreakerConfig, WindowType};

@@ -71,7 +71,8 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NoRun`]; [`Error::WrongState`] for a run that has not ended; [`Error::Purge`] for too many
-    /// names and a status that is no end; [`Error::ShuttingDown`], when some may be gone; [`Error::Store`].
+    /// names and a status that is no end; [`Error::PurgeStopped`] when the store fails or the runtime is shut
+    /// down on the way, with those that are gone and those that are still there; [`Error::Store`].
     pub async fn purge(&self, filter: &PurgeFilter, after: Option<&str>) -> Result<Purged, Error> {
         if filter.status.is_some_and(|status| !status.is_final()) {
             let what = "names a status that is no end; use completed, faulted or cancelled".into();
@@ -84,10 +85,14 @@ impl Runtime {
             [] => find(inner, filter, before_ms, after)?,
             _ => (named(inner, filter, before_ms).await?, None),
         };
-        let mut runs = Vec::new();
+        let (mut runs, mut kept, mut why) = (Vec::new(), Vec::new(), None);
         for page in found.chunks(PURGE_MAX) {
             if inner.closing.is_cancelled() {
-                return Err(Error::ShuttingDown);
+                why.get_or_insert(Error::ShuttingDown);
+            }
+            if why.is_some() {
+                kept.extend(page.iter().map(|found| found.run.clone()));
+                continue;
             }
             let removed = if filter.dry_run {
                 vec![Ok(()); page.len()]
@@ -100,11 +105,21 @@ impl Runtime {
                     Ok(()) => runs.push(found.run.clone()),
                     // Somebody goes on with it, or removes it.
                     Err(cofferdam_store::Error::Stale { .. }) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        kept.push(found.run.clone());
+                        why.get_or_insert(error.into());
+                    }
                 }
             }
         }
-        Ok(Purged { runs, next })
+        match why.map(Box::new) {
+            None => Ok(Purged { runs, next }),
+            Some(why) => Err(Error::PurgeStopped {
+                removed: runs,
+                kept,
+                why,
+            }),
+        }
     }
 }
 

@@ -473,7 +473,7 @@ fn let_in_some(inner: &Arc<Inner>) -> Result<bool, Error> {
                     state.turn = Turn::Woken;
                     gate.place(&mut state, &tenant, &run)
                 };
-                inner.let_in(&run, place, Message::Admitted);
+                inner.let_in(&run, place, Some(Message::Admitted));
                 given.insert(run);
             }
         }

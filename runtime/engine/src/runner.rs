@@ -43,8 +43,6 @@ pub(crate) use verbs::Verb;
 /// What the rest of the runtime tells a run.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Go on: it was begun or the runtime was opened.
-    Resume,
     /// Its turn in the queue has come.
     Admitted,
     /// Somebody does something with it.
@@ -126,10 +124,8 @@ const PART_BYTES_MAX: usize = 8 << 20;
 /// How long calls under way may still take when the runtime shuts down.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Whether a run that is there is not held in memory.
-fn is_set_aside(status: Status) -> bool {
-    matches!(status, Status::Queued | Status::Waiting | Status::Suspended)
-}
+/// How a run is that is there and is not held in memory.
+const SET_ASIDE: [Status; 3] = [Status::Queued, Status::Waiting, Status::Suspended];
 
 /// Places in an event as places in its record.
 fn in_record(places: &[String]) -> Vec<String> {
@@ -183,6 +179,8 @@ pub(crate) struct Runner {
     told: Vec<tokio::sync::oneshot::Sender<Result<(), Error>>>,
     /// Whether the queue has to look, once this is on the disk.
     note_queue: bool,
+    /// Whether the scheduler has to look, once this is on the disk.
+    note_timer: bool,
     /// Whether the next commit puts runs of their own into the queue.
     begun: bool,
 }
@@ -234,6 +232,7 @@ impl Runner {
             leaves: HashMap::new(),
             told: Vec::new(),
             note_queue: false,
+            note_timer: false,
             begun: false,
         }
     }
@@ -367,7 +366,7 @@ impl Runner {
         for ticket in lost {
             self.feed(Event::Lost { ticket });
         }
-        if is_set_aside(self.row.status) {
+        if SET_ASIDE.contains(&self.row.status) {
             self.set_status(Status::Running);
         }
     }
@@ -472,7 +471,9 @@ impl Runner {
         if self.inner.armed.has(Mutation::HoldBack) && self.head.next_seq > 0 {
             self.launch_all();
         }
-        if self.must_commit || self.is_full() {
+        // With what led there: two commits would be two syncs.
+        let waits = !self.mailbox.look && self.set_aside();
+        if self.must_commit || self.is_full() || waits {
             self.commit().await?;
         }
         self.launch_all();
@@ -608,6 +609,9 @@ impl Runner {
         self.mailbox.done.clear();
         if std::mem::take(&mut self.note_queue) {
             self.inner.gate.note(&self.row);
+        }
+        if std::mem::take(&mut self.note_timer) {
+            self.inner.timers_changed.notify_one();
         }
         Ok(())
     }

@@ -349,7 +349,7 @@ impl Inner {
 
     /// Tells a run something, beginning it again from its journal if it is not held.
     pub fn wake(self: &Arc<Self>, run: &str, message: Message) {
-        self.spawn(run.to_owned(), None, None, message);
+        self.spawn(run.to_owned(), None, None, Some(message));
     }
 
     /// Tells a run something if it is in memory; else the message is given back.
@@ -361,8 +361,8 @@ impl Inner {
         }
     }
 
-    /// Wakes a run whose turn has come.
-    pub fn let_in(self: &Arc<Self>, run: &str, place: Place, message: Message) {
+    /// Wakes a run whose turn has come, and tells it why if it is not simply to go on.
+    pub fn let_in(self: &Arc<Self>, run: &str, place: Place, message: Option<Message>) {
         self.spawn(run.to_owned(), None, Some(place), message);
     }
 
@@ -381,19 +381,23 @@ impl Inner {
         run: String,
         runner: Option<Runner>,
         place: Option<Place>,
-        message: Message,
+        message: Option<Message>,
     ) {
         let mut active = self.active.lock();
         if let Some(mailbox) = active.get(&run) {
-            // A runner takes itself off the list before its mailbox closes.
-            let _ = mailbox.send(message);
+            if let Some(message) = message {
+                // A runner takes itself off the list before its mailbox closes.
+                let _ = mailbox.send(message);
+            }
             return;
         }
         if self.closing.is_cancelled() {
             return;
         }
         let (sender, mailbox) = mpsc::unbounded_channel();
-        let _ = sender.send(message);
+        if let Some(message) = message {
+            let _ = sender.send(message);
+        }
         active.insert(run.clone(), sender);
         drop(active);
         self.stopped.lock().remove(&run);

@@ -13,7 +13,7 @@ use crate::definition::Definition;
 use crate::mutation::Mutation;
 use crate::queue::{self, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::rows::{RunRow, decode, encode};
-use crate::runner::{Begin, Message, Runner};
+use crate::runner::{Begin, Runner};
 use crate::runtime::{Inner, Runtime};
 use crate::{Error, query};
 
@@ -98,7 +98,10 @@ impl StartOptions {
         if let Some(key) = &self.key
             && !(1..=KEY_BYTES_MAX).contains(&key.len())
         {
-            return refuse(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
+            return refuse(format!(
+                "the key has {} bytes: use 1 to {KEY_BYTES_MAX}, such as those of a hash of what it stands for",
+                key.len()
+            ));
         }
         if self.key.is_none() && self.on_conflict.restarts() {
             return refuse(
@@ -167,7 +170,6 @@ impl Runtime {
         if self.inner.closing.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        self.inner.check_room()?;
         options.check()?;
         check_input(&input)?;
         let hash = input_hash(&input)?;
@@ -175,9 +177,11 @@ impl Runtime {
         if let Some(row) = existing {
             fits(&row, definition, &options, &hash)?;
             // What was read may not be on the disk yet, and this answer says that it is.
-            self.inner.store.commit(Batch::new()).await?;
+            self.inner.is_on_disk(&run).await?;
             return Ok(run);
         }
+        // Only what is begun takes room.
+        self.inner.check_room()?;
         let row = RunRow {
             tenant: options.tenant.clone(),
             priority: options.priority.unwrap_or(PRIORITY_DEFAULT),
@@ -320,7 +324,7 @@ impl Inner {
         let (told, answer) = oneshot::channel();
         let begin = Begin { event, told };
         let runner = Runner::begin(Arc::clone(self), machine, row, rows, begin);
-        self.spawn(run.clone(), Some(runner), place, Message::Resume);
+        self.spawn(run.clone(), Some(runner), place, None);
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.closing.is_cancelled() => Err(Error::ShuttingDown),

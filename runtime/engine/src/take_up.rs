@@ -8,7 +8,6 @@ use cofferdam_core::run::Status;
 use cofferdam_store::{KeyRange, Table};
 
 use crate::rows::status_prefix;
-use crate::runner::Message;
 use crate::runtime::Inner;
 use crate::{Error, query};
 
@@ -40,16 +39,19 @@ impl TakeUp {
                 return Ok(false);
             }
             let rows = inner.store.scan(Table::RunByStatus, range.clone(), room)?;
-            let Some((last, _)) = rows.last() else {
+            if rows.is_empty() {
                 self.left.pop();
                 continue;
-            };
-            *range = range.clone().after(last);
-            for run in rows.iter().filter_map(|(key, _)| run_of(key)) {
-                if let Some(row) = query::row(&*inner.store, run)? {
+            }
+            for (key, _) in &rows {
+                if let Some(run) = run_of(key)
+                    && let Some(row) = query::row(&*inner.store, run)?
+                {
                     let place = inner.gate.enter(&row.tenant, run);
-                    inner.let_in(run, place, Message::Resume);
+                    inner.let_in(run, place, None);
                 }
+                // Not before: one that cannot be read now is tried again.
+                *range = range.clone().after(key);
             }
         }
         Ok(true)

@@ -132,6 +132,12 @@ impl Runtime {
         let (row, machine) = self.ended(run, "restarted", Status::is_final)?;
         let pinned = self.inner.definition(&row.definition)?;
         let definition = definition.unwrap_or(&pinned);
+        if id.as_deref() == Some(run) {
+            let what = format!(
+                "the new run cannot have the id of the old one, `{run}`: leave the id out, or choose another"
+            );
+            return Err(Error::StartOption { what });
+        }
         let options = crate::StartOptions {
             id,
             tenant: row.tenant,

@@ -113,17 +113,11 @@ impl Runtime {
         }
     }
 
-    /// What was read of a run may come of a commit that failed, and whose runner nobody remembers: only
-    /// a commit after it tells. A full disk refuses before it touches anything, and keeps nobody
-    /// waiting here.
+    /// What was read of a run may come of a commit that failed, and whose runner nobody remembers.
     async fn is_on_disk(&self, run: &str, stopped: bool) -> Result<(), Error> {
-        let store = &self.inner.store;
-        if !stopped && store.full().is_some() {
-            return Ok(());
-        }
-        match store.commit(Batch::new()).await {
+        match self.inner.is_on_disk(run).await {
             Err(_) if stopped => Err(self.inner.why_stopped(run)),
-            committed => Ok(committed?),
+            told => told,
         }
     }
 
@@ -141,6 +135,16 @@ impl Runtime {
 }
 
 impl Inner {
+    /// Returns when what was read of a run before is on the disk. The store knows of most runs that
+    /// they are, whatever has become of the disk since; of others only a commit after it tells,
+    /// which waits for room on a full disk.
+    pub(crate) async fn is_on_disk(&self, run: &str) -> Result<(), Error> {
+        if self.store.is_durable(run) {
+            return Ok(());
+        }
+        Ok(self.store.commit(Batch::new()).await?)
+    }
+
     /// A run as its journal has it.
     pub(crate) fn view(&self, run: &str) -> Result<RunView, Error> {
         query::view(&*self.store, run, |hash| self.definition(hash))

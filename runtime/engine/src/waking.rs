@@ -102,7 +102,7 @@ impl Inner {
     pub async fn wake_in_turn(self: &Arc<Self>, run: &str, message: Message) {
         if let Err(message) = self.tell_held(run, message) {
             let place = self.gate.place_for_woken(run).await;
-            self.let_in(run, place, message);
+            self.let_in(run, place, Some(message));
         }
     }
 }

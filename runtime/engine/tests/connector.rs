@@ -11,6 +11,7 @@ use cofferdam::{
     Call, Clock, Config, Connection, Connector, Descriptor, Effect, EffectState, Error, Failure,
     Health, Rng, Runtime, StartOptions, Status, Swap,
 };
+use cofferdam_host::Limits;
 use serde_json::{Value, json};
 
 use common::{descriptor, healthy, sources};
@@ -91,6 +92,39 @@ async fn code_that_hangs_is_given_up_at_the_deadline_with_an_unknown_outcome() {
         (failure.code.as_str(), failure.effect),
         ("timeout", EffectState::Unknown)
     );
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_names_the_key_that_gave_it_its_time() {
+    let all = Duration::from_mins(1);
+    for (limit, told) in [
+        (
+            all,
+            "no answer within 20ms: that is `timeout.start-to-close` of the connection, or `startToClose` of the task",
+        ),
+        // The connection's own limit is not the engine's to explain.
+        (Duration::from_millis(10), "no answer within 10ms"),
+    ] {
+        let limits = Limits {
+            timeout: limit,
+            ..Limits::default()
+        };
+        let connection = Connection::new("sum", "no-such-plugin")
+            .with_timeouts(Duration::from_millis(20), all)
+            .with_on_outage(cofferdam::OnOutage::Fail)
+            .with_limits(limits);
+        let runtime = Runtime::builder(Config::new().with_connection(connection))
+            .connector("sum", Arc::new(Doubler::default()))
+            .open()
+            .await
+            .unwrap();
+        let task = "  - a: {call: sum.double, with: {hang: true}, metadata: {cofferdam: {attempts: 1, onExhausted: fault}}}\n";
+        let definition = runtime.define(&sources(task)).unwrap();
+        let run = runtime.start(&definition, json!({})).await.unwrap();
+        let view = runtime.wait(&run).await.unwrap();
+        let failure = view.tasks[0].attempts[0].failure.as_ref().unwrap();
+        assert_eq!(failure.message, told);
+    }
 }
 
 #[tokio::test]

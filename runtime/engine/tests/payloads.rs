@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -398,6 +399,32 @@ async fn values_up_to_the_bound_stay_where_they_are() {
     start(&runtime, "over", DONE, text(PAYLOAD_BYTES_MAX + 1)).await;
     assert_eq!(payloads(&store), 1);
     runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_purge_that_breaks_off_names_what_is_gone_and_what_is_still_there() {
+    let store = MemoryStore::new();
+    let runtime = open(&store).await;
+    let names = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    for name in &names {
+        start(&runtime, name, DONE, json!({})).await;
+    }
+    store.stop_after(2);
+    let filter = PurgeFilter {
+        runs: names.clone(),
+        ..PurgeFilter::default()
+    };
+    let error = runtime.purge(&filter, None).await.unwrap_err();
+    assert!(error.is_storage(), "{error}");
+    assert!(
+        error.to_string().contains("2 of 4 runs were removed"),
+        "{error}"
+    );
+    let told = json!({"removed": ["a", "b"], "kept": ["c", "d"]});
+    assert_eq!(error.details(), Some(told));
+    let there = runtime.query().runs(None, 9).unwrap();
+    let there: HashSet<&str> = there.iter().map(|row| row.run.as_str()).collect();
+    assert_eq!(there, HashSet::from(["c", "d"]));
 }
 
 #[tokio::test]

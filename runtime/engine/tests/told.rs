@@ -100,6 +100,27 @@ async fn a_run_whose_only_commit_failed_is_not_told_to_have_ended() {
     assert!(starting.await.unwrap().is_err());
 }
 
+#[tokio::test]
+async fn an_end_that_is_on_the_disk_is_told_whatever_has_become_of_the_disk() {
+    let store = MemoryStore::new();
+    let runtime = open(&store).await;
+    let definition = define(&runtime, "  - a: {set: {x: 1}}\n");
+    let options = || StartOptions {
+        id: Some("r".to_owned()),
+        ..StartOptions::default()
+    };
+    let start = || runtime.start_with(&definition, json!({}), options());
+    start().await.unwrap();
+    runtime.wait("r").await.unwrap();
+    store.stop_after(0);
+    let told = runtime.wait("r").await.unwrap();
+    assert_eq!(told.status, Status::Completed);
+    assert_eq!(start().await.unwrap(), "r");
+    // What is not known to be there is not told.
+    let other = runtime.start(&definition, json!({})).await;
+    assert!(other.unwrap_err().is_storage());
+}
+
 /// Calls of one task of a run, all at the same time.
 const TOGETHER: u64 = 12;
 
@@ -161,4 +182,16 @@ async fn what_follows_from_calls_that_end_together_has_its_order_and_fits_into_t
         Some(types.len() - 1)
     );
     runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_at_once_is_written_once() {
+    let store = MemoryStore::new();
+    let runtime = open(&store).await;
+    let definition = define(&runtime, "  - w: {wait: {hours: 1}}\n");
+    let before = store.commits();
+    let run = runtime.start(&definition, json!({})).await.unwrap();
+    runtime.settle(&run).await.unwrap();
+    // That it began and waits; and who looks asks the store once.
+    assert_eq!(store.commits() - before, 2);
 }

@@ -91,8 +91,9 @@ pub(crate) async fn run(
 ) -> Ran {
     // Whoever calls without a pause lets its neighbours have their turn in between.
     step_back().await;
-    let scope = Scope::new(Arc::clone(settings), tenant, timeout);
+    let mut scope = Scope::new(Arc::clone(settings), tenant, timeout);
     if let Work::Invoke(call) = &work {
+        scope.given = Some(call.timeout).filter(|given| *given < settings.limits.timeout);
         *scope.placeholders.lock() = secrets::brought(&settings.secrets, call);
     }
     let scope = Arc::new(scope);

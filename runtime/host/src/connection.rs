@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::plugin::{Loaded, Plugin};
 use crate::scrub::Scrubber;
 use crate::spec::ConnectionSpec;
-use crate::{Error, capabilities, verdict};
+use crate::{Error, capabilities, limits, verdict};
 
 /// What a host lends to connections from outside of this crate.
 #[derive(Clone)]
@@ -71,7 +71,8 @@ impl Plugin {
     /// [`Error::BadGrant`] and [`Error::BadLimit`] name the key; [`Error::DescriptorMissing`] if
     /// the component was never stamped.
     pub fn connect(&self, spec: ConnectionSpec, services: Services) -> Result<Connection, Error> {
-        spec.limits.validate()?;
+        let named = |error| limits::named(error, &spec.name, self.manifest());
+        spec.limits.validate().map_err(named)?;
         let descriptor = self.described()?;
         for capability in capabilities::ALL {
             if self.imports().contains(&capability.name()) {

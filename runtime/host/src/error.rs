@@ -191,13 +191,15 @@ pub enum Error {
         reason: String,
     },
     /// A limit that makes no sense.
-    #[error("limits: `{key} = {value}`: {reason}")]
+    #[error("{place}: `{key} = {value}`: {reason}")]
     BadLimit {
+        /// The connection with its plugin, the manifest, or `limits` where nobody knows better.
+        place: String,
         /// The key.
         key: &'static str,
         /// What was written.
         value: String,
-        /// The range.
+        /// The range, and what to write where that is not plain.
         reason: String,
     },
     /// The sandbox could not be set up on this machine.

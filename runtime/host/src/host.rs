@@ -66,6 +66,7 @@ impl Host {
         compiler.validate()?;
         if !(1..=SLOTS_MAX).contains(&slots) {
             return Err(Error::BadLimit {
+                place: "the host".to_owned(),
                 key: "concurrency_max",
                 value: slots.to_string(),
                 reason: format!("must be from 1 to {SLOTS_MAX}"),

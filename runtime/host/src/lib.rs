@@ -53,7 +53,7 @@ pub use error::Error;
 pub use gate::Shared;
 pub use host::{Host, HostOptions};
 pub use inspect::Inspected;
-pub use limits::{Limits, MEMORY_BYTES_MAX};
+pub use limits::{Limits, MEMORY_BYTES_MAX, check_wishes};
 pub use plugin::Plugin;
 pub use spec::{ConnectionSpec, Directory, Grants, Secret, SmtpGrant, SmtpTls, SqlGrant};
 pub use table::{LimitRow, limits_table};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cofferdam_core::manifest::{Manifest, Wishes};
 use cofferdam_core::rate::Rate;
 use wasmtime::ResourceLimiter;
 
@@ -94,16 +95,103 @@ impl Limits {
     }
 }
 
+/// Of a limit whose connection is not known where it is checked.
+const PLACE: &str = "limits";
+
+/// Refuses wishes of a manifest that no operator could grant: whoever makes or hands out the plugin
+/// is told, instead of everybody who uses it. `place` is what the message begins with.
+///
+/// # Errors
+/// [`Error::BadLimit`] names the key, what it asks for and what can be had.
+pub fn check_wishes(wishes: &Wishes, place: &str) -> Result<(), Error> {
+    let refuse = |key, written: &Option<String>, reason: &str| {
+        Err(Error::BadLimit {
+            place: place.to_owned(),
+            key,
+            value: format!("\"{}\"", written.as_deref().unwrap_or_default()),
+            reason: reason.to_owned(),
+        })
+    };
+    let memory = MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX;
+    let is_memory = |bytes| memory.contains(&bytes);
+    if !wishes.memory_bytes().is_none_or(is_memory) {
+        let reason = "no connection can have it: ask for 128KiB to 256MiB, or leave it out";
+        return refuse("limits.memory", &wishes.memory, reason);
+    }
+    let is_span = |span: Duration| span <= DURATION_MAX;
+    let reason = "no connection can have it: ask for at most 1h, or leave it out";
+    if !wishes.timeout().is_none_or(is_span) {
+        return refuse("limits.timeout", &wishes.timeout, reason);
+    }
+    if !wishes.cpu_time().is_none_or(is_span) {
+        return refuse("limits.cpu", &wishes.cpu, reason);
+    }
+    Ok(())
+}
+
+/// The same error with the connection and the plugin that it is about, and the remedy where the
+/// plugin's manifest is what asked.
+pub(crate) fn named(error: Error, connection: &str, manifest: Option<&Manifest>) -> Error {
+    let Error::BadLimit {
+        key, value, reason, ..
+    } = error
+    else {
+        return error;
+    };
+    let asked = manifest.filter(|manifest| {
+        let memory = manifest.limits.memory_bytes();
+        key == "memory_bytes" && memory.is_some_and(|bytes| bytes.to_string() == value)
+    });
+    let (place, reason) = match (asked, manifest) {
+        (Some(plugin), _) => {
+            let line =
+                format!("write `memory = \"64MiB\"` under [connections.{connection}.limits]");
+            let wish = "which the plugin's manifest wishes for (`limits.memory`)";
+            (
+                of_plugin(connection, plugin),
+                format!("{reason}, {wish}; {line}, or get a plugin that asks for enough"),
+            )
+        }
+        (None, Some(plugin)) => (of_plugin(connection, plugin), reason),
+        (None, None) => (format!("connection `{connection}`"), reason),
+    };
+    Error::BadLimit {
+        place,
+        key,
+        value,
+        reason,
+    }
+}
+
+fn of_plugin(connection: &str, plugin: &Manifest) -> String {
+    format!("connection `{connection}`, plugin `{}`", plugin.name)
+}
+
 pub(crate) fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    let reason = format!("must be from {min} to {max}");
+    let reason = if key.ends_with("_bytes") {
+        format!("must be from {} to {}", size(min), size(max))
+    } else {
+        format!("must be from {min} to {max}")
+    };
     Err(Error::BadLimit {
+        place: PLACE.to_owned(),
         key,
         value: value.to_string(),
         reason,
     })
+}
+
+/// Bytes as somebody would write them.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
 }
 
 pub(crate) fn span(key: &'static str, value: Duration) -> Result<(), Error> {
@@ -112,6 +200,7 @@ pub(crate) fn span(key: &'static str, value: Duration) -> Result<(), Error> {
     }
     let reason = "must be longer than zero and at most one hour".to_owned();
     Err(Error::BadLimit {
+        place: PLACE.to_owned(),
         key,
         value: format!("{value:?}"),
         reason,
@@ -239,6 +328,33 @@ mod tests {
             spoil(&mut limits);
             let error = limits.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key} = ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn wishes_that_nobody_can_grant_are_refused_by_name() {
+        let wishes = |memory: &str, timeout: &str, cpu: &str| Wishes {
+            memory: Some(memory.to_owned()),
+            timeout: Some(timeout.to_owned()),
+            cpu: Some(cpu.to_owned()),
+        };
+        check_wishes(&Wishes::default(), "p").unwrap();
+        for fine in [wishes("128KiB", "1ms", "1ms"), wishes("256MiB", "1h", "1h")] {
+            check_wishes(&fine, "p").unwrap();
+        }
+        for (bad, told) in [
+            (wishes("127KiB", "1s", "1s"), "`limits.memory = \"127KiB\"`"),
+            (wishes("1GiB", "1s", "1s"), "`limits.memory = \"1GiB\"`"),
+            (wishes("1MiB", "61m", "1s"), "`limits.timeout = \"61m\"`"),
+            (wishes("1MiB", "1s", "2h"), "`limits.cpu = \"2h\"`"),
+        ] {
+            let error = check_wishes(&bad, "crm/plugin.toml")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with(&format!("crm/plugin.toml: {told}")),
+                "{error}"
+            );
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Scope {
     pub(crate) tenant: String,
     pub(crate) began: Instant,
     pub(crate) deadline: Instant,
+    /// What the caller gave the call, if that is less than the connection's own limit.
+    pub(crate) given: Option<Duration>,
     /// Stand-ins for secrets handed out in this call, with the index of the secret.
     pub(crate) placeholders: Mutex<Vec<(String, usize)>>,
     requests: AtomicU32,
@@ -72,6 +74,7 @@ impl Scope {
             tenant,
             began,
             deadline,
+            given: None,
             placeholders: Mutex::default(),
             requests: AtomicU32::new(0),
             requests_refused: AtomicBool::new(false),

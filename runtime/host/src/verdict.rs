@@ -134,9 +134,13 @@ pub(crate) fn timed_out(scope: &Scope) -> Failure {
         .as_secs_f64()
         * 1e3;
     let timeout = Duration::from_millis(timeout_ms.round() as u64);
-    let text = format!(
-        "no answer within {timeout:?}; to allow more, raise `limits.timeout` of the connection and `timeout.start-to-close`"
-    );
+    // What the caller gave is the caller's to explain.
+    let text = if let Some(given) = scope.given {
+        format!("no answer within {timeout:?}; the call was given {given:?}")
+    } else {
+        let limit = scope.settings.limits.timeout;
+        format!("no answer within {timeout:?}; `limits.timeout` of the connection is {limit:?}")
+    };
     Failure::new(Class::Timeout, "timeout", text).with_effect(scope.effect())
 }
 

@@ -74,8 +74,26 @@ async fn a_loop_is_cut_by_the_callers_deadline() {
         (Class::Timeout, "timeout")
     );
     assert_eq!(failure.effect, EffectState::None);
+    // The host names the limit that it enforced: here the caller's, whose name the caller knows.
+    assert_eq!(
+        failure.message,
+        "no answer within 60ms; the call was given 60ms"
+    );
     assert!(began.elapsed() < Duration::from_secs(10));
     assert!(outcome.usage.wall >= Duration::from_millis(60));
+}
+
+#[tokio::test]
+async fn a_call_that_the_connection_gives_no_more_time_is_told_of_its_limit() {
+    let plugin = host().load(wat::connector("", SPIN)).unwrap();
+    let mut spec = ConnectionSpec::new("crm");
+    spec.limits.timeout = Duration::from_millis(60);
+    let mut call = call("go", json!({}));
+    call.timeout = Duration::from_mins(1);
+    let (failure, _) = fails(&connect(&plugin, spec), call).await;
+    assert_eq!(failure.class, Class::Timeout);
+    let told = "; `limits.timeout` of the connection is 60ms";
+    assert!(failure.message.ends_with(told), "{failure}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A store in memory: the model that the others are compared with, and the one that tests break
 //! on purpose.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::audit::Audit;
@@ -43,6 +43,8 @@ struct State {
     held: VecDeque<(Batch, Answer)>,
     /// Commits that are still applied before the store stops.
     left: Option<u64>,
+    /// Runs that a commit touched which was applied and not acknowledged.
+    doubtful: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -136,6 +138,9 @@ impl State {
                 });
             }
             Some(Fault::Unacknowledged) | None => {}
+        }
+        if fault.is_some() {
+            self.doubtful.extend(changes.keys().cloned());
         }
         self.data.apply(batch, changes)?;
         self.applied += 1;
@@ -262,6 +267,10 @@ impl JournalStore for MemoryStore {
             visit(Entry::Head { run, head: *head })?;
         }
         visit(Entry::End)
+    }
+
+    fn is_durable(&self, run: &str) -> bool {
+        !self.lock().doubtful.contains(run)
     }
 
     fn verify(&self) -> Result<Report, Error> {

@@ -89,6 +89,16 @@ pub trait JournalStore: Send + Sync + 'static {
         Err(Error::invalid("this store cannot be read as a whole"))
     }
 
+    /// Whether all that reads show of a run is on the disk: what was read of it before this was
+    /// asked survives a loss of power. Reads nothing and waits for nobody.
+    ///
+    /// `false` while a commit that touches the run is being written, after one that failed, and
+    /// from a store that cannot tell, as which one counts that says nothing else. Whoever gets that
+    /// commits something, if only an empty batch.
+    fn is_durable(&self, _run: &str) -> bool {
+        false
+    }
+
     /// Why no work should be begun now: [`Error::Full`] if the disk has no room. Commits are not
     /// refused for it; they wait until there is room, and lose nothing.
     fn full(&self) -> Option<Error> {

@@ -214,9 +214,11 @@ pub(crate) fn unended(world: &World) -> String {
     let oracle = &state.oracle;
     let runs = oracle.all_runs().into_iter();
     let status = runs.map(|run| (oracle.status(&run), run));
-    let left: Vec<String> = status
+    let mut left: Vec<String> = status
         .filter(|(status, _)| !status.is_some_and(cofferdam::Status::is_final))
         .map(|(status, run)| format!("{run} is {status:?}"))
         .collect();
+    left.extend(state.judge_schedules().err());
+    left.extend(state.judge_deliveries().err());
     format!("a day has passed, and {}", left.join(", "))
 }

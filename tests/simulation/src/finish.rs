@@ -49,7 +49,12 @@ pub(crate) async fn quiet(world: &World, plan: &Plan, runtime: &Runtime) -> bool
         state.oracle.all_runs()
     };
     for run in runs {
-        match runtime.run(&run) {
+        let read = runtime.run(&run);
+        if read.is_err() {
+            // What is being removed may be on the disk until the next sync.
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+        match read {
             Ok(view) => {
                 let judged = world.lock().judge_end(&view);
                 if let Err(wrong) = judged {

@@ -256,6 +256,9 @@ impl State {
                 shadow.is_kept = if changed { is_kept } else { shadow.is_kept };
             }
         }
+        if touched.tables.iter().eq([&Table::Review]) {
+            self.note_seen_to(touched);
+        }
         if touched.has(Table::Queue) {
             self.fold_lines()?;
         }

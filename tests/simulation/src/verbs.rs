@@ -207,9 +207,14 @@ pub(crate) async fn schedule(world: &World, plan: &Plan, runtime: &Runtime) {
             if world.lock().oracle.ends && OF_TIME.contains(name) {
                 continue;
             }
-            // One that was paused before stays so, and nobody else would come back for it.
-            while !tell(world, name, "resume", &runtime.resume_schedule(name).await) {
-                nap(world, 200..=1_000).await;
+            // Until it is heard: a schedule that stays paused begins nothing.
+            loop {
+                let resumed = runtime.resume_schedule(name).await;
+                tell(world, name, "resume", &resumed);
+                if resumed.is_ok() {
+                    break;
+                }
+                nap(world, 1_000..=5_000).await;
             }
         }
         if world.lock().oracle.ends {

@@ -6,7 +6,7 @@
 //! engine. `durable` measures tasks with a chamber.
 //!
 //! `--only sled output-commit fanOut` measures one engine, one durability, one part, or several of
-//! each; of what is not named, all.
+//! each; of what is not named, all. A number is how many runs wait.
 
 mod grow;
 mod many;
@@ -62,9 +62,14 @@ const QUICK: Size = Size {
     commits: 500,
 };
 
+const USAGE: &str = "scale [--quick] [--only ENGINE… DURABILITY… PART… RUNS…]";
+
 fn main() -> Result<()> {
     if let Some(child) = stage::child() {
         return block_on(child.work());
+    }
+    if let Some(unknown) = named().find(|name| kind(name).is_none()) {
+        anyhow::bail!("`{unknown}` is nothing that is measured; {USAGE}, of the parts {PARTS:?}");
     }
     let size = if quick() { &QUICK } else { &WHOLE };
     let before = load();
@@ -87,18 +92,37 @@ fn main() -> Result<()> {
 
 /// Whether `--only NAME…` names it, or nothing of its kind.
 fn is_asked(name: &str) -> bool {
-    let only = std::env::args().skip_while(|argument| argument != "--only");
-    let names: Vec<String> = only.skip(1).collect();
-    let mut of_its_kind = names.iter().filter(|other| kind(other) == kind(name));
-    of_its_kind.clone().next().is_none() || of_its_kind.any(|other| other == name)
+    let mut of_its_kind = named().filter(|other| kind(other) == kind(name));
+    let first = of_its_kind.next();
+    first.is_none()
+        || first
+            .into_iter()
+            .chain(of_its_kind)
+            .any(|other| other == name)
 }
 
-/// What a name is one of: the engines, the parts, or the durabilities.
-fn kind(name: &str) -> u8 {
+/// What stands on the command line.
+fn named() -> impl Iterator<Item = String> {
+    let switches = ["--quick", "--only"];
+    std::env::args()
+        .skip(1)
+        .filter(move |argument| !switches.contains(&argument.as_str()))
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Engine,
+    Durability,
+    Part,
+    Runs,
+}
+
+fn kind(name: &str) -> Option<Kind> {
     match name {
-        _ if Engine::from_name(name).is_some() => 0,
-        _ if PARTS.contains(&name) => 1,
-        _ => 2,
+        _ if Engine::from_name(name).is_some() => Some(Kind::Engine),
+        "output-commit" | "every-task" => Some(Kind::Durability),
+        _ if PARTS.contains(&name) => Some(Kind::Part),
+        _ => name.parse::<usize>().ok().map(|_| Kind::Runs),
     }
 }
 
@@ -127,9 +151,13 @@ async fn measure(stage: &Stage, size: &Size) -> Result<Value> {
 }
 
 async fn waiting(stage: &Stage, size: &Size, floor: f64) -> Result<Value> {
+    let mut sizes: Vec<usize> = named().filter_map(|name| name.parse().ok()).collect();
+    if sizes.is_empty() {
+        sizes = size.waiting.to_vec();
+    }
     let mut rows = Vec::new();
-    for runs in size.waiting {
-        let row = many::waiting(stage, *runs, floor).await?;
+    for runs in sizes {
+        let row = many::waiting(stage, runs, floor).await?;
         eprintln!("{} waiting: {row}", stage.engine.as_str());
         rows.push(row);
     }

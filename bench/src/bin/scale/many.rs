@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cofferdam::Clock;
-use cofferdam_bench::{ratio, reset_peak, resident_bytes};
+use cofferdam_bench::{cpu_seconds, ratio, reset_peak, resident_bytes};
 use cofferdam_store::{Batch, Options, Table};
 use serde_json::{Value, json};
 
@@ -103,10 +103,10 @@ pub(crate) async fn waiting(stage: &Stage, runs: usize, floor: f64) -> Result<Va
         "  - wait: {{wait: {{hours: {WAIT_HOURS}}}}}\n  - call: {{call: echo.read, with: {{n: 1}}}}\n"
     );
     let definition = define(&runtime, &wait)?;
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
     begin(&runtime, &definition, 0..runs).await?;
     runtime.settle(&name(runs - 1)).await?;
-    let begin_took = begun.elapsed();
+    let (begin_took, begin_cpu) = (begun.elapsed(), cpu_seconds() - cpu);
     let (resident_waiting, _) = resident_bytes();
     runtime.shutdown().await;
     let bytes_on_disk = on_disk(stage, &dir)?;
@@ -117,20 +117,22 @@ pub(crate) async fn waiting(stage: &Stage, runs: usize, floor: f64) -> Result<Va
     runtime.shutdown().await;
     // Two days later.
     let later = now_ms() + (WAIT_HOURS + 1) * 3_600_000;
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
     let runtime = stage.open_with(&dir, false, Clock::tokio(later)).await?;
     wait_all(&runtime, runs).await?;
-    let fired = begun.elapsed();
+    let (fired, fired_cpu) = (begun.elapsed(), cpu_seconds() - cpu);
     runtime.shutdown().await;
     let per_s = runs as f64 / fired.as_secs_f64();
     Ok(json!({
         "runs": runs,
         "beginPerS": (runs as f64 / begin_took.as_secs_f64()).round(),
+        "beginCpuSPer1000": cpu_s_per_1000(begin_cpu, runs),
         "residentMoreBytes": resident_waiting.saturating_sub(resident_before),
         "residentMoreOpenedBytes": resident_opened.saturating_sub(resident_before),
         "openedMs": ms(opened),
         "firedAndEndedMs": ms(fired),
         "firedPerS": per_s.round(),
+        "firedCpuSPer1000": cpu_s_per_1000(fired_cpu, runs),
         "ratioToFloor": ratio(per_s, floor),
         "bytesOnDiskPerRun": bytes_on_disk / runs as u64,
     }))
@@ -139,6 +141,10 @@ pub(crate) async fn waiting(stage: &Stage, runs: usize, floor: f64) -> Result<Va
 pub(crate) fn on_disk(stage: &Stage, dir: &std::path::Path) -> Result<u64> {
     let store = cofferdam_store::open(dir, Some(stage.engine), &Options::default())?;
     Ok(store.size_on_disk()?)
+}
+
+fn cpu_s_per_1000(cpu_s: f64, runs: usize) -> f64 {
+    (cpu_s / runs as f64 * 1e6).round() / 1e3
 }
 
 fn ms(took: Duration) -> f64 {

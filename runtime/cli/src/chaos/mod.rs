@@ -46,7 +46,7 @@ pub struct ChaosArgs {
     #[arg(value_enum)]
     scenario: Scenario,
     /// How long it lasts [default: 60s of timeouts, 5m of outage]
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::some_time)]
     lasts: Option<Duration>,
     /// How many leads arrive [default: 100, and 1000 for saturation]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=10_000))]
@@ -72,7 +72,9 @@ pub fn run(context: &Context, args: &ChaosArgs) -> Result<ExitCode> {
     let config = config.or_else(|| drill::policies(args.scenario));
     let temporary = tempfile::tempdir().context("there is no room for temporary files")?;
     example::lay_out(temporary.path())?;
-    let parsed = parse(config.as_deref(), temporary.path())?;
+    let origin = context.config_file().map(|path| path.display().to_string());
+    let origin = origin.unwrap_or_else(|| "the example's configuration".to_owned());
+    let parsed = parse(config.as_deref(), &origin, temporary.path())?;
     let drill = drill::of(args.scenario, args.lasts, args.leads, &parsed);
     let (shown, drill) = block_on(play(drill, temporary.path(), config))?;
     let kept: Vec<Kept> = drill.promises.iter().map(|p| p.look(&shown)).collect();
@@ -97,14 +99,17 @@ async fn play(mut drill: Drill, dir: &Path, config: Option<String>) -> Result<(S
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path)
-        .map_err(|error| usage(format!("cannot read `{}`: {error}", path.display())))
+        .map_err(|error| usage(format!(
+            "cannot read `{}`: {error}\nhelp: check the path, or leave --config out to drill the example's policies",
+            path.display()
+        )))
 }
 
 /// The policies that the promises are about; a configuration that the drill cannot use is refused
 /// before anything is started. Its paths are relative to the drill's folder.
-fn parse(text: Option<&str>, dir: &Path) -> Result<Config> {
+fn parse(text: Option<&str>, origin: &str, dir: &Path) -> Result<Config> {
     let text = text.unwrap_or(example::CONFIG);
-    let parsed = Config::parse(text, "the configuration", dir);
+    let parsed = Config::parse(text, origin, dir);
     let config = parsed.map_err(cofferdam::Error::from)?;
     let missing: Vec<&str> = example::CONNECTIONS
         .into_iter()
@@ -114,7 +119,7 @@ fn parse(text: Option<&str>, dir: &Path) -> Result<Config> {
         return Ok(config);
     }
     Err(usage(format!(
-        "the configuration has no connection {}, which the drill's workflow calls\n\
+        "{origin} has no connection {}, which the drill's workflow calls\n\
          help: begin with a copy of examples/lead-intake/cofferdam.toml and change its policies",
         missing.join(", ")
     )))

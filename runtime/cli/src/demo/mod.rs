@@ -102,6 +102,12 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<ExitCode> {
 /// with instead of begun.
 fn folder(dir: &Path) -> Result<PathBuf> {
     let dir = std::path::absolute(dir)?;
+    if dir.exists() && !dir.is_dir() {
+        return Err(exit::usage(format!(
+            "`{}` is no folder\nhelp: name an empty or absent folder with --keep DIR",
+            dir.display()
+        )));
+    }
     if dir.join(WITH).exists() || dir.join(WITHOUT).exists() {
         let shown = dir.display();
         return Err(exit::usage(format!(

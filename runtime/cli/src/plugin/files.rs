@@ -55,6 +55,7 @@ const LAYOUT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
 /// Refuses a file that is there, unless it may be replaced. Another may come before it is written;
 /// [`create`] refuses that.
 pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    check_folder(path)?;
     if path.exists() && !force {
         return Err(is_there(path));
     }
@@ -63,6 +64,7 @@ pub fn check_free(path: &Path, force: bool) -> Result<()> {
 
 /// Refuses a folder that is there and not empty; a layout may be replaced, and nothing else.
 pub fn check_free_folder(path: &Path, force: bool) -> Result<()> {
+    check_folder(path)?;
     let holds = |fine: &dyn Fn(&OsStr) -> bool| {
         std::fs::read_dir(path)
             .is_ok_and(|entries| entries.flatten().all(|entry| fine(&entry.file_name())))
@@ -94,6 +96,24 @@ pub fn create_folder(path: &Path, packed: &Packed, force: bool) -> Result<()> {
     }
     std::fs::rename(made.keep(), path).with_context(failed)?;
     Ok(())
+}
+
+/// Refuses a place in a folder that is not there, before anything is done for it.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let folder = parent(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let what = if folder.exists() {
+        "is no folder"
+    } else {
+        "is not there"
+    };
+    Err(usage(format!(
+        "cannot write `{}`: `{}` {what}\nhelp: make the folder, or name another place",
+        path.display(),
+        folder.display()
+    )))
 }
 
 fn is_there(path: &Path) -> anyhow::Error {

@@ -8,7 +8,7 @@ use clap::Args;
 use cofferdam_core::descriptor::{Descriptor, Effect};
 use cofferdam_core::manifest::Manifest;
 use cofferdam_host::artifact::Signature;
-use cofferdam_host::{Artifact, Plugin, PublicKey, Trust};
+use cofferdam_host::{Artifact, Plugin, PublicKey, Trust, check_wishes};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -44,6 +44,7 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<ExitCode> {
         output::json(&json!({
             "descriptor": plugin.descriptor(),
             "manifest": plugin.manifest(),
+            "unfit": plugin.manifest().and_then(unfit),
             "digest": plugin.digest(),
             "stamped": stamped,
             "imports": plugin.imports(),
@@ -90,7 +91,7 @@ fn describe(plugin: &Plugin, stamped: bool, vouched: &Vouched, style: Style) -> 
     }
     let _ = writeln!(text, "imports   {}", join(plugin.imports().iter().copied()));
     if let Some(manifest) = plugin.manifest() {
-        asks(&mut text, manifest);
+        asks(&mut text, manifest, style);
     } else {
         text.push_str("asks for  no manifest: the operator's grants alone decide\n");
     }
@@ -100,7 +101,7 @@ fn describe(plugin: &Plugin, stamped: bool, vouched: &Vouched, style: Style) -> 
     text
 }
 
-fn asks(text: &mut String, manifest: &Manifest) {
+fn asks(text: &mut String, manifest: &Manifest, style: Style) {
     let wants = &manifest.capabilities;
     let mut lines = Vec::new();
     for (what, list) in [
@@ -129,6 +130,15 @@ fn asks(text: &mut String, manifest: &Manifest) {
     if !wishes.is_empty() {
         let _ = writeln!(text, "wishes    {}", wishes.join(", "));
     }
+    if let Some(unfit) = unfit(manifest) {
+        let _ = writeln!(text, "{}", style.warn(&format!("          {unfit}")));
+    }
+}
+
+/// Which of its wishes nobody can grant, if there is one.
+fn unfit(manifest: &Manifest) -> Option<String> {
+    let refused = check_wishes(&manifest.limits, "plugin.toml").err()?;
+    Some(format!("{}: {refused}", refused.code()))
 }
 
 /// What is known of the package, and of those who vouch for it.

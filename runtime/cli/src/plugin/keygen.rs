@@ -32,6 +32,7 @@ pub struct KeygenArgs {
 }
 
 pub fn run(context: &Context, args: &KeygenArgs) -> Result<ExitCode> {
+    files::check_folder(&args.out)?;
     let key = PrivateKey::generate().map_err(cofferdam_host::Error::from)?;
     let (private_file, public_file) = (with(&args.out, "key"), with(&args.out, "pub"));
     let public = key.public();

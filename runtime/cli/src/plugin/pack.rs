@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use cofferdam_host::artifact::PACKED_EXTENSION;
-use cofferdam_host::{Artifact, Host};
+use cofferdam_host::{Artifact, Host, check_wishes};
 use serde_json::json;
 
 use super::files::{self, MODE_PUBLIC};
@@ -92,8 +92,9 @@ pub fn run(context: &Context, args: &PackArgs) -> Result<ExitCode> {
 fn stamped(host: &Host, artifact: Artifact) -> Result<Artifact> {
     // What has no manifest cannot be packed, and is told so before it is compiled.
     let manifest = artifact.manifest_text().map(str::to_owned);
-    if manifest.is_none() {
-        artifact.sealed()?;
+    match artifact.manifest() {
+        Some(wanted) => check_wishes(&wanted.limits, &of(&artifact))?,
+        None => drop(artifact.sealed()?),
     }
     let plugin = host.load(artifact.clone())?;
     if plugin.descriptor().is_some() {
@@ -103,6 +104,11 @@ fn stamped(host: &Host, artifact: Artifact) -> Result<Artifact> {
     let descriptor = serde_json::to_string(&plugin.descriptor())?;
     let component = cofferdam_host::stamp(artifact.component(), &descriptor, manifest.as_deref())?;
     Ok(Artifact::new(component, None, artifact.origin())?)
+}
+
+/// What messages about the manifest of a plugin begin with.
+fn of(artifact: &Artifact) -> String {
+    format!("plugin `{}` ({})", artifact.name(), artifact.origin())
 }
 
 /// Whether one file is to be written; the names of folders do not look like those of files.

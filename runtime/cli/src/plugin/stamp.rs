@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use cofferdam_core::manifest::Manifest;
-use cofferdam_host::{Artifact, Host, HostOptions};
+use cofferdam_host::{Artifact, Host, HostOptions, check_wishes};
 use serde_json::json;
 
 use crate::context::{Context, block_on};
@@ -45,11 +45,20 @@ pub fn run(context: &Context, args: &StampArgs) -> Result<ExitCode> {
             args.component.display()
         )));
     }
+    let out = args.out.as_deref().unwrap_or(&args.component);
+    super::files::check_folder(out)?;
     let manifest = manifest(args)?;
     let artifact = match &manifest {
         Some((_, text)) => Artifact::new(read.component().to_owned(), Some(text), read.origin())?,
         None => read,
     };
+    if let Some(wanted) = artifact.manifest() {
+        let place = manifest
+            .as_ref()
+            .map(|(path, _)| path.display().to_string());
+        let place = place.unwrap_or_else(|| artifact.origin().to_owned());
+        check_wishes(&wanted.limits, &place)?;
+    }
     let component = artifact.component().to_owned();
     let descriptor = describe(artifact)?;
     let text = serde_json::to_string(&descriptor)?;
@@ -58,7 +67,6 @@ pub fn run(context: &Context, args: &StampArgs) -> Result<ExitCode> {
         &text,
         manifest.as_ref().map(|(_, text)| text.as_str()),
     )?;
-    let out = args.out.as_deref().unwrap_or(&args.component);
     super::files::replace(out, &stamped)?;
     if context.is_json() {
         output::json(&json!({"out": out, "bytes": stamped.len(), "descriptor": descriptor}))?;

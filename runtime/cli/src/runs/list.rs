@@ -29,7 +29,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = crate::args::count)]
     limit: usize,
 }
 

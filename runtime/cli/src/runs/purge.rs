@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use cofferdam::{Act, PurgeFilter, Purged, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::context::{Context, block_on};
-use crate::output;
 use crate::reach::{Others, Reach};
+use crate::{exit, output};
 
 pub const EXAMPLES: &str = "\
 Removes runs that have ended, with all that they left: journal, inputs and outputs, dead letter, reviews.
@@ -64,33 +64,74 @@ impl From<Ended> for Status {
 pub fn run(context: &Context, args: &PurgeArgs) -> Result<ExitCode> {
     context.store_is_there()?;
     let config = context.config()?;
-    let removed = block_on(async {
+    let mut gone = Gone::default();
+    let done = block_on(async {
         let reach = Reach::new(config, Others::Stay).await?;
-        let removed = purge(context, args, &reach).await;
+        let done = purge(context, args, &reach, &mut gone).await;
         reach.close().await;
-        removed
-    })?;
-    if context.is_json() {
-        let key = if args.dry_run {
-            "wouldRemove"
-        } else {
-            "removed"
-        };
-        output::json(&json!({ key: removed }))?;
-    } else {
-        let done = if args.dry_run {
-            "would be removed"
-        } else {
-            "removed"
-        };
-        output::text(&format!("{removed} runs {done}\n"))?;
+        done
+    });
+    match &done {
+        // Nothing was begun.
+        Err(_) if gone.removed == 0 && gone.kept.is_none() => {}
+        _ => gone.tell(context, args)?,
     }
+    done?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// What has become of the runs so far.
+#[derive(Debug, Default)]
+struct Gone {
+    removed: usize,
+    /// Those that are still there although they should not be, if it went wrong on the way.
+    kept: Option<usize>,
+}
+
+impl Gone {
+    /// Takes in what an error says of what went before it, and names the runs.
+    fn hear(&mut self, error: &anyhow::Error) {
+        let Some(details) = exit::details(error) else {
+            return;
+        };
+        let names = |key: &str| {
+            let list = details[key].as_array().into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let (removed, kept): (Vec<String>, Vec<String>) = (names("removed"), names("kept"));
+        for (what, runs) in [("removed", &removed), ("still there", &kept)] {
+            for run in runs {
+                eprintln!("{what}: {run}");
+            }
+        }
+        self.removed += removed.len();
+        self.kept = Some(kept.len());
+    }
+
+    fn tell(&self, context: &Context, args: &PurgeArgs) -> Result<()> {
+        let removed = self.removed;
+        let (key, done) = if args.dry_run {
+            ("wouldRemove", "would be removed")
+        } else {
+            ("removed", "removed")
+        };
+        if context.is_json() {
+            let mut told = json!({ key: removed });
+            if let Some(kept) = self.kept {
+                told["kept"] = kept.into();
+            }
+            return output::json(&told);
+        }
+        let kept = self
+            .kept
+            .map_or_else(String::new, |kept| format!(", {kept} still there"));
+        output::text(&format!("{removed} runs {done}{kept}\n"))
+    }
+}
+
 /// Goes from page to page, so that each request is short, unless runs are named: of those all go, or none.
-/// How many were removed, or would be.
-async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach) -> Result<usize> {
+/// What was removed is counted, whatever comes after it.
+async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach, gone: &mut Gone) -> Result<()> {
     let filter = PurgeFilter {
         runs: args.runs.clone(),
         ended_before_ms: args.ended_before.map(|age| age.as_millis() as u64),
@@ -98,11 +139,12 @@ async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach) -> Result<usi
         tenant: args.tenant.clone(),
         dry_run: args.dry_run,
     };
-    let (mut removed, mut after) = (0, None);
+    let mut after = None;
     loop {
         let filter = filter.clone();
-        let page: Purged = reach.act(Act::Purge { filter, after }).await?;
-        removed += page.runs.len();
+        let page: Result<Purged> = reach.act(Act::Purge { filter, after }).await;
+        let page = page.inspect_err(|error| gone.hear(error))?;
+        gone.removed += page.runs.len();
         if args.dry_run && !context.is_json() {
             for run in &page.runs {
                 eprintln!("{run}");
@@ -110,7 +152,29 @@ async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach) -> Result<usi
         }
         after = page.next;
         if after.is_none() {
-            return Ok(removed);
+            return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_before_an_error_is_counted() {
+        let mut gone = Gone {
+            removed: 500,
+            kept: None,
+        };
+        gone.hear(&anyhow::anyhow!("another"));
+        assert_eq!((gone.removed, gone.kept), (500, None));
+        let error = cofferdam::Error::PurgeStopped {
+            removed: vec!["a".to_owned(), "b".to_owned()],
+            kept: vec!["c".to_owned()],
+            why: Box::new(cofferdam::Error::ShuttingDown),
+        };
+        gone.hear(&error.into());
+        assert_eq!((gone.removed, gone.kept), (502, Some(1)));
     }
 }

@@ -62,14 +62,16 @@ impl Default for Config {
     }
 }
 
-/// A configuration that cannot work: the key and what it must be.
+/// A configuration that cannot work: the key, its value, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("breaker.{key} must be {must}")]
+#[error("breaker.{key} = {found}: it must be {must}")]
 pub struct BadConfig {
     /// The key.
     pub key: &'static str,
+    /// Its value.
+    pub found: String,
     /// What its value must be.
-    pub must: &'static str,
+    pub must: String,
 }
 
 impl Config {
@@ -80,49 +82,46 @@ impl Config {
     pub fn validate(&self) -> Result<(), BadConfig> {
         const RATIO: &str = "above 0 and at most 1";
         let ratio = |r: f64| r > 0.0 && r <= 1.0;
-        let (size_max, size_must, calls_max, calls_must) = match self.sliding_window_type {
-            WindowType::CountBased => (
-                WINDOW_CALLS_MAX,
-                "from 1 to 10000",
-                self.sliding_window_size,
-                "at least 1 and at most sliding-window-size",
-            ),
-            WindowType::TimeBased => (
-                WINDOW_SECONDS_MAX,
-                "from 1 to 3600, in seconds",
-                WINDOW_CALLS_MAX,
-                "from 1 to 10000",
-            ),
+        let (size, calls) = (self.sliding_window_size, self.minimum_number_of_calls);
+        let (size_max, unit, calls_max, why) = match self.sliding_window_type {
+            WindowType::CountBased => (WINDOW_CALLS_MAX, "calls", size, " (sliding-window-size)"),
+            WindowType::TimeBased => (WINDOW_SECONDS_MAX, "seconds", WINDOW_CALLS_MAX, ""),
         };
         let rules = [
             (
                 ratio(self.failure_rate_threshold_ratio),
                 "failure-rate-threshold-ratio",
-                RATIO,
+                self.failure_rate_threshold_ratio.to_string(),
+                RATIO.to_owned(),
             ),
             (
                 ratio(self.slow_call_rate_threshold_ratio),
                 "slow-call-rate-threshold-ratio",
-                RATIO,
+                self.slow_call_rate_threshold_ratio.to_string(),
+                RATIO.to_owned(),
             ),
             (
-                (1..=size_max).contains(&self.sliding_window_size),
+                (1..=size_max).contains(&size),
                 "sliding-window-size",
-                size_must,
+                size.to_string(),
+                format!("from 1 to {size_max} {unit}"),
             ),
             (
-                (1..=calls_max).contains(&self.minimum_number_of_calls),
+                (1..=calls_max).contains(&calls),
                 "minimum-number-of-calls",
-                calls_must,
+                calls.to_string(),
+                format!("from 1 to {calls_max}{why}"),
             ),
             (
                 self.permitted_number_of_calls_in_half_open_state > 0,
                 "permitted-number-of-calls-in-half-open-state",
-                "at least 1",
+                self.permitted_number_of_calls_in_half_open_state
+                    .to_string(),
+                "at least 1".to_owned(),
             ),
         ];
         match rules.into_iter().find(|(fine, ..)| !fine) {
-            Some((_, key, must)) => Err(BadConfig { key, must }),
+            Some((_, key, found, must)) => Err(BadConfig { key, found, must }),
             None => Ok(()),
         }
     }

@@ -211,11 +211,32 @@ impl<'n> Context<'n> {
         let remedy = "write for example PT30S, P1DT12H, or {minutes: 5}";
         match crate::duration::parse(&at.node.to_value()) {
             Ok(ms) if ms <= DURATION_MS_MAX => Some(ms),
-            Ok(_) => self
-                .report
-                .error("CD0108", at, "this is longer than ten years", remedy),
-            Err(e) => self.report.error("CD0108", at, e.to_string(), remedy),
+            Ok(_) => {
+                let cause = format!("{} is longer than ten years", shown(at));
+                let remedy = "write at most P3650D";
+                self.report.error("CD0108", at, cause, remedy)
+            }
+            Err(error) => {
+                let text = at.text().unwrap_or_default();
+                let date = text.split('T').next().unwrap_or_default();
+                let cause = if text.starts_with("-P") {
+                    format!("`{text}` is negative")
+                } else if text.starts_with('P') && date.contains(['Y', 'M']) {
+                    format!("`{text}`: years and months have no fixed length")
+                } else {
+                    error.to_string()
+                };
+                self.report.error("CD0108", at, cause, remedy)
+            }
         }
+    }
+}
+
+/// A constant as a message repeats it.
+pub(super) fn shown(at: &At<'_>) -> String {
+    match at.text() {
+        Some(text) => format!("`{text}`"),
+        None => at.node.to_value().to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The larger settings of `metadata.cofferdam`: fallbacks, retry rules, hedging, checks, reviews.
 
 use super::context::{Context, Scope, Stage};
-use super::data::optional;
+use super::data::{optional, shown};
 use super::policy::{LIST_MAX, word};
 use super::report::{At, Fields};
 use crate::expr::Expr;
@@ -231,8 +231,8 @@ impl<'n> Context<'n> {
         if ms > 0 {
             return Some(ms);
         }
+        let cause = format!("{} is no time, and nothing is done in no time", shown(at));
         let remedy = "write for example PT30S, or leave the key out";
-        self.report
-            .error("CD0170", at, "nothing is done in no time", remedy)
+        self.report.error("CD0170", at, cause, remedy)
     }
 }

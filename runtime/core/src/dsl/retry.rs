@@ -119,9 +119,8 @@ impl<'n> Context<'n> {
             .and_then(|d| self.fixed_ms(&d));
         let (from_ms, to_ms) = (from_ms?, to_ms?);
         if from_ms > to_ms {
-            return self
-                .report
-                .error("CD0127", at, "`from` is longer than `to`", "swap them");
+            let cause = format!("`from`, {from_ms} ms, is longer than `to`, {to_ms} ms");
+            return self.report.error("CD0127", at, cause, "swap them");
         }
         Some(Jitter::Range { from_ms, to_ms })
     }

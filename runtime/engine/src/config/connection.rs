@@ -11,11 +11,12 @@ use cofferdam_core::quarantine;
 use cofferdam_core::retry::Backoff;
 use cofferdam_core::run::Binding;
 use cofferdam_core::workflow::OnOutage;
-use cofferdam_host::{ConnectionSpec, Grants, Limits, Secret};
+use cofferdam_host::{ConnectionSpec, Grants, Limits, MEMORY_BYTES_MAX, Secret};
 use serde_json::Value;
 
 use super::error::{Error, Place};
 use super::plugins::{self, PluginRef};
+use super::read::HOUR;
 use super::resilience::Bulkhead;
 
 /// One `[connections.NAME]`: a use of a plugin, with everything that belongs to it.
@@ -78,9 +79,13 @@ impl Limited {
     /// The lines that would give the plugin what it wishes for beyond these limits.
     fn unmet(&self, manifest: &Manifest) -> Vec<String> {
         let (limits, wishes) = (&self.limits, &manifest.limits);
-        let memory = wishes.memory_bytes().filter(|w| *w > limits.memory_bytes);
-        let timeout = wishes.timeout().filter(|wish| *wish > limits.timeout);
-        let cpu = wishes.cpu_time().filter(|wish| *wish > limits.cpu_time);
+        // No line that would be refused: there is a most that any connection can have.
+        let memory = wishes.memory_bytes().map(|w| w.min(MEMORY_BYTES_MAX));
+        let memory = memory.filter(|wish| *wish > limits.memory_bytes);
+        let timeout = wishes.timeout().map(|wish| wish.min(HOUR));
+        let timeout = timeout.filter(|wish| *wish > limits.timeout);
+        let cpu = wishes.cpu_time().map(|wish| wish.min(HOUR));
+        let cpu = cpu.filter(|wish| *wish > limits.cpu_time);
         let span = |key: &str, wish| format!("{key} = \"{}\"", humantime::format_duration(wish));
         let memory = memory.map(|bytes| format!("memory = \"{}KiB\"", bytes.div_ceil(1 << 10)));
         let timeout = timeout.map(|wish| span("timeout", wish));
@@ -321,6 +326,33 @@ impl Connection {
         self.binding.clone()
     }
 
+    /// What is written and can have no effect: one attempt may take longer by
+    /// `timeout.start-to-close` than `limits.timeout` lets any call take, with what a plugin of this
+    /// manifest wishes for. A hint, and no reason to refuse it.
+    pub fn advice(&self, manifest: Option<&Manifest>) -> Option<String> {
+        let limit = self.limits.with_wishes(manifest).timeout;
+        let wanted = Duration::from_millis(self.binding.start_to_close_ms);
+        // What nobody wrote is nobody's mistake.
+        let is_written = self.binding.start_to_close_ms != Binding::default().start_to_close_ms;
+        if !is_written || wanted <= limit {
+            return None;
+        }
+        let by = match manifest.and_then(|manifest| manifest.limits.timeout()) {
+            Some(wish) if wish == limit && !self.limits.timeout_chosen => "the plugin's manifest",
+            _ => "the connection",
+        };
+        let (place, name) = (&self.place, &self.name);
+        let (limit, wanted) = (
+            humantime::format_duration(limit),
+            humantime::format_duration(wanted),
+        );
+        Some(format!(
+            "{place}: `connections.{name}.timeout.start-to-close` is {wanted}, and each call ends after \
+             `limits.timeout` of {by}, {limit}\nhelp: write `timeout = \"{wanted}\"` under \
+             [connections.{name}.limits], or lower start-to-close"
+        ))
+    }
+
     /// Refuses what would stop every call.
     pub(super) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, problem: String, remedy: String| {
@@ -356,7 +388,7 @@ impl Connection {
         if let Err(error) = self.breaker.validate() {
             return refuse(
                 &format!("breaker.{}", error.key),
-                error.to_string(),
+                format!("{} is out of range", error.found),
                 format!("it must be {}", error.must),
             );
         }
@@ -388,7 +420,10 @@ impl Connection {
             let remedy = "an attempt needs time, and no more than all attempts together";
             return refuse(
                 "timeout.start-to-close",
-                "it does not fit schedule-to-close".into(),
+                format!(
+                    "{} ms does not fit schedule-to-close, {} ms",
+                    self.binding.start_to_close_ms, self.binding.schedule_to_close_ms
+                ),
                 remedy.into(),
             );
         }

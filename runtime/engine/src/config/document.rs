@@ -160,6 +160,19 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The value as a message repeats it.
+    pub fn shown(&self) -> String {
+        match self.value {
+            DeValue::String(text) => format!("\"{text}\""),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(value) => value.to_string(),
+            DeValue::Datetime(date) => date.to_string(),
+            DeValue::Array(_) => "the list".to_owned(),
+            DeValue::Table(_) => "the table".to_owned(),
+        }
+    }
+
     fn wrong_type(&self, wanted: &'static str) -> Error {
         let found = match self.value {
             DeValue::String(_) => "text",
@@ -245,18 +258,23 @@ impl<'a> Item<'a> {
             .value
             .as_str()
             .ok_or_else(|| self.wrong_type("a duration such as \"30s\""))?;
-        let parsed = humantime::parse_duration(text).map_err(|error| {
-            self.refuse(
+        let most = most(max);
+        let out_of_range = |how: &str| {
+            let remedy = format!("write a duration above zero and at most \"{most}\"");
+            self.refuse(format!("\"{text}\" is {how}"), remedy)
+        };
+        if text.trim_start().starts_with('-') {
+            return Err(out_of_range("negative"));
+        }
+        let parsed = humantime::parse_duration(text).map_err(|error| match error {
+            humantime::DurationError::NumberOverflow => out_of_range("out of range"),
+            error => self.refuse(
                 format!("\"{text}\" is no duration: {error}"),
                 "write a number and a unit, such as \"500ms\", \"30s\", \"5m\" or \"1h 30m\"",
-            )
+            ),
         })?;
         if parsed.is_zero() || parsed > max {
-            let most = humantime::format_duration(max);
-            return Err(self.refuse(
-                format!("\"{text}\" is out of range"),
-                format!("write a duration above zero and at most \"{most}\""),
-            ));
+            return Err(out_of_range("out of range"));
         }
         Ok(parsed)
     }
@@ -264,7 +282,8 @@ impl<'a> Item<'a> {
     pub fn duration_ms(&self, max: Duration) -> Result<u64, Error> {
         let ms = self.duration(max)?.as_millis() as u64;
         if ms == 0 {
-            return Err(self.refuse("it is shorter than a millisecond", "write at least \"1ms\""));
+            let problem = format!("{} is shorter than a millisecond", self.shown());
+            return Err(self.refuse(problem, "write at least \"1ms\""));
         }
         Ok(ms)
     }
@@ -275,7 +294,8 @@ impl<'a> Item<'a> {
             DeValue::String(text) => parse_bytes(text).ok_or_else(|| {
                 self.refuse(
                     format!("\"{text}\" is no size"),
-                    "write a whole number and a unit: \"512B\", \"64KiB\", \"64MiB\" or \"1GiB\"",
+                    "write a whole number above zero and a unit: \"512B\", \"64KiB\", \"64MiB\" or \"1GiB\"; \
+                     at most \"17179869183GiB\"",
                 )
             }),
             DeValue::Integer(_) => self.integer(1, u64::MAX),
@@ -353,6 +373,17 @@ impl<'a> Item<'a> {
                 Value::Object(pairs.collect::<Result<_, Error>>()?)
             }
         })
+    }
+}
+
+/// A bound as somebody would write it: in days, if that is what it is made of.
+fn most(bound: Duration) -> String {
+    const DAY_S: u64 = 24 * 60 * 60;
+    match bound.as_secs() {
+        seconds if seconds > DAY_S && seconds.is_multiple_of(DAY_S) => {
+            format!("{}days", seconds / DAY_S)
+        }
+        _ => humantime::format_duration(bound).to_string(),
     }
 }
 

@@ -43,7 +43,7 @@ pub enum Error {
     /// The file cannot be read.
     #[error(
         "{origin}: CD0200: cannot read the configuration: {source}\n\
-         help: check the path and its permissions, or name another file with `--config`"
+         help: check the path, its permissions and that it is text in UTF-8, or name another file with `--config`"
     )]
     Read {
         /// The file.

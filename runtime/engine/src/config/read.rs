@@ -430,8 +430,9 @@ pub(super) fn limits(section: &Section<'_>, inherited: &Limited) -> Result<Limit
         }
         // After each key, so that the message has the place of the one that is out of range.
         limits.validate().map_err(|error| match error {
-            cofferdam_host::Error::BadLimit { value, reason, .. } => {
-                item.refuse(format!("{value} is out of range"), format!("it {reason}"))
+            cofferdam_host::Error::BadLimit { reason, .. } => {
+                let problem = format!("{} is out of range", item.shown());
+                item.refuse(problem, format!("it {reason}"))
             }
             other => item.refuse(other.to_string(), "choose another value"),
         })?;
@@ -494,9 +495,11 @@ fn binding(section: &Section<'_>) -> Result<Binding, Error> {
         if binding.start_to_close_ms > binding.schedule_to_close_ms {
             return Err(Error::Value {
                 place: timeout.place(),
-                problem:
-                    "one attempt (start-to-close) may take longer than all (schedule-to-close)"
-                        .to_owned(),
+                problem: format!(
+                    "one attempt may take longer ({}, start-to-close) than all of them ({}, schedule-to-close)",
+                    span(binding.start_to_close_ms),
+                    span(binding.schedule_to_close_ms)
+                ),
                 remedy: "shorten the one or lengthen the other".to_owned(),
             });
         }
@@ -519,13 +522,19 @@ pub(super) fn backoff(retry: &Section<'_>) -> Result<Backoff, Error> {
     if let Some(item) = retry.get("max-delay") {
         backoff.delay_ms_max = item.duration_ms(Duration::from_millis(DELAY_MS_CEILING))?;
         if backoff.delay_ms_max < backoff.initial_ms {
+            let delay = span(backoff.initial_ms);
             return Err(item.refuse(
-                "it is shorter than `delay`",
-                "write at least the first delay",
+                format!("{} is shorter than the first delay, {delay}", item.shown()),
+                format!("write at least \"{delay}\", or a shorter `delay`"),
             ));
         }
     }
     Ok(backoff)
+}
+
+/// Milliseconds as somebody would write them: `1m 30s`.
+pub(super) fn span(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
 }
 
 fn quarantine(section: &Section<'_>) -> Result<quarantine::Config, Error> {
@@ -543,7 +552,11 @@ fn quarantine(section: &Section<'_>) -> Result<quarantine::Config, Error> {
     }
     match section.get("max-delay").or_else(|| section.get("delay")) {
         Some(item) if config.delay_ms > config.delay_ms_max => Err(item.refuse(
-            "the first delay is longer than the longest",
+            format!(
+                "the first delay, {}, is longer than the longest, {}",
+                span(config.delay_ms),
+                span(config.delay_ms_max)
+            ),
             "make `max-delay` at least as long as `delay`",
         )),
         _ => Ok(config),

@@ -58,23 +58,26 @@ pub(super) fn breaker(section: &Section<'_>) -> Result<breaker::Config, Error> {
     for item in section.items() {
         set_breaker(&mut config, &item)?;
     }
-    config.validate().map_err(|error| {
-        let place = section.get(error.key).map_or_else(
-            || {
-                section
-                    .place()
-                    .with_key(format!("{}.{}", section.key, error.key))
-            },
-            |item| item.place(),
-        );
-        let problem = "the breaker could never open or never close with this".to_owned();
-        Error::Value {
-            place,
-            problem,
-            remedy: format!("it must be {}", error.must),
-        }
-    })?;
+    config.validate().map_err(|error| unfit(&section, &error))?;
     Ok(config)
+}
+
+/// Says where a value stands that does not fit the others; one that nobody wrote stands in the
+/// section.
+fn unfit(section: &Section<'_>, error: &breaker::BadConfig) -> Error {
+    let (found, remedy) = (&error.found, format!("it must be {}", error.must));
+    if let Some(item) = section.get(error.key) {
+        return item.refuse(format!("{found} is out of range"), remedy);
+    }
+    Error::Value {
+        place: section
+            .place()
+            .with_key(format!("{}.{}", section.key, error.key)),
+        problem: format!(
+            "it is {found} as long as nothing is written, which does not fit the rest"
+        ),
+        remedy: format!("write it: {remedy}"),
+    }
 }
 
 fn set_breaker(config: &mut breaker::Config, item: &Item<'_>) -> Result<(), Error> {
@@ -149,8 +152,11 @@ pub(super) fn health(section: &Section<'_>) -> Result<Option<health::Config>, Er
     }
     match section.get("slow") {
         Some(item) if config.slow_ms > Some(config.timeout_ms) => Err(item.refuse(
-            "a check that takes so long has been given up before",
-            "write less than `timeout`",
+            format!(
+                "a check that takes {} has been given up before",
+                item.shown()
+            ),
+            format!("write at most `timeout`, which is {} ms", config.timeout_ms),
         )),
         _ => Ok(Some(config)),
     }

@@ -336,7 +336,7 @@ const BAD: &[Bad] = &[
         "[limits]\noutput = '1KiB'\nmemory = '1GiB'\n",
         "CD0205",
         3,
-        "268435456",
+        "256MiB",
     ),
     ("[limits]\nconcurrency = 0\n", "CD0205", 2, "from 1"),
     ("[limits]\nfuel = 'none'\n", "CD0204", 2, "a whole number"),
@@ -370,7 +370,7 @@ const BAD: &[Bad] = &[
         "[connections.crm]\nplugin = 'x'\n[connections.crm.retry]\ndelay = '5s'\nmax-delay = '1s'\n",
         "CD0205",
         5,
-        "shorter than `delay`",
+        "shorter than the first delay, 5s",
     ),
     (
         "[connections.crm]\nplugin = 'x'\n[connections.crm.timeout]\nstart-to-close = '10m'\nschedule-to-close = '1m'\n",

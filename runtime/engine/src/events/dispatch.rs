@@ -53,6 +53,8 @@ struct Dispatcher {
     /// The number of the last event that was gone through, and of the last that was written.
     done_seq: u64,
     written_seq: u64,
+    /// Whether what was gone through may not have been written.
+    is_lost: bool,
     pruned_seq: u64,
     expressions: HashMap<String, Option<Expr>>,
     batch: Batch,
@@ -81,6 +83,7 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         inner: Arc::clone(&inner),
         done_seq,
         written_seq: done_seq,
+        is_lost: false,
         pruned_seq: 0,
         expressions: HashMap::new(),
         batch: Batch::new(),
@@ -118,6 +121,11 @@ fn read_place(store: &dyn JournalStore) -> Result<u64, Error> {
 impl Dispatcher {
     /// Goes through some events; whether there may be more.
     async fn go_on(&mut self) -> Result<bool, Error> {
+        if self.is_lost {
+            self.done_seq = read_place(&*self.inner.store)?;
+            self.written_seq = self.done_seq;
+            self.is_lost = false;
+        }
         let from = keys::event_key(self.done_seq + 1);
         let range = KeyRange::between(from, keys::EVENTS_END);
         let store = Arc::clone(&self.inner.store);
@@ -220,8 +228,7 @@ impl Dispatcher {
         self.carried.clear();
         if let Err(error) = self.inner.store.commit(batch).await {
             // Gone through again from the last place that was written.
-            self.done_seq = self.written_seq.min(read_place(&*self.inner.store)?);
-            self.written_seq = self.done_seq;
+            self.is_lost = true;
             return Err(error.into());
         }
         for owner in wake {

@@ -7,7 +7,7 @@ use cofferdam_core::run::{Event, Illegal};
 use cofferdam_store::Table;
 use tokio::sync::mpsc;
 
-use super::{Done, Message, NEAR_MS, Runner, is_set_aside};
+use super::{Done, Message, Runner};
 use crate::Error;
 use crate::rows::{parked_key, review_key};
 
@@ -17,17 +17,16 @@ impl Runner {
         &mut self,
         mailbox: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<bool, Error> {
-        let due_ms = self.run.next_due_ms();
-        let now_ms = self.inner.clock.now_ms();
-        let near = due_ms.is_some_and(|due_ms| due_ms <= now_ms.saturating_add(NEAR_MS));
-        if self.under_way.is_empty() && self.run.is_idle() && !near {
-            self.set_aside(due_ms).await?;
+        if self.set_aside() {
+            self.commit().await?;
             match mailbox.try_recv() {
                 Ok(message) => self.take(message),
                 Err(_) => return Ok(false),
             }
             return Ok(true);
         }
+        let due_ms = self.run.next_due_ms();
+        let now_ms = self.inner.clock.now_ms();
         let nap = Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(now_ms));
         tokio::select! {
             // An instant that has come is not kept waiting by calls that end one after another.
@@ -62,13 +61,10 @@ impl Runner {
     }
 
     pub(super) fn take(&mut self, message: Message) {
-        // One that is compensating keeps its status while it is set aside, and has a timer all the
-        // same.
-        if is_set_aside(self.row.status) || self.row.due_ms.is_some() {
+        if self.is_set_aside() {
             self.take_up();
         }
         match message {
-            Message::Resume => {}
             Message::Letters => self.mailbox.look = true,
             Message::Admitted => self.admitted_by_queue(),
             Message::Verb { verb, told } => self.act(verb, told),

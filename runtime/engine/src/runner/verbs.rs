@@ -5,7 +5,7 @@ use cofferdam_store::Table;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::Runner;
+use super::{NEAR_MS, Runner, SET_ASIDE};
 use crate::checkpoints::Tail;
 use crate::mutation::Mutation;
 use crate::rows::{Record, decode, timer_key};
@@ -140,22 +140,41 @@ impl Runner {
         self.note_queue = true;
     }
 
-    /// Leaves behind what is needed to begin the run again when its time has come.
-    pub(super) async fn set_aside(&mut self, due_ms: Option<u64>) -> Result<(), Error> {
+    /// Leaves behind, with the next commit, what is needed to go on with a run that does nothing and
+    /// waits for long; false if it is not such a one.
+    pub(super) fn set_aside(&mut self) -> bool {
+        let has_work = !(self.under_way.is_empty() && self.launches.is_empty());
         let status = self.run.status();
-        if self.row.status == status && due_ms.is_none() {
-            return self.commit().await; // A run that begins in the queue has its rows.
+        if has_work || !self.run.is_idle() || status.is_final() {
+            return false;
         }
-        self.row.due_ms = due_ms;
-        self.row.degraded = self.run.is_degraded();
+        if self.is_set_aside() {
+            return true;
+        }
+        let due_ms = self.run.next_due_ms();
+        let near_ms = self.inner.clock.now_ms().saturating_add(NEAR_MS);
+        if due_ms.is_some_and(|due_ms| due_ms <= near_ms) {
+            return false;
+        }
+        // One that compensates keeps its status.
+        if self.row.status != status || due_ms.is_some() {
+            self.row.due_ms = due_ms;
+            self.row.degraded = self.run.is_degraded();
+            self.set_status(status);
+            self.must_commit = true;
+        }
         if let Some(due_ms) = due_ms {
             self.edit(|batch, row| {
                 batch.put(Table::Timer, timer_key(due_ms, &row.run), Vec::new())
             });
+            self.note_timer = true;
         }
-        self.set_status(status);
-        self.commit().await?;
-        self.inner.timers_changed.notify_one();
-        Ok(())
+        true
+    }
+
+    /// Whether what is in the store says that nothing is done with the run. One that compensates
+    /// keeps its status, and has a timer all the same.
+    pub(super) fn is_set_aside(&self) -> bool {
+        SET_ASIDE.contains(&self.row.status) || self.row.due_ms.is_some()
     }
 }

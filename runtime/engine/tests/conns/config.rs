@@ -52,6 +52,106 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn what_is_out_of_range_is_told_with_the_value_and_the_bounds() {
+    for (lines, told) in [
+        (
+            "breaker.sliding-window-size = 0",
+            &[
+                "breaker.sliding-window-size`: 0 is out of range",
+                "from 1 to 10000 calls",
+            ][..],
+        ),
+        (
+            "breaker.failure-rate-threshold-ratio = 0.0",
+            &[
+                "failure-rate-threshold-ratio`: 0 is out of range",
+                "above 0 and at most 1",
+            ],
+        ),
+        (
+            "breaker.failure-rate-threshold-ratio = 50",
+            &["50 is out of range", "from 0 to 1"],
+        ),
+        (
+            "breaker.minimum-number-of-calls = 30",
+            &["30 is out of range", "from 1 to 20 (sliding-window-size)"],
+        ),
+        (
+            // What nobody wrote does not fit what somebody did.
+            "breaker.sliding-window-size = 3",
+            &[
+                "minimum-number-of-calls`: it is 5 as long as nothing is written",
+                "from 1 to 3",
+            ],
+        ),
+        (
+            "limits.memory = \"1KiB\"",
+            &[
+                "limits.memory`: \"1KiB\" is out of range",
+                "from 128KiB to 256MiB",
+            ],
+        ),
+        (
+            "limits.output = \"1GiB\"",
+            &["\"1GiB\" is out of range", "from 2B to 64MiB"],
+        ),
+        (
+            "limits.memory = \"-1MiB\"",
+            &["\"-1MiB\" is no size", "above zero"],
+        ),
+        (
+            "limits.memory = \"99999999999GiB\"",
+            &[
+                "\"99999999999GiB\" is no size",
+                "at most \"17179869183GiB\"",
+            ],
+        ),
+        (
+            "limits.timeout = \"-5s\"",
+            &["\"-5s\" is negative", "above zero and at most \"1h\""],
+        ),
+        (
+            "limits.timeout = \"99999999999999999999s\"",
+            &["is out of range", "at most \"1h\""],
+        ),
+        (
+            "breaker.slow-call-duration = \"1us\"",
+            &["\"1us\" is shorter than a millisecond", "1ms"],
+        ),
+        (
+            "timeout = { start-to-close = \"2m\", schedule-to-close = \"1m\" }",
+            &["2m, start-to-close", "1m, schedule-to-close"],
+        ),
+        (
+            "retry = { delay = \"5s\", max-delay = \"1s\" }",
+            &[
+                "\"1s\" is shorter than the first delay, 5s",
+                "at least \"5s\"",
+            ],
+        ),
+        (
+            "quarantine = { delay = \"5m\", max-delay = \"1m\" }",
+            &["the first delay, 5m, is longer than the longest, 1m"],
+        ),
+        (
+            "hedge = { delay = \"32days\" }",
+            &["\"32days\" is out of range", "at most \"31days\""],
+        ),
+        (
+            "health = { timeout = \"1s\", slow = \"2s\" }",
+            &["\"2s\" has been given up", "1000 ms"],
+        ),
+    ] {
+        let error = parse(lines).unwrap_err().to_string();
+        assert!(error.starts_with("c.toml:"), "{error}");
+        assert!(error.contains("\nhelp: "), "{error}");
+        for told in told {
+            assert!(error.contains(told), "{lines}: lacks {told:?}: {error}");
+        }
+    }
+}
+
+#[test]
 fn without_a_health_table_nobody_is_probed() {
     let config = parse("").unwrap();
     let crm = config.connection("crm").unwrap();
@@ -84,7 +184,7 @@ fn what_cannot_be_meant_is_refused_with_its_place_and_a_remedy() {
         (
             "health = { timeout = \"1s\", slow = \"2s\" }",
             "health.slow",
-            "less than `timeout`",
+            "write at most `timeout`",
         ),
         ("outbox = { entries = -1 }", "outbox.entries", "from 0 to"),
         (
@@ -106,7 +206,7 @@ fn what_cannot_be_meant_is_refused_with_its_place_and_a_remedy() {
         (
             "breaker = { sliding-window-type = \"time-based\", sliding-window-size = 4000 }",
             "breaker.sliding-window-size",
-            "from 1 to 3600, in seconds",
+            "from 1 to 3600 seconds",
         ),
     ] {
         let error = parse(lines).unwrap_err().to_string();

@@ -102,7 +102,9 @@ impl<R: Read> Reader<R> {
         let header = self.exactly::<HEADER_LEN>("it is too short to be a backup")?;
         let (facts, crc) = header.split_at(HEADER_LEN - 4);
         let Some(version) = facts.strip_prefix(MAGIC) else {
-            return Err(self.damaged("it does not begin as a backup does"));
+            return Err(
+                self.damaged("it does not begin as a backup does, and may be another kind of file")
+            );
         };
         if crc != crc32fast::hash(facts).to_le_bytes() {
             return Err(self.damaged("the checksum of its header does not fit"));

@@ -216,7 +216,9 @@ pub fn migrate(dir: &Path, to: Engine, options: &Options) -> Result<Summary, Err
     })?;
     if found == to {
         let path = dir.display();
-        return Err(Error::invalid(format!("{path} is kept by {to} already")));
+        return Err(Error::invalid(format!(
+            "{path} is kept by {to} already, and stays as it is; name another engine"
+        )));
     }
     let source = crate::open(dir, Some(found), options)?;
     let building = dir.join(MIGRATING);

@@ -1,6 +1,7 @@
 //! The tree and the reads on it.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -9,7 +10,7 @@ use super::committer::Changes;
 use super::queue::Queue;
 use super::row::{self, COUNT, HEADS};
 use crate::store::Rows;
-use crate::{Error, Head, KeyRange};
+use crate::{Error, Head, KeyRange, Table};
 
 /// What the store and its committer share.
 pub(super) struct Inner<T> {
@@ -20,6 +21,9 @@ pub(super) struct Inner<T> {
     applying: RwLock<()>,
     /// Held by the committer for each group, and by whoever reads everything.
     pause: Mutex<()>,
+    /// The runs that the group touches which is in the tree, or about to be, and not synced; those
+    /// of one that failed stay here.
+    unsynced: Mutex<HashSet<Vec<u8>>>,
 }
 
 /// Proof that no group is being applied.
@@ -35,6 +39,7 @@ impl<T: Tree> Inner<T> {
             tree,
             applying: RwLock::new(()),
             pause: Mutex::new(()),
+            unsynced: Mutex::default(),
         }
     }
 
@@ -54,6 +59,31 @@ impl<T: Tree> Inner<T> {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         self.tree.apply(changes)
+    }
+
+    /// Notes which runs a group touches. Before it is applied: who sees a part of it finds its run
+    /// here.
+    pub(super) fn touches(&self, changes: &Changes) {
+        let of_runs = [HEADS, Table::Run.byte()];
+        let names = changes.keys().filter_map(|key| match key.split_first() {
+            Some((space, name)) if of_runs.contains(space) => Some(name.to_vec()),
+            Some(_) | None => None,
+        });
+        *self.lock_unsynced() = names.collect();
+    }
+
+    /// The group that was noted last is on the disk.
+    pub(super) fn synced(&self) {
+        self.lock_unsynced().clear();
+    }
+
+    /// Whether no group touches the run that may be lost.
+    pub(super) fn is_durable(&self, run: &str) -> bool {
+        !self.lock_unsynced().contains(run.as_bytes())
+    }
+
+    fn lock_unsynced(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value of a key of the tree, frame and all.

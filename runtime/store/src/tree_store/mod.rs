@@ -183,6 +183,7 @@ impl<T: Tree> TreeStore<T> {
             mark,
             pace: pace::Pace::default(),
             count,
+            chunked: committer::Chunked::default(),
         };
         let committer = std::thread::Builder::new()
             .name("store-committer".to_owned())
@@ -271,6 +272,10 @@ impl<T: Tree> JournalStore for TreeStore<T> {
 
     fn read_all(&self, visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>) -> Result<(), Error> {
         verify::read_all(self.inner()?, visit)
+    }
+
+    fn is_durable(&self, run: &str) -> bool {
+        self.inner().is_ok_and(|inner| inner.is_durable(run))
     }
 
     fn full(&self) -> Option<Error> {

@@ -3,6 +3,7 @@
 use cofferdam::Status;
 use cofferdam_store::{JournalStore, KeyRange, Table};
 
+use super::Touched;
 use crate::world::State;
 
 const ENDED: [Status; 3] = [Status::Completed, Status::Faulted, Status::Cancelled];
@@ -17,6 +18,18 @@ impl State {
                 || store
                     .scan(Table::Review, reviews, 1)
                     .is_ok_and(|found| !found.is_empty()))
+    }
+
+    /// People saw to what runs left; of a run that has ended nothing is written then.
+    pub(super) fn note_seen_to(&mut self, touched: &Touched) {
+        for key in &touched.reviews {
+            let run = key.split(|byte| *byte == 0).next().unwrap_or_default();
+            let run = String::from_utf8_lossy(run);
+            let is_kept = self.is_kept(&run);
+            if let Some(shadow) = self.oracle.runs.get_mut(&*run) {
+                shadow.is_kept = is_kept;
+            }
+        }
     }
 
     /// A run is not there any more: its time was over.

@@ -159,7 +159,9 @@ impl State {
             let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
             let is_one_of = |run: &&str| wanted.contains(*run);
             if let Some(run) = runs.iter().find(|run| !is_one_of(run)) {
-                return Err(format!("{name}.{run} was begun for nothing"));
+                return Err(format!(
+                    "{name}.{run} was begun for nothing: those of {wanted:?} were to be"
+                ));
             }
             if let Some(seq) = wanted.iter().find(|seq| !runs.contains(seq.as_str())) {
                 return Err(format!("event {seq} has begun no run of {name}"));

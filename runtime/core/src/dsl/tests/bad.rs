@@ -480,6 +480,62 @@ fn each_mistake_has_its_code_and_place() {
 }
 
 #[test]
+fn what_is_out_of_range_is_told_with_the_value_and_the_bounds() {
+    let told = |settings: &str| {
+        let text = format!(
+            "do:\n  - a: {{call: c.act, with: {{}}, metadata: {{cofferdam: {settings}}}}}\n"
+        );
+        compile(&sources(&format!("{HEAD}{text}"), &[]))
+            .unwrap_err()
+            .to_string()
+    };
+    for (settings, cause, remedy) in [
+        (
+            "{timeout: {startToClose: PT0S}}",
+            "`PT0S` is no time",
+            "PT30S",
+        ),
+        (
+            "{timeout: {startToClose: {seconds: 0}}}",
+            "{\"seconds\":0} is no time",
+            "PT30S",
+        ),
+        (
+            "{timeout: {startToClose: P4000D}}",
+            "`P4000D` is longer than ten years",
+            "P3650D",
+        ),
+        (
+            "{timeout: {startToClose: -PT5S}}",
+            "`-PT5S` is negative",
+            "PT30S",
+        ),
+        (
+            "{timeout: {startToClose: P1Y}}",
+            "`P1Y`: years and months have no fixed length",
+            "P1DT12H",
+        ),
+        ("{attempts: 0}", "0 is out of range", "from 1 to 1000"),
+        (
+            "{retry: [{jitter: {from: PT5S, to: PT1S}}]}",
+            "`from`, 5000 ms, is longer than `to`, 1000 ms",
+            "swap",
+        ),
+        (
+            "{retry: [{backoff: {exponential: {factor: 0.5}}}]}",
+            "0.5 cannot be a factor",
+            "from 1 to 100",
+        ),
+    ] {
+        let told = told(settings);
+        assert!(
+            told.contains(cause) && told.contains(remedy),
+            "{settings}: {told}"
+        );
+    }
+}
+
+#[test]
 fn the_head_is_checked() {
     for (from, to, code, line) in [
         ("'1.0.3'", "'2.0.0'", "CD0129", 2),

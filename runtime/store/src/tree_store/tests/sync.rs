@@ -75,6 +75,46 @@ fn answers_after_the_sync<T: Tree>() {
     assert_eq!(commit.wait(), Ok(()));
 }
 
+fn run_of(name: &str) -> Batch {
+    Batch::new().put(Table::Run, name, "row").claim(name, 1)
+}
+
+#[test]
+fn a_run_is_durable_only_after_the_sync_of_what_touches_it() {
+    durable_after_the_sync::<Sled>();
+    #[cfg(feature = "fjall")]
+    durable_after_the_sync::<super::super::Fjall>();
+}
+
+fn durable_after_the_sync<T: Tree>() {
+    let Gated::<T> {
+        store,
+        begun,
+        end,
+        dir: _dir,
+    } = gated();
+    let old = store.commit(run_of("old"));
+    begun.recv().unwrap();
+    assert!(store.get(Table::Run, b"old").unwrap().is_some());
+    assert!(!store.is_durable("old"), "seen, and not synced");
+    end.send(Ok(())).unwrap();
+    assert_eq!(old.wait(), Ok(()));
+    assert!(store.is_durable("old"));
+    // A row alone is enough of a touch.
+    let new = store.commit(Batch::new().put(Table::Run, "new", "row"));
+    begun.recv().unwrap();
+    assert!(store.is_durable("old") && !store.is_durable("new"));
+    let failed = Error::Io {
+        action: "syncing".to_owned(),
+        detail: "the disk is full".to_owned(),
+    };
+    end.send(Err(failed)).unwrap();
+    assert!(new.wait().is_err());
+    // For good: nothing is known of it any more, and all of the other one.
+    assert!(store.get(Table::Run, b"new").unwrap().is_some());
+    assert!(store.is_durable("old") && !store.is_durable("new"));
+}
+
 #[test]
 fn commits_that_arrive_during_a_sync_share_the_next_one() {
     let Gated::<Sled> {
