@@ -4,6 +4,8 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::Sandbox;
 use serde_json::json;
@@ -125,9 +127,21 @@ fn a_workflow_may_call_what_is_allowed_on_the_command_line() {
 fn a_parked_run_waits_with_3_and_goes_on_when_resumed() {
     let sandbox = Sandbox::new();
     sandbox.file("w.yaml", FETCH);
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address");
-    drop(taken);
+    // Hangs up until it is well. The port stays its own: a free one may be another's a moment later.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let is_well = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_well);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            if !answers.load(Ordering::Relaxed) {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+        }
+    });
     let url = format!("http://{address}");
     sandbox.file(
         "cofferdam.toml",
@@ -156,14 +170,7 @@ fn a_parked_run_waits_with_3_and_goes_on_when_resumed() {
         shown.contains("⧖ fetch  http.get") && shown.contains("and then fails, and the run faults"),
         "{shown}"
     );
-    let listener = TcpListener::bind(address).expect("the same port");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut buffer = [0; 4096];
-            let _ = stream.read(&mut buffer);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
-        }
-    });
+    is_well.store(true, Ordering::Relaxed);
     let resumed = sandbox
         .run_with_plugins(&["runs", "resume", "late", "--wait", "60s"])
         .exits(0);

@@ -131,7 +131,7 @@ const BAD: &[Bad] = &[
     (
         &[],
         &["reviews", "decide", "r", "/t", "approve", "--value", "{"],
-        &["not JSON"],
+        &["--value:1:1", "not JSON"],
     ),
     (
         &[],
@@ -266,10 +266,19 @@ fn doctor_judges_the_disk_and_the_workflows_as_a_start_would() {
     let sandbox = Sandbox::new();
     sandbox.file(
         "cofferdam.toml",
-        "[store]\nreserve = \"900000GiB\"\n[workflows]\nnightly = \"none.yaml\"\n",
+        "[store]\nreserve = \"900000GiB\"\n\
+         [workflows]\nnightly = \"none.yaml\"\nbroken = \"broken.yaml\"\ngreet = \"greet.yaml\"\n",
     );
+    sandbox.file("broken.yaml", "do: [");
+    sandbox.file("greet.yaml", GREET);
     let done = sandbox.run(&["doctor", "--offline"]).exits(1);
-    for told in ["fail  workflow nightly", "fail  disk", "`[store] reserve`"] {
+    for told in [
+        "fail  workflow nightly",
+        "fail  workflow broken",
+        "ok    workflow greet",
+        "fail  disk",
+        "`[store] reserve`",
+    ] {
         assert!(done.stdout.contains(told), "{told}: {}", done.stdout);
     }
 }

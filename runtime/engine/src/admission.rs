@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::connections::Slot;
 use crate::connector::Backend;
 use crate::generations::{Judgement, Served};
+use crate::hedging::Share;
 use crate::mutation::{Armed, Mutation};
 use crate::pace::{Pass, Token, Waiter};
 use crate::ramp::Leave;
@@ -34,6 +35,8 @@ pub(crate) struct Admitted {
     leave: Option<Leave>,
     /// Of the rate limit, if the connection keeps a line.
     token: Option<Token>,
+    /// Of the budget for second attempts, if it is one.
+    share: Option<Share>,
     // Held until the call has ended.
     _place: OwnedSemaphorePermit,
 }
@@ -96,11 +99,13 @@ pub(crate) fn try_hedge(slot: &Arc<Slot>, key: &str, armed: Armed) -> Result<Adm
         Pass::Token(token) => Some(token),
         Pass::Wait(_) | Pass::Full => return refused("the rate limit has no room for it"),
     };
-    if !slot.hedges.spend() && !armed.has(Mutation::HedgeFreely) {
+    let share = slot.hedges.take();
+    if share.is_none() && !armed.has(Mutation::HedgeFreely) {
         return refused("a tenth of the calls were second attempts already");
     }
     let mut admitted = admitted(slot, place, key)?;
     admitted.token = token;
+    admitted.share = share;
     Ok(admitted)
 }
 
@@ -181,6 +186,7 @@ fn admitted(slot: &Arc<Slot>, place: OwnedSemaphorePermit, key: &str) -> Result<
         permit: Some(permit),
         leave: None,
         token: None,
+        share: None,
         _place: place,
     })
 }
@@ -251,8 +257,10 @@ impl Admitted {
             traceparent: String::new(),
             secrets: (*attempt.secrets).clone(),
         };
-        if !attempt.is_hedge {
-            self.slot.hedges.earn();
+        match self.share.take() {
+            Some(share) => share.spend(),
+            None if attempt.is_hedge => {}
+            None => self.slot.hedges.earn(),
         }
         let begun = Instant::now();
         let outcome = match self.token.take() {

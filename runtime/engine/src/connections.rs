@@ -61,7 +61,7 @@ pub(crate) struct Slot {
     /// How many tasks were ever parked on it: tells the drain that some came back.
     pub parked_total: AtomicU64,
     /// How many second attempts it may get.
-    pub hedges: HedgeBudget,
+    pub hedges: Arc<HedgeBudget>,
     /// Told when it may have come into service or out of it.
     pub changed: Notify,
     /// Told when the breaker has another state.
@@ -171,7 +171,7 @@ impl Slot {
             wait_ms: config.wait_duration_in_open_state_ms,
             slow_ms: config.slow_call_duration_ms,
             parked: Notify::new(),
-            hedges: HedgeBudget::default(),
+            hedges: Arc::default(),
             parked_total: AtomicU64::new(parked),
             changed: Notify::new(),
             breaker_moved: Notify::new(),

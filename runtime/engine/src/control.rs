@@ -23,6 +23,8 @@ use crate::look::{Act, Look};
 use crate::{Error, Runtime};
 
 const SOCKET: &str = "control.sock";
+/// What it is called until somebody listens there.
+const UNHEARD: &str = "control.next";
 /// The longest path that the system has room for in a socket's address, in bytes.
 pub const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// Said with each request; one of another version is refused.
@@ -440,12 +442,16 @@ fn socket_path(store: &Path) -> PathBuf {
 /// What a process that was killed left is in the way; nobody else listens there, since the store's
 /// lock is ours.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
+    // No longer than the other: the length of such a path is bounded.
+    let unheard = path.with_file_name(UNHEARD);
+    match std::fs::remove_file(&unheard) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&unheard)?;
+    std::fs::set_permissions(&unheard, std::fs::Permissions::from_mode(0o600))?;
+    // Whoever finds it is heard, and nobody else was let in before.
+    std::fs::rename(&unheard, path)?;
     Ok(listener)
 }
 

@@ -38,6 +38,12 @@ pub enum Mutation {
     RedriveAll,
     /// Who suspends a run is told so, and it goes on.
     SuspendNobody,
+    /// Runs that stand in the queue are let in two minutes after there was room.
+    LateTurns,
+    /// A key is forgotten when its run has ended.
+    ForgetKeys,
+    /// What an outbox has delivered gives something else than the answer.
+    LoseDelivered,
 }
 
 /// What is armed.

@@ -304,6 +304,9 @@ impl Worker {
                 }},
             }}));
         }
+        if self.runtime.inner.armed.has(Mutation::LoseDelivered) {
+            tasks.push(json!({"lose": {"set": {"delivered": true}}}));
+        }
         let document = json!({
             "document": {
                 "dsl": "1.0.3", "namespace": "cofferdam", "name": "deliver", "version": "1.0.0",

@@ -503,6 +503,9 @@ fn first_in_line(inner: &Inner, tenant: &str, given: &HashSet<String>) -> Result
                 continue;
             };
             let picked = given.contains(run) || inner.gate.state.lock().picked.contains(run);
+            if inner.armed.has(Mutation::LateTurns) && is_young(inner, run)? {
+                return Ok(Line::Busy);
+            }
             // One that is held is on its way into the line: it is let go of soon, which is told.
             if !picked && !inner.is_stopped(run) && !inner.is_held(run) {
                 return Ok(Line::Next(run.to_owned()));
@@ -510,6 +513,13 @@ fn first_in_line(inner: &Inner, tenant: &str, given: &HashSet<String>) -> Result
         }
         range = line.clone().after(last);
     }
+}
+
+/// Whether the run has stood in the queue for less than two minutes.
+fn is_young(inner: &Inner, run: &str) -> Result<bool, Error> {
+    let row = query::row(&*inner.store, run)?;
+    let since_ms = row.and_then(|row| row.queued_ms).unwrap_or_default();
+    Ok(inner.clock.now_ms() < since_ms + 120_000)
 }
 
 #[cfg(test)]

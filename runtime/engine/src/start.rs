@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::definition::Definition;
+use crate::mutation::Mutation;
 use crate::queue::{self, PRIORITY_DEFAULT, PRIORITY_MAX};
 use crate::rows::{RunRow, decode, encode};
 use crate::runner::{Begin, Runner};
@@ -280,7 +281,8 @@ impl Inner {
             return Ok((base, None));
         };
         let row: RunRow = decode("run", run, bytes)?;
-        if options.on_conflict.begins_another(row.status) {
+        let is_forgotten = self.armed.has(Mutation::ForgetKeys) && row.status.is_final();
+        if options.on_conflict.begins_another(row.status) || is_forgotten {
             return Ok((format!("{base}.{}", generation + 1), None));
         }
         Ok((run.to_owned(), Some(row)))

@@ -13,6 +13,8 @@ mod conns {
     mod drain;
     mod failover;
     mod health;
+    mod hedge;
+    mod lines;
     mod outbox;
     mod stage;
     mod woken;

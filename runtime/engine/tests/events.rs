@@ -14,7 +14,7 @@ use cofferdam::{
 use cofferdam_store::{Fault, JournalStore, MemoryStore, Options, SledStore};
 use serde_json::{Value, json};
 
-use common::{memory, sources};
+use common::{LONG, memory, sources};
 
 async fn open_with(store: &Arc<dyn JournalStore>, events: EventOptions) -> Runtime {
     Runtime::builder(Config::new().with_events(events))
@@ -108,6 +108,56 @@ async fn an_event_that_the_store_refused_can_be_published_again() {
 }
 
 /// The numbers of refused events are not given again to those who do not wait for them.
+/// Two open a new subscriber at once, and an event is published in between; what each gets first.
+async fn two_begin(starts: [StartAt; 2]) -> Vec<String> {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = open(&shared).await;
+    let options = starts.map(|start| SubscribeOptions {
+        start,
+        ..SubscribeOptions::default()
+    });
+    let [first, second] = options.map(|options| runtime.subscribe("s", options));
+    store.hold();
+    let release = async {
+        tokio::task::yield_now().await;
+        store.release();
+    };
+    let (first, published, second, ()) =
+        tokio::join!(first, runtime.publish(event(1)), second, release);
+    published.unwrap();
+    let mut ids = Vec::new();
+    for subscriber in [first, second] {
+        let delivery = subscriber.unwrap().next().await.unwrap();
+        ids.push(delivery.unwrap().event.id().to_owned());
+    }
+    ids
+}
+
+#[tokio::test]
+async fn of_two_who_begin_one_subscriber_at_once_the_first_says_where() {
+    for second in [StartAt::Now, StartAt::Oldest, StartAt::Seq(7)] {
+        let got = tokio::time::timeout(LONG, two_begin([StartAt::Now, second])).await;
+        let got = got.expect("the event is behind the place of the first");
+        assert_eq!(got, ["1", "1"], "{second:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_whose_beginning_was_refused_is_begun_by_who_comes_next() {
+    let store = MemoryStore::new();
+    let shared: Arc<dyn JournalStore> = Arc::new(store.clone());
+    let runtime = open(&shared).await;
+    store.inject(Fault::Busy);
+    let subscribe = || runtime.subscribe("s", SubscribeOptions::default());
+    let (first, second) = tokio::join!(subscribe(), subscribe());
+    assert!(first.is_err());
+    let mut second = second.unwrap();
+    runtime.publish(event(1)).await.unwrap();
+    let got = tokio::time::timeout(LONG, read(&mut second, 1)).await;
+    assert_eq!(got.expect("it is behind its place"), ["1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_subscribes_after_a_refused_event_gets_the_next_also_after_a_restart() {
     let memory = MemoryStore::new();

@@ -108,7 +108,7 @@ async fn a_call_that_never_ends_is_ended_and_the_next_one_is_served() {
     let echo = workflow(&runtime, "bad.echo", &json!({"still": "here"}));
     for _ in 0..3 {
         let run = runtime.start(&spin, json!({})).await.unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), runtime.wait(&run)).await;
+        let ended = tokio::time::timeout(Duration::from_mins(2), runtime.wait(&run)).await;
         assert_eq!(
             ended.expect("ended by the host").unwrap().status,
             Status::Faulted

@@ -1,8 +1,9 @@
 //! Those who begin runs, and those who look after them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cofferdam::{Decision, Runtime};
+use cofferdam::{Decision, OnConflict, Runtime};
 use serde_json::json;
 
 use crate::plan::{Plan, Start};
@@ -55,6 +56,11 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         let id = start.options.id.clone()?;
         state.oracle.status(&id).map(|_| id)
     };
+    let early_ms = {
+        let state = world.lock();
+        start.after_ms.saturating_sub(state.age_ms())
+    };
+    tokio::time::sleep(Duration::from_millis(early_ms)).await;
     loop {
         if let Some(run) = known(world) {
             return Some(run);
@@ -70,6 +76,16 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         let wait_ms = world.lock().dice.range(0..=3_000);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         let options = tamper::start(mutation, start.options.clone());
+        let (used_up, given) = {
+            let state = world.lock();
+            let key = start.options.key.as_deref();
+            let used_up = key.map(|key| state.used_up(key)).unwrap_or_default();
+            (used_up, tamper::given(mutation, &state.oracle, start))
+        };
+        if let Some(run) = given {
+            acknowledged(world, start, &run, &used_up);
+            return Some(run);
+        }
         let starting = runtime.start_with(&definition, json!({}), options);
         let patience_ms = start.is_hasty.then(|| world.lock().dice.range(0..=30));
         let started = match patience_ms {
@@ -86,7 +102,7 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
         };
         match started {
             Ok(run) => {
-                acknowledged(world, start, &run);
+                acknowledged(world, start, &run, &used_up);
                 return Some(run);
             }
             Err(error) => {
@@ -100,7 +116,7 @@ async fn begin(world: &World, plan: &Plan, runtime: &Runtime, start: &Start) -> 
     }
 }
 
-fn acknowledged(world: &World, start: &Start, run: &str) {
+fn acknowledged(world: &World, start: &Start, run: &str, used_up: &BTreeMap<String, u64>) {
     let mut state = world.lock();
     if state.dead {
         return;
@@ -110,7 +126,11 @@ fn acknowledged(world: &World, start: &Start, run: &str) {
         state.violated(format!("{run} is acknowledged and not on the disk"));
         world.died.notify_one();
     }
-    if start.options.key.is_some() && !state.oracle.restarts {
+    if let Err(wrong) = state.judge_given(run, used_up) {
+        state.violated(wrong);
+        world.died.notify_one();
+    }
+    if start.options.key.is_some() && state.oracle.on_conflict == OnConflict::UseExisting {
         let before = state.oracle.by_key.replace(run.to_owned());
         if before.as_deref().is_some_and(|before| before != run) {
             state.violated(format!("a key gave {before:?}, and gives {run}"));

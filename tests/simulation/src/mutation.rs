@@ -85,11 +85,21 @@ pub enum Mutation {
     SweepEarly,
     /// Runs that have ended are removed although they left a dead letter.
     SweepLetters,
+    /// Runs that stand in the queue are let in two minutes after there was room.
+    LateTurns,
+    /// A key is forgotten when its run has ended.
+    ForgetKeys,
+    /// A key is remembered when its run is gone.
+    KeepKeys,
+    /// A start by key gives the run that there is, whatever it was told to do.
+    NeverRestart,
+    /// What an outbox has delivered gives something else than the answer.
+    LoseDelivered,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 44] = [
         Self::SkipIntent,
         Self::AcknowledgeEarly,
         Self::ForgetAttempts,
@@ -129,6 +139,11 @@ impl Mutation {
         Self::PurgeLess,
         Self::SweepEarly,
         Self::SweepLetters,
+        Self::LateTurns,
+        Self::ForgetKeys,
+        Self::KeepKeys,
+        Self::NeverRestart,
+        Self::LoseDelivered,
     ];
 
     /// The one of this name, as `Debug` writes it.
@@ -155,6 +170,9 @@ impl Mutation {
             Self::MoveCursorFirst => Some(cofferdam::Mutation::MoveCursorFirst),
             Self::RedriveAll => Some(cofferdam::Mutation::RedriveAll),
             Self::SuspendNobody => Some(cofferdam::Mutation::SuspendNobody),
+            Self::LateTurns => Some(cofferdam::Mutation::LateTurns),
+            Self::ForgetKeys => Some(cofferdam::Mutation::ForgetKeys),
+            Self::LoseDelivered => Some(cofferdam::Mutation::LoseDelivered),
             Self::AcknowledgeEarly
             | Self::ForgetAttempts
             | Self::ForgetTimer
@@ -179,7 +197,9 @@ impl Mutation {
             | Self::PurgeMore
             | Self::PurgeLess
             | Self::SweepEarly
-            | Self::SweepLetters => None,
+            | Self::SweepLetters
+            | Self::KeepKeys
+            | Self::NeverRestart => None,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cofferdam::config::Admission;
-use cofferdam::{Call, Effect as Repeat, Status};
+use cofferdam::{Call, Effect as Repeat, OnConflict, Status};
 use cofferdam_core::cloud_event::CloudEvent;
 use cofferdam_core::run::{Bindings, Event, Run};
 use cofferdam_core::workflow::{Sources, Workflow};
@@ -51,8 +51,10 @@ pub(crate) struct Oracle {
     pub starts: BTreeMap<String, String>,
     /// What is configured of who may be in memory.
     pub admission: Admission,
-    /// Whether a start by key begins another run where the one before has failed.
-    pub restarts: bool,
+    /// What a start by key does that finds a run.
+    pub on_conflict: OnConflict,
+    /// How many runs have become durable, those that are gone among them.
+    born: u64,
     /// The run that a start by key gave.
     pub by_key: Option<String>,
     /// Runs that somebody was told are stopped.
@@ -271,7 +273,10 @@ impl State {
     fn fold(&mut self, store: &MemoryStore, run: &str, seq_before: u64) -> Result<bool, String> {
         let told = |error: cofferdam_store::Error| error.to_string();
         if !self.oracle.runs.contains_key(run) {
-            let shadow = self.oracle.shadow(store, run, self.swarm.verbs)?;
+            let mut shadow = self.oracle.shadow(store, run, self.swarm.verbs)?;
+            self.oracle.born += 1;
+            shadow.born = self.oracle.born;
+            self.oracle.gone.remove(run);
             if let Some(key) = &shadow.key {
                 self.judge_key(run, key)?;
             }
@@ -365,6 +370,8 @@ impl Oracle {
             spent: BTreeMap::new(),
             concurrency_key: named("concurrencyKey"),
             key: named("key"),
+            tenant: text(&row, "tenant"),
+            born: 0,
             has_turn: false,
             let_in_ms: None,
             is_kept: false,

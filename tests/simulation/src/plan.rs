@@ -44,6 +44,8 @@ pub(crate) struct Start {
     pub options: StartOptions,
     /// Whether the caller may give up before it is answered.
     pub is_hasty: bool,
+    /// How long after the beginning of the world the caller comes.
+    pub after_ms: u64,
 }
 
 impl Plan {
@@ -133,7 +135,9 @@ impl Plan {
                 let tenant = start.options.tenant.clone();
                 oracle.starts.insert(id.clone(), tenant);
             }
-            oracle.restarts |= start.options.on_conflict == OnConflict::RestartIfFaulted;
+            if start.options.key.is_some() {
+                oracle.on_conflict = start.options.on_conflict;
+            }
         }
     }
 
@@ -171,13 +175,17 @@ impl Plan {
             self.starts
                 .extend((1..=callers).map(|n| Start::by_key(n, conflict)));
         }
+        if swarm.reuse {
+            self.come_again(dice);
+        }
         if swarm.queue || swarm.keys {
             for start in &mut self.starts {
                 start.is_hasty = dice.percent(25);
             }
         }
         if swarm.retention {
-            let kept = Duration::from_secs(dice.range(60..=600));
+            let longest = if swarm.reuse { 180 } else { 600 };
+            let kept = Duration::from_secs(dice.range(60..=longest));
             self.config = std::mem::take(&mut self.config).with_retention(kept);
         }
         if swarm.schedules {
@@ -195,6 +203,26 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Some come with the key when its run has ended, and some when it is gone.
+    fn come_again(&mut self, dice: &mut Dice) {
+        let restarts = dice.percent(40);
+        let callers = self.starts.iter().filter(|s| s.options.key.is_some());
+        let (from, more) = (callers.count() as u64, dice.range(1..=3));
+        let conflict = self.starts.last().map(|start| start.options.on_conflict);
+        for n in 1..=more {
+            let mut start = Start::by_key(from + n, conflict.unwrap_or_default());
+            start.after_ms = dice.range(30_000..=400_000);
+            self.starts.push(start);
+        }
+        for start in &mut self.starts {
+            if restarts && start.options.key.is_some() {
+                start.options.on_conflict = OnConflict::RestartIfEnded;
+            }
+        }
+    }
+}
+
 impl Start {
     fn plain(n: u64) -> Self {
         let name = format!("run-{n}");
@@ -206,6 +234,7 @@ impl Start {
                 ..StartOptions::default()
             },
             is_hasty: false,
+            after_ms: 0,
         }
     }
 
@@ -218,6 +247,7 @@ impl Start {
                 ..StartOptions::default()
             },
             is_hasty: false,
+            after_ms: 0,
         }
     }
 }

@@ -138,6 +138,13 @@ impl Services {
         self.sealed.insert(key.to_owned(), self.requests);
     }
 
+    /// Nobody asks any more about these effects.
+    pub fn forget(&mut self, is_over: impl Fn(&str) -> bool) {
+        self.effects.retain(|identity, _| !is_over(identity));
+        self.undone.retain(|(identity, _)| !is_over(identity));
+        self.undo_sent.retain(|identity| !is_over(identity));
+    }
+
     /// What a process has saved up of second attempts is gone with it.
     pub fn begin_process(&mut self) {
         self.hedges.clear();

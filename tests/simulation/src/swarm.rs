@@ -52,6 +52,8 @@ pub(crate) struct Swarm {
     pub purge: bool,
     /// Runs that have ended are kept for a while and no longer.
     pub retention: bool,
+    /// Keys whose runs are gone, and who comes with them again.
+    pub reuse: bool,
 }
 
 impl Swarm {
@@ -81,10 +83,11 @@ impl Swarm {
             crowd: false,
             purge: later.percent(SHARE),
             retention: later.percent(SHARE),
+            reuse: false,
         };
         swarm.replay &= swarm.events;
         // A key whose run is gone begins another of the same id.
-        swarm.retention &= !swarm.keys;
+        let is_reused = swarm.retention && swarm.keys;
         if swarm.queue && dice.percent(40) {
             swarm = Self {
                 queue: true,
@@ -92,6 +95,17 @@ impl Swarm {
                 keys: swarm.keys,
                 crowd: later.percent(50),
                 purge: swarm.purge,
+                ..Self::default()
+            };
+        } else if is_reused {
+            // Nobody but those who come with the key, so that a run that is gone leaves nothing.
+            swarm = Self {
+                keys: true,
+                retention: true,
+                reuse: true,
+                hedging: swarm.hedging,
+                answers: swarm.answers,
+                rates: swarm.rates,
                 ..Self::default()
             };
         }
@@ -118,6 +132,7 @@ impl Swarm {
             crowd: _,
             purge,
             retention,
+            reuse: _,
         } = *self;
         ![
             hedging, outbox, answers, health, detached, events, schedules, queue, keys, verbs,

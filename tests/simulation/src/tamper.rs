@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use cofferdam::{Config, PRIORITY_MAX, Sources, StartOptions};
+use cofferdam::{Config, OnConflict, PRIORITY_MAX, Sources, StartOptions};
 use cofferdam_core::rate::Rate;
 use cofferdam_store::{Batch, Records, Rows, Table, Write};
 use serde_json::Value;
 
 use crate::mutation::Mutation;
+use crate::oracle::Oracle;
+use crate::plan::Start;
 
 /// How late what is late comes: a whole number of every schedule's periods.
 const LATE_MS: u64 = 7 * 60 * 1_000;
@@ -84,7 +86,16 @@ pub(crate) fn start(mutation: Option<Mutation>, mut options: StartOptions) -> St
     if mutation == Some(Mutation::TurnPriorities) {
         options.priority = options.priority.map(|priority| PRIORITY_MAX - priority);
     }
+    if mutation == Some(Mutation::NeverRestart) && options.key.is_some() {
+        options.on_conflict = OnConflict::UseExisting;
+    }
     options
+}
+
+/// The run that the engine would have given for a key with the defect, without a look.
+pub(crate) fn given(mutation: Option<Mutation>, oracle: &Oracle, start: &Start) -> Option<String> {
+    let remembers = mutation == Some(Mutation::KeepKeys) && start.options.key.is_some();
+    oracle.by_key.clone().filter(|_| remembers)
 }
 
 /// A row by which events are found to be for somebody.

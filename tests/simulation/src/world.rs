@@ -122,6 +122,11 @@ impl State {
         self.from_ms + passed
     }
 
+    /// How long ago the world began.
+    pub fn age_ms(&self) -> u64 {
+        self.now_ms() - EPOCH_MS
+    }
+
     pub fn is_fair(&self) -> bool {
         self.now_ms() >= self.fair_from_ms
     }

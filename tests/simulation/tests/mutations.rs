@@ -77,4 +77,9 @@ seen! {
     a_purge_that_leaves_something_is_seen: PurgeLess;
     a_run_that_is_removed_before_its_time_is_seen: SweepEarly;
     a_run_that_is_removed_from_under_its_dead_letter_is_seen: SweepLetters;
+    a_turn_that_comes_late_is_seen: LateTurns;
+    a_key_that_is_forgotten_before_its_run_is_seen: ForgetKeys;
+    a_key_that_is_remembered_after_its_run_is_seen: KeepKeys;
+    a_start_that_never_begins_another_run_is_seen: NeverRestart;
+    a_delivery_that_gives_something_else_is_seen: LoseDelivered;
 }

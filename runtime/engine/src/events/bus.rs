@@ -43,7 +43,7 @@ pub(crate) struct Bus {
 
 struct Sequence {
     next: u64,
-    /// Handed over and not yet decided.
+    /// Events and subscribers that were handed over and are not yet decided.
     pending: HashSet<Hash>,
 }
 
@@ -55,9 +55,10 @@ pub(crate) enum Outgoing {
         owner: Owner,
         watches: Vec<Watch>,
     },
-    /// The first place of a subscriber that gets what is published from here on.
+    /// The first place of a subscriber; without a number it gets what is published from here on.
     Cursor {
         name: String,
+        done_seq: Option<u64>,
         at_ms: u64,
     },
 }
@@ -156,15 +157,29 @@ impl Bus {
                         encode(&next)?,
                     );
                 }
-                Outgoing::Cursor { name, at_ms } => {
+                Outgoing::Cursor {
+                    name,
+                    done_seq,
+                    at_ms,
+                } => {
+                    let (key, identity) = (keys::cursor_key(&name), keys::subscriber(&name));
+                    // The first to begin says where: what it was promised would be lost.
+                    if sequence.pending.contains(&identity)
+                        || store.get(Table::Cursor, &key)?.is_some()
+                    {
+                        continue;
+                    }
                     let row = CursorRow {
-                        done_seq: next - 1,
+                        done_seq: done_seq.unwrap_or(next - 1),
                         at_ms,
                         ..CursorRow::default()
                     };
-                    batch = batch
-                        .put(Table::Cursor, keys::cursor_key(&name), encode(&row)?)
-                        .put(Table::Cursor, keys::PROMISED, encode(&next)?);
+                    batch = batch.put(Table::Cursor, key, encode(&row)?).put(
+                        Table::Cursor,
+                        keys::PROMISED,
+                        encode(&next)?,
+                    );
+                    handed.pending.push(identity);
                 }
             }
         }

@@ -126,6 +126,11 @@ pub(crate) fn identity(event: &CloudEvent) -> Hash {
     hash(&[event.source().as_bytes(), event.id().as_bytes()])
 }
 
+/// What a subscriber is while it is being written. An event's identity has two parts.
+pub(crate) fn subscriber(name: &str) -> Hash {
+    hash(&[name.as_bytes()])
+}
+
 pub(crate) fn identity_key(identity: &Hash) -> Vec<u8> {
     [&[IDENTITY][..], identity].concat()
 }

@@ -20,6 +20,8 @@ use crate::runtime::{Inner, Runtime};
 const NAME_LEN_MAX: usize = 64;
 /// How many dead letters of a subscriber are told again in one go.
 const AGAIN_MAX: usize = 1_000;
+/// How often it looks what became of a subscriber that somebody else was beginning too.
+const BEGIN_TRIES: u32 = 5;
 /// Longest time between two attempts.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
@@ -108,8 +110,9 @@ pub struct Delivery {
 }
 
 impl Runtime {
-    /// Opens the subscriber of this name; the store is told of it before this returns. Nobody else
-    /// should have it open at the same time: both would get the same events.
+    /// Opens the subscriber of this name; it is on the disk before this returns. Of several that open
+    /// a new one at once, the first says where it begins. Nobody else should have it open at the
+    /// same time: both would get the same events. Cancel-safe.
     ///
     /// # Errors
     /// [`Error::Subscriber`] for a name that cannot be one; [`Error::Store`].
@@ -121,10 +124,7 @@ impl Runtime {
         check_name(name)?;
         let inner = Arc::clone(&self.inner);
         let last = inner.bus.last.subscribe();
-        let row = match read(&*inner.store, name)? {
-            Some(row) => row,
-            None => begin(&inner, name, options.start).await?,
-        };
+        let row = place(&inner, name, options.start).await?;
         Ok(Subscriber {
             inner,
             name: name.to_owned(),
@@ -386,30 +386,50 @@ impl Subscriber {
     }
 }
 
-/// Writes the first place of a subscriber.
-async fn begin(inner: &Inner, name: &str, start: StartAt) -> Result<CursorRow, Error> {
-    let at_ms = inner.clock.now_ms();
-    let done_seq = match start {
-        StartAt::Now => {
-            let cursor = vec![Outgoing::Cursor {
-                name: name.to_owned(),
-                at_ms,
-            }];
-            let store = &*inner.store;
-            let handed = inner.bus.hand_over(store, Batch::new(), cursor)?;
-            handed.settle(&inner.bus).await?;
-            return known(store, name);
+/// Where a subscriber is, on the disk; one that the store does not know begins.
+async fn place(inner: &Arc<Inner>, name: &str, start: StartAt) -> Result<CursorRow, Error> {
+    for _ in 0..BEGIN_TRIES {
+        if read(&*inner.store, name)?.is_none() {
+            begin(inner, name, start).await?;
         }
-        StartAt::Oldest => 0,
-        StartAt::Seq(seq) => seq.saturating_sub(1),
+        // What is read may come of a commit that is not on the disk yet.
+        inner.store.commit(Batch::new()).await?;
+        if let Some(row) = read(&*inner.store, name)? {
+            return Ok(row);
+        }
+        // Somebody else was beginning the same one, and was refused.
+    }
+    Err(cofferdam_store::Error::Busy {
+        commits: 1,
+        bytes: 0,
+    }
+    .into())
+}
+
+/// Writes the first place of a subscriber, unless somebody else has done so meanwhile.
+async fn begin(inner: &Arc<Inner>, name: &str, start: StartAt) -> Result<(), Error> {
+    let done_seq = match start {
+        StartAt::Now => None,
+        StartAt::Oldest => Some(0),
+        StartAt::Seq(seq) => Some(seq.saturating_sub(1)),
     };
-    let row = CursorRow {
+    let cursor = Outgoing::Cursor {
+        name: name.to_owned(),
         done_seq,
-        at_ms,
-        ..CursorRow::default()
+        at_ms: inner.clock.now_ms(),
     };
-    write(inner, name, &row, Batch::new()).await?;
-    Ok(row)
+    let handed = inner
+        .bus
+        .hand_over(&*inner.store, Batch::new(), vec![cursor])?;
+    let settling = Arc::clone(inner);
+    // Not on the caller's task: who stops waiting must not keep the name for ever.
+    let settled = inner
+        .tasks
+        .spawn(async move { handed.settle(&settling.bus).await });
+    settled
+        .await
+        .unwrap_or(Err(cofferdam_store::Error::Closed))?;
+    Ok(())
 }
 
 async fn write(inner: &Inner, name: &str, row: &CursorRow, batch: Batch) -> Result<(), Error> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use cofferdam::config::Admission;
-use cofferdam::{BreakerSetting, Clock, CloudEvent, Config, Definition, Runtime, Status};
+use cofferdam::config::{Admission, Tenant};
+use cofferdam::{
+    BreakerSetting, Clock, CloudEvent, Config, Definition, Runtime, StartOptions, Status,
+};
 use cofferdam_store::{JournalStore, MemoryStore};
 use serde_json::json;
 
@@ -131,6 +133,52 @@ async fn a_run_that_is_woken_does_not_wait_for_the_end_of_the_queue() {
     assert!(service.seen().ended_well < RUNS / 2);
     for run in queued {
         wait(&runtime, &run).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_woken_goes_on_whatever_its_tenant_has_in_memory() {
+    let service = Service::shut();
+    let one = Tenant {
+        runs_max: 1,
+        ..Tenant::default()
+    };
+    let admission = Admission {
+        tenants: [("acme".to_owned(), one)].into(),
+        ..Admission::default()
+    };
+    let config = Config::new()
+        .with_admission(admission)
+        .with_connection(connection("crm"));
+    let runtime = Runtime::builder(config)
+        .store(memory())
+        .clock(Clock::tokio(EPOCH_MS))
+        .connector("crm", Arc::clone(&service) as _)
+        .open()
+        .await
+        .unwrap();
+    let listen = then_a_call(&runtime, "{listen: {to: {one: {with: {type: paid}}}}}");
+    let of_acme = |id: &str| StartOptions {
+        id: Some(id.to_owned()),
+        tenant: "acme".to_owned(),
+        ..StartOptions::default()
+    };
+    for id in ["a", "b"] {
+        let run = runtime.start_with(&listen, json!({}), of_acme(id)).await;
+        let view = settle(&runtime, &run.unwrap()).await;
+        assert_eq!(view.status, Status::Waiting);
+    }
+    publish(&runtime).await;
+    until(|| service.seen().in_flight == 2).await;
+    // One that begins has to wait for both.
+    let begins = runtime.start_with(&listen, json!({}), of_acme("c")).await;
+    assert_eq!(
+        runtime.run(&begins.unwrap()).unwrap().status,
+        Status::Queued
+    );
+    service.gate.add_permits(2);
+    for id in ["a", "b"] {
+        assert_eq!(wait(&runtime, id).await.status, Status::Completed);
     }
 }
 

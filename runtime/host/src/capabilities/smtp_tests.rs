@@ -201,12 +201,10 @@ async fn a_server_that_hangs_is_left_at_the_deadline() {
 
 #[tokio::test]
 async fn a_server_that_is_down_is_unavailable_and_took_nothing() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // Held, so that nobody else listens there meanwhile.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = held.local_addr().unwrap().port();
     let failure = send_to(&mailer("127.0.0.1", port), LONG).await.unwrap_err();
     assert_eq!(
         (failure.class, failure.effect),

@@ -1,10 +1,11 @@
 //! Who is next: in each line a higher priority goes first, and tenants get places by their weights.
 //!
-//! Judged when somebody leaves a line, by who left it while they stood there.
+//! Judged when somebody leaves a line, by who left it while they stood there; and whoever stands there
+//! while there is room is let in soon.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cofferdam_store::Table;
+use cofferdam_store::{JournalStore, KeyRange, Table};
 
 use super::rows;
 use crate::world::State;
@@ -13,6 +14,10 @@ use crate::world::State;
 const SURE_MS: u64 = 1_000;
 /// The same for concurrency keys, of which only what is durable tells when they were given.
 const SURE_OF_KEY_MS: u64 = 10_000;
+
+/// Whoever stands in a line is let in so long after there was room at the latest. The engine looks every
+/// five seconds whatever it is told; a slow disk takes as long again.
+const TURN_MS_MAX: u64 = 12_000;
 
 /// Lines, by what the keys of their rows begin with.
 #[derive(Debug, Default)]
@@ -33,6 +38,10 @@ struct Standing {
     line: Line,
     run: String,
     since_ms: u64,
+    /// When there was last no room for it.
+    kept_out_ms: u64,
+    /// Whether there is room for it.
+    has_room: bool,
 }
 
 /// What is waited for.
@@ -52,6 +61,11 @@ struct Left {
 }
 
 impl Lines {
+    /// Whether nobody stands anywhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.standing.is_empty()
+    }
+
     /// A process begins.
     pub fn opens(&mut self, now_ms: u64) {
         self.open_ms = now_ms;
@@ -73,6 +87,8 @@ impl Standing {
             line,
             run: String::from_utf8(run.to_vec()).ok()?,
             since_ms: now_ms,
+            kept_out_ms: now_ms,
+            has_room: false,
         })
     }
 }
@@ -128,6 +144,52 @@ impl State {
             lines.left.push(Left { line, run, at_ms });
         }
         Ok(())
+    }
+
+    /// Whether there was room for somebody since the last write, and nobody was let in for long. Where
+    /// the store has failed a run may stand still until the process is started again.
+    pub(super) fn judge_turns(&mut self, open_ms: u64) {
+        let now_ms = self.now_ms();
+        let has_failed = self.oracle.timing.failed_ms() >= open_ms;
+        let mut all = self.oracle.lines.standing.values_mut();
+        let late = all.find_map(|standing| {
+            if !standing.has_room {
+                standing.kept_out_ms = now_ms;
+            }
+            let late_ms = now_ms - open_ms.max(standing.kept_out_ms);
+            let is_late = late_ms > TURN_MS_MAX && !has_failed;
+            is_late.then(|| (standing.run.clone(), standing.line.clone(), late_ms))
+        });
+        if let Some((run, line, late_ms)) = late {
+            self.violated(format!(
+                "{run} stands in {line:?}, where there is room since {late_ms} ms"
+            ));
+        }
+    }
+
+    /// Notes for whom there is room from here on.
+    pub(super) fn note_room(&mut self) {
+        let mut standing = std::mem::take(&mut self.oracle.lines.standing);
+        let admission = &self.oracle.admission;
+        let (mut all, mut by_tenant) = (0, BTreeMap::<&str, usize>::new());
+        for tenant in self.oracle.in_memory() {
+            all += 1;
+            *by_tenant.entry(tenant).or_default() += 1;
+        }
+        for standing in standing.values_mut() {
+            standing.has_room = match &standing.line {
+                Line::Key(key) => {
+                    let held = KeyRange::prefix([b"h", key.as_bytes(), &[0]].concat());
+                    let held = self.disk.durable.scan(Table::Queue, held, usize::MAX);
+                    held.is_ok_and(|held| held.len() < admission.key(key))
+                }
+                Line::Place(tenant) => {
+                    let own = by_tenant.get(tenant.as_str()).copied().unwrap_or_default();
+                    all < admission.runs_active_max && own < admission.tenant(tenant).runs_max
+                }
+            };
+        }
+        self.oracle.lines.standing = standing;
     }
 
     /// Nobody of a lower priority was let out of the line in front of this one.

@@ -6,7 +6,8 @@ use cofferdam_store::{JournalStore, Table};
 use serde_json::Value;
 
 use super::shadow::Shadow;
-use super::{rows, text};
+use super::{Oracle, rows, text};
+use crate::services::Given;
 use crate::world::State;
 
 /// What the ids of deliveries begin with.
@@ -24,6 +25,26 @@ pub(crate) struct Deferral {
 impl Deferral {
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.key == key
+    }
+
+    /// Whether this was answered to this call, by its connection.
+    pub(super) fn is_answered_by(&self, given: &Given) -> bool {
+        let asked = (&given.identity, &given.connection, &given.key);
+        asked == (&self.identity, &self.connection, &self.key)
+    }
+
+    /// Whether the answer says that it is one to this call.
+    pub(super) fn is_named_by(&self, answer: &Value) -> bool {
+        answer["id"] == self.identity.as_str()
+    }
+}
+
+impl Oracle {
+    /// The call that a run delivers.
+    pub(super) fn deferral_of(&self, shadow: &Shadow) -> Result<&Deferral, String> {
+        let mut all = self.deferrals.iter();
+        all.find(|deferral| shadow.delivers(deferral))
+            .ok_or_else(|| format!("{} delivers what nobody left", shadow.run.id()))
     }
 }
 

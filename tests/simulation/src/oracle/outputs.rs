@@ -10,7 +10,7 @@ use cofferdam::{Provenance, RunView, Status};
 use cofferdam_core::run::Outcome;
 use serde_json::Value;
 
-use super::outbox::DELIVERY;
+use super::outbox::{DELIVERY, Deferral};
 use super::shadow::Shadow;
 use super::{name_of, text};
 use crate::services::Services;
@@ -77,16 +77,17 @@ impl State {
         let (Status::Completed, Some(output)) = (view.status, output) else {
             return Ok(());
         };
-        // What an outbox delivers is no workflow of this world.
-        if run.starts_with(DELIVERY) {
-            return Ok(());
-        }
         let account = Account {
             view,
             shadow,
             services: &self.services,
             texts: &self.oracle.texts,
         };
+        // What an outbox delivers is no workflow of this world.
+        if run.starts_with(DELIVERY) {
+            let deferral = self.oracle.deferral_of(shadow)?;
+            return account.delivered(deferral, output);
+        }
         let tasks = account.texts.0.get(&view.workflow);
         let is_input = |value: &Value| *value == view.input;
         if tasks.is_some_and(|tasks| account.block(tasks, output, &is_input)) {
@@ -229,6 +230,28 @@ impl Account<'_> {
             Provenance::Default | Provenance::Deferred => is_made_up(policy, output),
             Provenance::Skipped => passed_over,
         }
+    }
+
+    /// A delivery gives what its connection, or a person, has answered to the call that was left.
+    fn delivered(&self, deferral: &Deferral, output: &Value) -> Result<(), String> {
+        let n = output["n"].as_u64().unwrap_or_default();
+        let mut ways = self.view.provenance.values();
+        let is_so = match (ways.next(), ways.next()) {
+            (Some(Provenance::Live), None) => {
+                let given = self.services.given.get(&n);
+                let is_its_own = given.is_some_and(|given| deferral.is_answered_by(given));
+                is_its_own && self.shadow.answers.live.contains(&n)
+            }
+            (Some(Provenance::Manual), None) => self.is_known(n),
+            _ => false,
+        };
+        if is_so && deferral.is_named_by(output) {
+            return Ok(());
+        }
+        let run = &self.view.run;
+        Err(format!(
+            "{run} gives {output}, and is to deliver {deferral:?}"
+        ))
     }
 
     /// A connection, or a person, has answered this call so.

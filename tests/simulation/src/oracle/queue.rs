@@ -1,8 +1,8 @@
 //! Whose turn it is: keys that runs share, and room in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cofferdam::Status;
+use cofferdam::{OnConflict, Status};
 
 use super::shadow::Shadow;
 use crate::world::State;
@@ -58,7 +58,7 @@ impl State {
         self.violated(wrong);
     }
 
-    /// A run of a key begins: there is no other, or the one before has failed.
+    /// A run of a key begins: there is no other, or those before have ended as the policy says.
     pub(super) fn judge_key(&self, run: &str, key: &str) -> Result<(), String> {
         let others = self.oracle.runs.iter().filter(|(other, shadow)| {
             // Who redrives a run that has failed does not ask what was begun instead of it.
@@ -66,12 +66,46 @@ impl State {
             shadow.key.as_deref() == Some(key) && is_another
         });
         for (other, shadow) in others {
-            let has_failed = matches!(shadow.status(), Status::Faulted | Status::Cancelled);
-            if !self.oracle.restarts || !has_failed {
-                let status = shadow.status();
+            let status = shadow.status();
+            if !begins_another(self.oracle.on_conflict, status) {
                 return Err(format!("begins for `{key}`, and {other} is {status:?}"));
             }
         }
         Ok(())
+    }
+
+    /// The runs of a key that are so durably ended that a start with it begins another.
+    pub fn used_up(&self, key: &str) -> BTreeMap<String, u64> {
+        // Who redrives a run that has failed does not ask either.
+        let all = self.oracle.runs.iter().filter(|_| !self.swarm.verbs);
+        let of_key = all.filter(|(_, shadow)| shadow.key.as_deref() == Some(key));
+        let over = of_key.filter(|(_, s)| begins_another(self.oracle.on_conflict, s.status()));
+        over.map(|(run, shadow)| (run.clone(), shadow.born))
+            .collect()
+    }
+
+    /// A start with a key gave this run.
+    pub fn judge_given(&self, run: &str, used_up: &BTreeMap<String, u64>) -> Result<(), String> {
+        let Some(shadow) = self.oracle.runs.get(run) else {
+            return Ok(());
+        };
+        // One of the same id may have begun where that one is gone.
+        if used_up.get(run) == Some(&shadow.born) {
+            let how = self.oracle.on_conflict;
+            let status = shadow.status();
+            return Err(format!(
+                "a start that is to {how:?} gives {run}, which is {status:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a start with the key of a run that is there begins another.
+fn begins_another(how: OnConflict, status: Status) -> bool {
+    match how {
+        OnConflict::UseExisting | OnConflict::Fail => false,
+        OnConflict::RestartIfFaulted => matches!(status, Status::Faulted | Status::Cancelled),
+        OnConflict::RestartIfEnded => status.is_final(),
     }
 }

@@ -42,6 +42,7 @@ impl State {
         let ended_ms = self.oracle.ended_ms(run);
         let shadow = self.oracle.runs.get(run);
         let is_kept = shadow.is_some_and(|shadow| shadow.is_kept);
+        let has_key = shadow.is_some_and(|shadow| shadow.key.is_some());
         if is_kept || ended_ms.is_none_or(|at| at + kept_ms > now_ms) {
             return Err(format!(
                 "{run} is removed, has ended at {ended_ms:?}, and is to be kept: {is_kept}"
@@ -49,6 +50,13 @@ impl State {
         }
         self.judge_gone(run)?;
         self.oracle.gone.insert(run.to_owned());
+        if self.swarm.reuse && has_key {
+            // Its key may begin another of the same id, which has all before it.
+            self.oracle.runs.remove(run);
+            self.oracle.cancelled.remove(run);
+            self.services
+                .forget(|identity| super::run_of(identity) == run);
+        }
         Ok(())
     }
 

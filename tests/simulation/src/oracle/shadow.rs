@@ -30,6 +30,9 @@ pub(super) struct Shadow {
     /// What its row says of it.
     pub concurrency_key: Option<String>,
     pub key: Option<String>,
+    pub tenant: String,
+    /// Which run of its world it is, counted from one.
+    pub born: u64,
     /// Whether its turn has come, and it has not ended since.
     pub has_turn: bool,
     /// Whether somebody has to see to it, so that it stays.

@@ -132,6 +132,12 @@ impl Shadow {
 }
 
 impl Oracle {
+    /// The tenants of those who are in memory, each as often as it has runs there.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &str> {
+        let all = self.runs.values().filter(|shadow| shadow.told.is_in_memory);
+        all.map(|shadow| shadow.tenant.as_str())
+    }
+
     /// When a run ended, by its row.
     pub fn ended_ms(&self, run: &str) -> Option<u64> {
         self.runs.get(run)?.told.ended_ms
@@ -177,6 +183,7 @@ impl State {
         if let Some(wrong) = found.or_else(of_schedules) {
             self.violated(wrong);
         }
+        self.judge_turns(open_ms);
     }
 
     /// Where nobody has to decide, who was asked has been told all the same.
@@ -214,9 +221,11 @@ impl State {
     /// Notes what is due from here on.
     pub(super) fn note_time(&mut self) {
         let now_ms = self.now_ms();
-        let all = self.oracle.runs.values();
-        let in_memory = all.filter(|shadow| shadow.told.is_in_memory).count();
+        let in_memory = self.oracle.in_memory().count();
         self.oracle.timing.full = in_memory >= self.oracle.admission.runs_active_max;
+        if !self.oracle.lines.is_empty() {
+            self.note_room();
+        }
         for (name, known) in &mut self.oracle.schedules {
             let awaited = known.awaited();
             let ended_ms = awaited

@@ -324,12 +324,10 @@ async fn keeps_to_the_verdict(database: &Database) {
 
 #[tokio::test]
 async fn a_database_that_is_down_is_unavailable_and_nothing_happened() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // Held, so that nobody else listens there meanwhile.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = held.local_addr().unwrap().port();
     let database = open(&format!("postgresql://nobody@127.0.0.1:{port}/none"));
     let failed = run(&database, &[("select 1", json!([]))])
         .await
