@@ -193,6 +193,12 @@ pub(crate) async fn patrol(world: &World) {
         state.fair_from_ms.saturating_sub(state.now_ms()) + RECOVERED_MS
     };
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    // Who is let go of needs a place in memory, and others may hold all of them for long.
+    let mut room_ms = world.lock().room_for_ms();
+    while room_ms < RECOVERED_MS {
+        tokio::time::sleep(Duration::from_millis(RECOVERED_MS - room_ms)).await;
+        room_ms = world.lock().room_for_ms();
+    }
     let parked = world.lock().oracle.parked();
     if let Some(parked) = parked {
         world.violated(format!("{parked} is parked, and every connection works"));

@@ -218,6 +218,13 @@ impl State {
         Ok(())
     }
 
+    /// How long there has been a place in memory for a run that is woken.
+    pub fn room_for_ms(&self) -> u64 {
+        let timing = &self.oracle.timing;
+        let room_ms = self.now_ms().saturating_sub(timing.full_ms);
+        if timing.full { 0 } else { room_ms }
+    }
+
     /// Notes what is due from here on.
     pub(super) fn note_time(&mut self) {
         let now_ms = self.now_ms();
