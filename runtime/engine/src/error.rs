@@ -86,13 +86,14 @@ pub enum Error {
     },
     /// What was to be purged is gone in part. [`Error::details`] names the runs.
     #[error(
-        "{why}; {} of {} runs were removed before that, and the others are still there: purge them again \
-         when that is put right", removed.len(), removed.len() + kept.len()
+        "{why}; {} of {} runs were removed before that, and the others are still there, but for those that \
+         were being removed just then: purge what `cofferdam runs list` shows when that is put right", removed.len(), removed.len() + kept.len()
     )]
     PurgeStopped {
         /// Those that are gone.
         removed: Vec<String>,
-        /// Those that are still there.
+        /// Those that are still there, as far as is known: of a removal that the store could not confirm a
+        /// restart tells.
         kept: Vec<String>,
         /// What happened.
         why: Box<Self>,

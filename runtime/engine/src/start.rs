@@ -337,7 +337,7 @@ impl Inner {
         loop {
             let changed = self.waiters.changed(run);
             if self.row(run)?.is_some() {
-                return Ok(self.store.commit(Batch::new()).await?);
+                return self.is_on_disk(run).await;
             }
             if !self.is_held(run) {
                 let reason = "it could not be begun".to_owned();

@@ -44,11 +44,8 @@ impl TakeUp {
                 continue;
             }
             for (key, _) in &rows {
-                if let Some(run) = run_of(key)
-                    && let Some(row) = query::row(&*inner.store, run)?
-                {
-                    let place = inner.gate.enter(&row.tenant, run);
-                    inner.let_in(run, place, None);
+                if let Some(run) = run_of(key) {
+                    take_up(inner, run)?;
                 }
                 // Not before: one that cannot be read now is tried again.
                 *range = range.clone().after(key);
@@ -81,6 +78,30 @@ impl TakeUp {
                 place = inner.gate.place_for_woken("") => drop(place),
             }
         }
+    }
+}
+
+fn take_up(inner: &Arc<Inner>, run: &str) -> Result<(), Error> {
+    match query::row(&*inner.store, run) {
+        Ok(None) => {}
+        Ok(Some(row)) => {
+            let place = inner.gate.enter(&row.tenant, run);
+            inner.let_in(run, place, None);
+        }
+        // It stops by itself, and tells why; it is not in the way of the others.
+        Err(error) if is_damage(&error) => inner.spawn(run.to_owned(), None, None, None),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Whether it will be the same the next time.
+fn is_damage(error: &Error) -> bool {
+    use cofferdam_store::Error::Corrupt;
+    match error {
+        Error::Row { .. } => true,
+        Error::Store { source } => matches!(source, Corrupt { .. }),
+        _ => false,
     }
 }
 

@@ -92,10 +92,15 @@ impl Runtime {
             let held = self.inner.is_held(run);
             let stopped = self.inner.is_stopped(run);
             if enough(row.status) && !held {
+                // First, so that it is what was asked for: somebody may go on with the run.
+                let view = self.run(run);
                 self.is_on_disk(run, stopped).await?;
                 drop(changed);
                 self.inner.waiters.forget_closed(run);
-                return self.run(run);
+                if view.as_ref().is_ok_and(|view| !enough(view.status)) {
+                    continue;
+                }
+                return view;
             }
             if stopped {
                 return Err(self.inner.why_stopped(run));

@@ -107,7 +107,6 @@ async fn an_event_that_the_store_refused_can_be_published_again() {
     runtime.shutdown().await;
 }
 
-/// The numbers of refused events are not given again to those who do not wait for them.
 /// Two open a new subscriber at once, and an event is published in between; what each gets first.
 async fn two_begin(starts: [StartAt; 2]) -> Vec<String> {
     let store = MemoryStore::new();
@@ -158,6 +157,7 @@ async fn a_subscriber_whose_beginning_was_refused_is_begun_by_who_comes_next() {
     assert_eq!(got.expect("it is behind its place"), ["1"]);
 }
 
+/// The numbers of refused events are not given again to those who do not wait for them.
 #[tokio::test(start_paused = true)]
 async fn who_subscribes_after_a_refused_event_gets_the_next_also_after_a_restart() {
     let memory = MemoryStore::new();

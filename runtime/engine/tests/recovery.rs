@@ -119,6 +119,25 @@ async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
     assert_eq!(gate.begun.load(Ordering::SeqCst), RUNS);
 }
 
+#[tokio::test]
+async fn a_run_whose_row_is_damaged_is_not_in_the_way_of_the_others() {
+    let store = MemoryStore::new();
+    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
+    let definition = first.define(&sources(PASS)).unwrap();
+    for n in 0..2 {
+        let run = first.start_with(&definition, json!({"n": n}), id(n));
+        run.await.unwrap();
+    }
+    let left = store.snapshot();
+    let damage = Batch::new().put(Table::Run, "run-0", b"?".to_vec());
+    left.commit(damage).await.unwrap();
+    let second = runtime(Arc::new(left), &Gate::new(1)).await;
+    let view = second.wait("run-1").await.unwrap();
+    assert_eq!(view.status, Status::Completed);
+    assert!(second.wait("run-0").await.is_err());
+    second.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_cannot_be_read_at_once_is_taken_up_later() {
     const RUNS: usize = 3;

@@ -148,6 +148,7 @@ impl State {
         }
         if fault.is_some() {
             self.doubtful.extend(changes.keys().cloned());
+            self.doubtful.extend(rows_of_runs(batch));
         }
         self.data.apply(batch, changes)?;
         self.applied += 1;
@@ -159,6 +160,16 @@ impl State {
             None => Ok(()),
         }
     }
+}
+
+/// Runs whose rows a batch writes, without their journals.
+fn rows_of_runs(batch: &Batch) -> impl Iterator<Item = String> {
+    batch.writes.iter().filter_map(|write| match write {
+        Write::Put { table, key, .. } | Write::Delete { table, key } if *table == Table::Run => {
+            Some(String::from_utf8_lossy(key).into_owned())
+        }
+        _ => None,
+    })
 }
 
 fn injected(action: &str) -> Error {

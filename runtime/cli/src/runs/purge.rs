@@ -89,8 +89,8 @@ struct Gone {
 }
 
 impl Gone {
-    /// Takes in what an error says of what went before it, and names the runs.
-    fn hear(&mut self, error: &anyhow::Error) {
+    /// Takes in what an error says of what went before it, and names the runs to people.
+    fn hear(&mut self, error: &anyhow::Error, is_told: bool) {
         let Some(details) = exit::details(error) else {
             return;
         };
@@ -99,7 +99,8 @@ impl Gone {
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let (removed, kept): (Vec<String>, Vec<String>) = (names("removed"), names("kept"));
-        for (what, runs) in [("removed", &removed), ("still there", &kept)] {
+        let all = [("removed", &removed), ("still there", &kept)];
+        for (what, runs) in all.into_iter().filter(|_| is_told) {
             for run in runs {
                 eprintln!("{what}: {run}");
             }
@@ -143,7 +144,8 @@ async fn purge(context: &Context, args: &PurgeArgs, reach: &Reach, gone: &mut Go
     loop {
         let filter = filter.clone();
         let page: Result<Purged> = reach.act(Act::Purge { filter, after }).await;
-        let page = page.inspect_err(|error| gone.hear(error))?;
+        let is_told = !context.is_json() && !args.dry_run;
+        let page = page.inspect_err(|error| gone.hear(error, is_told))?;
         gone.removed += page.runs.len();
         if args.dry_run && !context.is_json() {
             for run in &page.runs {
@@ -167,14 +169,14 @@ mod tests {
             removed: 500,
             kept: None,
         };
-        gone.hear(&anyhow::anyhow!("another"));
+        gone.hear(&anyhow::anyhow!("another"), true);
         assert_eq!((gone.removed, gone.kept), (500, None));
         let error = cofferdam::Error::PurgeStopped {
             removed: vec!["a".to_owned(), "b".to_owned()],
             kept: vec!["c".to_owned()],
             why: Box::new(cofferdam::Error::ShuttingDown),
         };
-        gone.hear(&error.into());
+        gone.hear(&error.into(), true);
         assert_eq!((gone.removed, gone.kept), (502, Some(1)));
     }
 }

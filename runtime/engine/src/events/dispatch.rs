@@ -62,7 +62,8 @@ struct Dispatcher {
     bytes: usize,
     /// Payloads in the batch.
     carried: HashSet<payloads::Hash>,
-    /// Who has letters in the batch.
+    /// Who has letters in the batch, once for each, and once for all.
+    laid: Vec<Owner>,
     wake: BTreeSet<Owner>,
 }
 
@@ -90,6 +91,7 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
         letters: 0,
         bytes: 0,
         carried: HashSet::new(),
+        laid: Vec::new(),
         wake: BTreeSet::new(),
     };
     loop {
@@ -98,6 +100,7 @@ pub(crate) async fn dispatch(inner: Arc<Inner>) {
             Ok(false) => PRUNE_EVERY,
             Err(error) => {
                 tracing::error!(%error, "events wait to be dispatched");
+                dispatcher.forget();
                 AGAIN_AFTER
             }
         };
@@ -124,6 +127,7 @@ impl Dispatcher {
         if self.is_lost {
             self.done_seq = read_place(&*self.inner.store)?;
             self.written_seq = self.done_seq;
+            self.pruned_seq = self.pruned_seq.min(self.done_seq);
             self.is_lost = false;
         }
         let from = keys::event_key(self.done_seq + 1);
@@ -216,6 +220,7 @@ impl Dispatcher {
             self.batch = put_row(batch, Table::Subscription, key, letter);
         }
         self.letters += 1;
+        self.laid.push(owner.clone());
         self.wake.insert(owner);
         Ok(())
     }
@@ -223,21 +228,29 @@ impl Dispatcher {
     /// Commits the batch, and then wakes those who have letters in it.
     async fn send(&mut self) -> Result<(), Error> {
         let batch = std::mem::take(&mut self.batch);
-        let wake = std::mem::take(&mut self.wake);
+        self.inner.store.commit(batch).await?;
         (self.letters, self.bytes) = (0, 0);
         self.carried.clear();
-        if let Err(error) = self.inner.store.commit(batch).await {
-            // Gone through again from the last place that was written.
-            self.is_lost = true;
-            return Err(error.into());
-        }
-        for owner in wake {
+        self.laid.clear();
+        for owner in std::mem::take(&mut self.wake) {
             match owner {
                 Owner::Task { run, .. } => self.inner.has_letters(run),
                 Owner::Schedule { .. } => self.inner.schedules_changed.notify_one(),
             }
         }
         Ok(())
+    }
+
+    /// What was gone through since the last commit is gone through again.
+    fn forget(&mut self) {
+        for owner in self.laid.drain(..) {
+            self.inner.letters.take(&owner);
+        }
+        self.batch = Batch::new();
+        (self.letters, self.bytes) = (0, 0);
+        self.carried.clear();
+        self.wake.clear();
+        self.is_lost = true;
     }
 
     fn evaluate(&mut self, source: &str, value: &Value) -> Option<Value> {
