@@ -14,7 +14,7 @@ use super::mark::Mark;
 use super::pace::Pace;
 use super::queue::Job;
 use super::room::Room;
-use super::row::{self, CHUNKS, COUNT, HEADS};
+use super::row::{self, COUNT, HEADS};
 use crate::{Batch, Error, Head, KeyRange, Table, Write, heads};
 
 /// Makes what was applied to a tree durable. Apart from tests there is [`TreeSync`] only.
@@ -40,13 +40,7 @@ pub(super) struct Committer<T> {
     pub(super) pace: Pace,
     /// Groups in the tree.
     pub(super) count: u64,
-    pub(super) chunked: Chunked,
 }
-
-/// Whether a space has rows that are cut into chunks, of the spaces that were asked for. In the
-/// others, most of all in the indexes, a row can be replaced without a look at it.
-#[derive(Default)]
-pub(super) struct Chunked(BTreeMap<u8, bool>);
 
 impl<T: Tree> Committer<T> {
     /// Runs until the queue is closed and empty.
@@ -107,7 +101,7 @@ impl<T: Tree> Committer<T> {
 
     /// Writes a group; one verdict per batch, or an error that concerns them all.
     fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<(), Error>>, Error> {
-        let mut staged = Staged::new(&self.inner, &mut self.chunked);
+        let mut staged = Staged::new(&self.inner);
         let verdicts = batches.iter().map(|batch| staged.add(batch)).collect();
         let mut changes = staged.finish();
         // A group that changes nothing has nothing to make durable: this thread has synced what
@@ -138,7 +132,6 @@ pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// A group of batches as it grows: reads see the tree as it will be after them.
 struct Staged<'a, T> {
     inner: &'a Inner<T>,
-    chunked: &'a mut Chunked,
     /// Of the batches that have passed.
     group: Changes,
     /// Of the batch at hand.
@@ -146,10 +139,9 @@ struct Staged<'a, T> {
 }
 
 impl<'a, T: Tree> Staged<'a, T> {
-    fn new(inner: &'a Inner<T>, chunked: &'a mut Chunked) -> Self {
+    fn new(inner: &'a Inner<T>) -> Self {
         Self {
             inner,
-            chunked,
             group: Changes::new(),
             batch: Changes::new(),
         }
@@ -208,7 +200,7 @@ impl<'a, T: Tree> Staged<'a, T> {
     }
 
     fn put(&mut self, space: u8, key: &[u8], payload: &[u8]) -> Result<(), Error> {
-        self.remove_chunks(space, &row::tree_key(space, key))?;
+        self.remove_chunks(&row::tree_key(space, key))?;
         self.put_new(space, key, payload);
         Ok(())
     }
@@ -219,7 +211,6 @@ impl<'a, T: Tree> Staged<'a, T> {
         let (value, chunks) = row::encode(&tree_key, payload);
         let prefix = row::chunk_prefix(&tree_key);
         for (index, chunk) in chunks.enumerate() {
-            self.chunked.0.insert(space, true);
             let key = row::chunk_key(&prefix, index as u32);
             self.batch.insert(key, Some(chunk.to_vec()));
         }
@@ -228,16 +219,14 @@ impl<'a, T: Tree> Staged<'a, T> {
 
     fn delete(&mut self, space: u8, key: &[u8]) -> Result<(), Error> {
         let tree_key = row::tree_key(space, key);
-        self.remove_chunks(space, &tree_key)?;
+        self.remove_chunks(&tree_key)?;
         self.batch.insert(tree_key, None);
         Ok(())
     }
 
-    /// Removes the chunks of the value that is about to be replaced.
-    fn remove_chunks(&mut self, space: u8, tree_key: &[u8]) -> Result<(), Error> {
-        if !self.has_chunks(space) {
-            return Ok(());
-        }
+    /// Removes the chunks of the value that is about to be replaced. The look at it has a second use: each
+    /// read lets sled drop some of what earlier groups replaced, which else piles up.
+    fn remove_chunks(&mut self, tree_key: &[u8]) -> Result<(), Error> {
         let old = self.get(tree_key)?;
         let count = old.map_or(0, |old| row::chunk_count(&old));
         let prefix = row::chunk_prefix(tree_key);
@@ -245,17 +234,6 @@ impl<'a, T: Tree> Staged<'a, T> {
             self.batch.insert(row::chunk_key(&prefix, index), None);
         }
         Ok(())
-    }
-
-    fn has_chunks(&mut self, space: u8) -> bool {
-        if let Some(known) = self.chunked.0.get(&space) {
-            return *known;
-        }
-        let of_space = KeyRange::prefix(vec![space]);
-        // One that cannot be read is there: only who replaces its row is to hear of that.
-        let found = self.inner.still().iter(CHUNKS, &of_space).next().is_some();
-        self.chunked.0.insert(space, found);
-        found
     }
 
     fn head(&self, run: &str) -> Result<Head, Error> {

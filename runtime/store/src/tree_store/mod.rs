@@ -183,7 +183,6 @@ impl<T: Tree> TreeStore<T> {
             mark,
             pace: pace::Pace::default(),
             count,
-            chunked: committer::Chunked::default(),
         };
         let committer = std::thread::Builder::new()
             .name("store-committer".to_owned())
