@@ -94,19 +94,23 @@ fn id(n: usize) -> StartOptions {
     }
 }
 
+/// What a process leaves that was killed with so many runs under way.
+async fn killed_with(runs: usize) -> MemoryStore {
+    let store = MemoryStore::new();
+    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
+    let definition = first.define(&sources(PASS)).unwrap();
+    for n in 0..runs {
+        let run = first.start_with(&definition, json!({"n": n}), id(n));
+        run.await.unwrap();
+    }
+    store.snapshot()
+}
+
 #[tokio::test]
 async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
     const RUNS: usize = 1_000;
     const ROOM: usize = 300;
-    let store = MemoryStore::new();
-    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
-    let definition = first.define(&sources(PASS)).unwrap();
-    for n in 0..RUNS {
-        let run = first.start_with(&definition, json!({"n": n}), id(n));
-        run.await.unwrap();
-    }
-    // What a kill at this moment leaves.
-    let left = store.snapshot();
+    let left = killed_with(RUNS).await;
     let gate = Gate::new(0);
     let second = runtime_of(Arc::new(left), &gate, ROOM).await;
     assert_eq!(second.active_runs(), ROOM);
@@ -121,14 +125,7 @@ async fn more_runs_than_there_is_room_for_all_end_after_a_crash() {
 
 #[tokio::test]
 async fn a_run_whose_row_is_damaged_is_not_in_the_way_of_the_others() {
-    let store = MemoryStore::new();
-    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
-    let definition = first.define(&sources(PASS)).unwrap();
-    for n in 0..2 {
-        let run = first.start_with(&definition, json!({"n": n}), id(n));
-        run.await.unwrap();
-    }
-    let left = store.snapshot();
+    let left = killed_with(2).await;
     let damage = Batch::new().put(Table::Run, "run-0", b"?".to_vec());
     left.commit(damage).await.unwrap();
     let second = runtime(Arc::new(left), &Gate::new(1)).await;
@@ -141,14 +138,7 @@ async fn a_run_whose_row_is_damaged_is_not_in_the_way_of_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_cannot_be_read_at_once_is_taken_up_later() {
     const RUNS: usize = 3;
-    let store = MemoryStore::new();
-    let first = runtime(Arc::new(store.clone()), &Gate::new(0)).await;
-    let definition = first.define(&sources(PASS)).unwrap();
-    for n in 0..RUNS {
-        let run = first.start_with(&definition, json!({"n": n}), id(n));
-        run.await.unwrap();
-    }
-    let left = store.snapshot();
+    let left = killed_with(RUNS).await;
     let gate = Gate::new(0);
     let second = runtime_of(Arc::new(left.clone()), &gate, 1).await;
     until(|| gate.begun.load(Ordering::SeqCst) == 1).await;
