@@ -98,6 +98,7 @@ impl Runtime {
                 drop(changed);
                 self.inner.waiters.forget_closed(run);
                 if view.as_ref().is_ok_and(|view| !enough(view.status)) {
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 return view;
